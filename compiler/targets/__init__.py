@@ -1,0 +1,1 @@
+"""What a metric compiles to: one small module a target."""

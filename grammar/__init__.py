@@ -1,0 +1,1 @@
+"""Text: the grammar of `.pzm`, its syntax tree, printer and diagnostics."""

@@ -1,0 +1,1 @@
+"""The zoo: published metrics, one `.pzm` file each."""

@@ -1,0 +1,1 @@
+"""pzc: the language, compiler, runtime and search engine for pruning metrics."""

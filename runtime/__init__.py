@@ -1,0 +1,1 @@
+"""Prune real models: load, gather statistics, score, mask, evaluate, save."""

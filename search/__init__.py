@@ -1,0 +1,1 @@
+"""Evolve metrics: space, variation, identity, fitness, store, live view."""
