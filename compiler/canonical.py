@@ -1,0 +1,485 @@
+"""Canonical forms: one graph for all expressions that are equal as real functions, one for all that rank alike.
+
+The canonical graph uses n-ary `add` and `mul` with sorted arguments, and powers with a number as exponent instead of
+`neg sub div sqr sqrt norm clamp`. Every step keeps the value wherever the expression is defined and adds nothing to
+where it is defined: `x / x` becomes 1 only when x cannot be zero.
+
+The rank form drops what changes no order inside a comparison group: strictly increasing functions at the root,
+positive factors and any addends that are constant inside the group, and a common scale of the exponents of a
+product of non-negative factors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from pzc.compiler.core import Node, leaf, make, number, topological
+from pzc.compiler.functions import REDUCING
+from pzc.compiler.groups import constant_in
+
+ZERO, ONE, MINUS_ONE = number(0), number(1), number(-1)
+
+_SIZES = {"in": "in_features", "out": "out_features"}
+_text: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
+_SORTED = {"add", "mul", "min", "max"}
+
+
+def text(node: Node) -> str:
+    """A structural text that equal graphs share, up to the order of the arguments of commutative operations."""
+    for n in topological(node):
+        if n not in _text:
+            inner = [_text[a] for a in n.args]
+            parts = sorted(inner) if n.op in _SORTED else inner
+            value = "" if n.value is None else f":{n.value!r}"
+            _text[n] = f"({n.op}{value}{''.join(' ' + p for p in parts)})"
+    return _text[node]
+
+
+def _value(node: Node) -> float:
+    return float(node.value or 0.0)
+
+
+def _split(node: Node) -> tuple[float, Node]:
+    """A term as number times rest."""
+    if node.op == "number":
+        return _value(node), ONE
+    if node.op == "mul" and node.args[0].op == "number":
+        rest = node.args[1:]
+        return _value(node.args[0]), rest[0] if len(rest) == 1 else make("mul", *rest)
+    return 1.0, node
+
+
+def _factors(node: Node) -> tuple[Node, ...]:
+    return node.args if node.op == "mul" else (node,)
+
+
+def _power(node: Node) -> tuple[Node, float]:
+    """A factor as base and exponent."""
+    if node.op == "pow" and node.args[1].op == "number":
+        return node.args[0], _value(node.args[1])
+    return node, 1.0
+
+
+def _tidy(exponent: float) -> float:
+    """Exponents are exact to 12 digits, so that 0.3 / 0.1 is 3."""
+    return float(f"{exponent:.12g}")
+
+
+def add(terms: Iterable[Node]) -> Node:
+    """Σ terms: nested sums flattened, equal terms collected, zeros dropped, terms sorted."""
+    weights: dict[Node, float] = {}
+    for term in terms:
+        for part in term.args if term.op == "add" else (term,):
+            weight, rest = _split(part)
+            weights[rest] = weights.get(rest, 0.0) + weight
+    scaled = [_scale(w, rest) for rest, w in weights.items() if w != 0]
+    if len(scaled) < 2:
+        return scaled[0] if scaled else ZERO
+    return make("add", *sorted(scaled, key=lambda t: text(_split(t)[1])))
+
+
+def _scale(weight: float, rest: Node) -> Node:
+    if weight == 1:
+        return rest
+    return number(weight) if rest is ONE else make("mul", number(weight), *_factors(rest))
+
+
+def mul(factors: Iterable[Node]) -> Node:
+    """Π factors: flattened, powers of one base joined where that is sound, sorted behind one number."""
+    weight = 1.0
+    powers: dict[tuple[Node, bool], float] = {}
+    signs: list[Node] = []
+    waiting = [f for factor in factors for f in _factors(factor)]
+    for factor in waiting:
+        if factor.op == "number":
+            weight *= _value(factor)
+            continue
+        if factor.op == "sign":
+            if factor in signs:  # sign(x)² is 1 only where x is not zero: keep both
+                waiting.append(power(absolute(factor), 2.0))
+                signs.remove(factor)
+            else:
+                signs.append(factor)
+            continue
+        base, exponent = _power(factor)
+        _join(powers, base, exponent)
+    if weight == 0:
+        return ZERO
+    parts = [_raised(base, _tidy(e)) for (base, _), e in powers.items()] + signs
+    parts = [p for p in parts if p is not ONE]
+    if any(p.op in ("number", "mul") for p in parts):
+        return mul([number(weight), *parts])
+    if not parts:
+        return number(weight)
+    if len(parts) == 1 and parts[0].op == "add" and weight != 1:
+        return add(mul([number(weight), t]) for t in parts[0].args)
+    parts.sort(key=text)
+    if weight != 1:
+        parts.insert(0, number(weight))
+    return parts[0] if len(parts) == 1 else make("mul", *parts)
+
+
+def _join(powers: dict[tuple[Node, bool], float], base: Node, exponent: float) -> None:
+    """Add an exponent to its base.
+
+    x^a · x^b = x^(a+b) always for x > 0; for x that may be zero only when a and b have one sign; for x that may be
+    negative only when both are whole. A base of any sign is kept to the exponents 1 and −1, and the even rest
+    goes to |x|: x³ = x · |x|².
+    """
+    if not base.sign.non_negative and exponent == int(exponent) and abs(exponent) >= 2:
+        even = 2 * int(exponent / 2)
+        _join(powers, absolute(base), float(even))
+        exponent -= even
+        if exponent == 0:
+            return
+    key = (base, True if base.sign.positive else exponent > 0)
+    whole = base.sign.non_negative or (exponent == int(exponent) and powers.get(key, 0.0) == int(powers.get(key, 0.0)))
+    if not whole and key in powers:  # two broken powers of a base that may be negative: keep the second apart
+        key = (make("pow", base, number(exponent)), True)
+        powers[key] = powers.get(key, 0.0) + 1.0
+        return
+    joined = powers.pop(key, 0.0) + exponent
+    if not base.sign.non_negative and joined == int(joined) and abs(joined) >= 2:
+        _join(powers, base, joined)
+    elif joined != 0:
+        powers[key] = joined
+
+
+def _raised(base: Node, exponent: float) -> Node:
+    if exponent == 1:
+        return base
+    return power(base, exponent)
+
+
+def power(base: Node, exponent: float) -> Node:
+    """base ^ exponent for a number: distributed over products and joined with inner powers where that is sound."""
+    if _tidy(exponent) in (0.0, 1.0):
+        return base if exponent else ONE
+    whole = exponent == int(exponent)
+    if base.op == "number":
+        return _folded("pow", [base, number(exponent)], lambda: _value(base) ** exponent)
+    if base.op == "exp":
+        return exponential(mul([number(exponent), base.args[0]]))
+    if base.op == "mul" and (whole or all(f.sign.non_negative for f in base.args)):
+        return mul(power(f, exponent) for f in base.args)
+    inner, e = _power(base)
+    # (x^a)^b = x^(ab): always for x > 0, for x = 0 unless a and b are both negative. A broken a asks for x ≥ 0
+    # itself, and so must ab.
+    domain = inner.sign.non_negative or not (e == int(e) or _tidy(e * exponent) == int(_tidy(e * exponent)))
+    if inner is not base and domain and (inner.sign.positive or e > 0 or exponent > 0):
+        return power(inner, e * exponent)
+    if not base.sign.non_negative and whole and abs(exponent) >= 2:
+        return mul([make("pow", base, number(exponent))])
+    return make("pow", base, number(_tidy(exponent)))
+
+
+def absolute(x: Node) -> Node:
+    """|x|: inside products and powers, and nothing where x cannot be negative."""
+    if x.sign.non_negative:
+        return x
+    if x.op == "number":
+        return number(-_value(x))
+    if x.op == "mul":
+        return mul(absolute(f) for f in x.args)
+    base, e = _power(x)
+    if base is not x and e == int(e):
+        return power(absolute(base), e)
+    if x.op == "add" and _split(x.args[0])[0] < 0:
+        return absolute(mul([MINUS_ONE, x]))
+    return make("abs", x)
+
+
+def exponential(x: Node) -> Node:
+    """eˣ; e^(ln x) = x where x is always positive."""
+    if x.op == "number":
+        return _folded("exp", [x], lambda: math.exp(_value(x)))
+    if x.op == "ln" and x.args[0].sign.positive:
+        return x.args[0]
+    return make("exp", x)
+
+
+def logarithm(x: Node) -> Node:
+    """ln x; ln eˣ = x, ln xᵃ = a · ln x for x ≥ 0, ln (c·x) = ln c + ln x for a number c > 0."""
+    if x.op == "number" and _value(x) > 0:
+        return number(math.log(_value(x)))
+    if x.op == "exp":
+        return x.args[0]
+    base, e = _power(x)
+    if base is not x and base.sign.non_negative:
+        return mul([number(e), logarithm(base)])
+    weight, rest = _split(x)
+    if weight > 0 and weight != 1 and rest is not ONE:
+        return add([number(math.log(weight)), logarithm(rest)])
+    return make("ln", x)
+
+
+def _tanh(x: Node) -> Node:
+    if x.op == "number":
+        return number(math.tanh(_value(x)))
+    weight, _ = _split(x)
+    if weight < 0:
+        return mul([MINUS_ONE, make("tanh", mul([MINUS_ONE, x]))])
+    return make("tanh", x)
+
+
+def _sigmoid(x: Node) -> Node:
+    if x.op == "number" and abs(_value(x)) < 700:
+        return number(1 / (1 + math.exp(-_value(x))))
+    return make("sigmoid", x)
+
+
+def _sign(x: Node) -> Node:
+    if x.sign.positive or x.sign.negative:
+        return ONE if x.sign.positive else MINUS_ONE
+    if x is ZERO or x.op == "sign":
+        return x
+    if x.op == "mul":
+        return mul(_sign(f) for f in x.args)
+    return make("sign", x)
+
+
+def _extreme(op: str, args: Iterable[Node]) -> Node:
+    """min or max of several: flattened, without repetitions, numbers folded, sorted."""
+    found: set[Node] = set()
+    numbers: list[float] = []
+    for arg in args:
+        for part in arg.args if arg.op == op else (arg,):
+            if part.op == "number":
+                numbers.append(_value(part))
+            else:
+                found.add(part)
+    parts = sorted(found, key=text)
+    if numbers:
+        parts.append(number(min(numbers) if op == "min" else max(numbers)))
+    return parts[0] if len(parts) == 1 else make(op, *parts)
+
+
+def _folded(op: str, args: list[Node], compute: object) -> Node:
+    """A constant, or the operation as it stands where its value is not a finite real number."""
+    try:
+        result = compute()  # type: ignore[operator]
+    except (ArithmeticError, ValueError):
+        return make(op, *args)
+    return number(result) if isinstance(result, float) and math.isfinite(result) else make(op, *args)
+
+
+def _reduce(node: Node, x: Node) -> Node:
+    """A reduction of a canonical argument, over the axes that the argument had as it was written."""
+    over = node.args[0].axes if node.value is None else frozenset({str(node.value)})
+    left = over & x.axes
+    lost = [leaf(_SIZES[a]) for a in sorted(over - x.axes)]
+    if node.op == "norm":
+        p = _value(node.args[1])
+        inner = power(absolute(x), p)
+        return power(_reduced("sum", inner, over, left, lost), 1 / p)
+    return _reduced(node.op, x, over, left, lost)
+
+
+def _reduced(op: str, x: Node, over: frozenset[str], left: frozenset[str], lost: list[Node]) -> Node:
+    if not left:  # the value is the same at every position that is reduced
+        return mul([x, *lost]) if op == "sum" else ZERO if op in ("std", "var") else x
+    if op in ("std", "var") and lost:
+        return make(op, x, value=None)
+    if op in ("std", "var") and x.op == "add":
+        x = add(t for t in x.args if t.axes & over)
+    outside = [f for f in _factors(x) if not f.axes & over and _leaves_by(op, f)]
+    inside = [f for f in _factors(x) if f not in outside]
+    inner = mul(inside)
+    axis = None if inner.axes == left else next(iter(left))
+    flips = op in ("amin", "amax") and sum(1 for f in outside if f.sign.negative) % 2 == 1
+    kept = {"amin": "amax", "amax": "amin"}[op] if flips else op
+    result = make(kept, inner, value=axis)
+    through = {"std": absolute, "var": lambda f: power(absolute(f), 2.0)}.get(op, lambda f: f)
+    return mul([*map(through, outside), result, *(lost if op == "sum" else [])])
+
+
+def _leaves_by(op: str, factor: Node) -> bool:
+    """Whether a factor without the reduced axis moves out of the reduction; a minimum needs to know its sign."""
+    return op not in ("amin", "amax") or factor.sign.non_negative or factor.sign.negative
+
+
+_RULES = {
+    "neg": lambda x: mul([MINUS_ONE, x]),
+    "add": lambda *xs: add(xs),
+    "sub": lambda a, b: add([a, mul([MINUS_ONE, b])]),
+    "mul": lambda *xs: mul(xs),
+    "div": lambda a, b: mul([a, power(b, -1.0)]),
+    "sqr": lambda x: mul([x, x]),
+    "sqrt": lambda x: power(x, 0.5),
+    "abs": absolute,
+    "exp": exponential,
+    "ln": logarithm,
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "sign": _sign,
+    "min": lambda *xs: _extreme("min", xs),
+    "max": lambda *xs: _extreme("max", xs),
+    "clamp": lambda x, low, high: _extreme("min", [_extreme("max", [x, low]), high]),
+}
+
+
+def canonical(root: Node) -> Node:
+    """The canonical graph of an expression: equal results are equal real functions."""
+    forms: dict[Node, Node] = {}
+    for node in topological(root):
+        args = [forms[a] for a in node.args]
+        if node.op in ("number", "leaf"):
+            forms[node] = node
+        elif node.op in REDUCING:
+            forms[node] = _reduce(node, args[0])
+        elif node.op == "pow":
+            base, exponent = args
+            forms[node] = power(base, _value(exponent)) if exponent.op == "number" else make("pow", base, exponent)
+        else:
+            forms[node] = _RULES[node.op](*args)
+    return forms[root]
+
+
+_INCREASING = {"exp", "tanh", "sigmoid", "ln"}
+
+
+def rank_form(form: Node, per: str) -> Node:
+    """What is left of a canonical graph when everything is dropped that changes no order inside a group."""
+    direction = 1.0
+    while True:
+        node, flips = _strip(form, per)
+        direction *= -1.0 if flips else 1.0
+        if node is form:
+            return node if direction > 0 else mul([MINUS_ONE, node])
+        form = node
+
+
+def _strip(node: Node, per: str) -> tuple[Node, bool]:
+    """One layer less at the root, and whether that turns the order round."""
+    if constant_in(node, per):
+        return node, False
+    if node.op in _INCREASING:
+        return node.args[0], False
+    base, e = _power(node)
+    if base is not node and base.sign.non_negative:
+        return base, e < 0
+    if node.op == "add":
+        varying = add(t for t in node.args if not constant_in(t, per))
+        weight, _ = _split(varying.args[0]) if varying.op == "add" else (1.0, varying)
+        return (varying if abs(weight) == 1 else mul([number(1 / abs(weight)), varying])), False
+    if node.op == "mul":
+        return _strip_product(node, per)
+    return node, False
+
+
+def _strip_product(node: Node, per: str) -> tuple[Node, bool]:
+    dropped = [f for f in node.args if constant_in(f, per) and (f.sign.positive or f.sign.negative)]
+    if dropped:
+        flips = sum(f.sign.negative for f in dropped) % 2 == 1
+        return mul(f for f in node.args if f not in dropped), flips
+    if all(f.sign.non_negative for f in node.args):
+        exponents = dict(map(_power, node.args))
+        exponent = abs(exponents.get(absolute(leaf("W")), next(iter(exponents.values()))))
+        if exponent != 1:
+            return power(node, 1 / exponent), False
+    return node, False
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What identifies a metric: SHA-256 in hex.
+
+    `exact`: the same graph up to commutative order; `real`: the same real function; `rank`: the same order inside
+    every comparison group, so the same mask for every model and sparsity.
+    """
+
+    exact: str
+    real: str
+    rank: str
+
+
+def _sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def keys(root: Node, per: str) -> Keys:
+    """The three keys of a score under a comparison group. A pattern N:M ranks as `row` does."""
+    form = canonical(root)
+    return Keys(_sha256(text(root)), _sha256(text(form)), _sha256(f"{per} {text(rank_form(form, per))}"))
+
+
+def plain(form: Node) -> Node:
+    """A canonical graph in the operations that people write: differences, quotients, `sqr`, `sqrt`."""
+    built: dict[Node, Node] = {}
+    for node in topological(form):
+        built[node] = _plain(node, built)
+    return built[form]
+
+
+def _plain(node: Node, built: dict[Node, Node]) -> Node:
+    if node.op == "add":
+        terms = sorted(node.args, key=lambda t: _split(t)[0] < 0)
+        total = built[terms[0]]
+        for term in terms[1:]:
+            weight, rest = _split(term)
+            if weight < 0:
+                total = make("sub", total, _plain_product(number(-weight), rest, built))
+            else:
+                total = make("add", total, built[term])
+        return total
+    if node.op == "mul":
+        return _plain_product(ONE, node, built)
+    if node.op == "pow" and node.args[1].op == "number":
+        return _plain_power(built[node.args[0]], _value(node.args[1]))
+    if node.op in ("min", "max") and len(node.args) > 2:
+        result = built[node.args[0]]
+        for arg in node.args[1:]:
+            result = make(node.op, result, built[arg])
+        return result
+    return make(node.op, *(built[a] for a in node.args), value=node.value) if node.args else node
+
+
+def _plain_power(base: Node, exponent: float) -> Node:
+    if exponent < 0:
+        return make("div", ONE, _plain_power(base, -exponent))
+    if exponent == 1:
+        return base
+    if exponent == 2:
+        return make("sqr", base.args[0] if base.op == "abs" else base)
+    return make("sqrt", base) if exponent == 0.5 else make("pow", base, number(exponent))
+
+
+def _plain_product(weight: Node, node: Node, built: dict[Node, Node]) -> Node:
+    """weight · node, with the factors of negative exponent under one fraction bar."""
+    above: list[Node] = [] if weight is ONE else [weight]
+    below: list[Node] = []
+    for factor in sorted(_factors(node), key=_reading_order):
+        base, e = _power(factor)
+        if e < 0:
+            below.append(_plain_power(_readable(base, built), -e))
+        elif factor is MINUS_ONE and not above:
+            above.append(factor)
+        elif factor is not ONE:
+            above.append(_readable(factor, built))
+    top = _chain(above) if above else ONE
+    return make("div", top, _chain(below)) if below else top
+
+
+def _reading_order(factor: Node) -> tuple[bool, bool, int]:
+    """Numbers first, then the weight, then short factors before long ones."""
+    base, _ = _power(factor)
+    weight = base.args[0] if base.op == "abs" else base
+    return factor.op != "number", weight.value != "W", len(text(factor))
+
+
+def _readable(node: Node, built: dict[Node, Node]) -> Node:
+    return built[node] if node in built else plain(node)
+
+
+def _chain(factors: list[Node]) -> Node:
+    result = factors[0]
+    rest = factors[1:]
+    if result is MINUS_ONE and rest:
+        return make("neg", _chain(rest))
+    for factor in rest:
+        result = make("mul", result, factor)
+    return result

@@ -1,0 +1,57 @@
+"""The functions of the core: one table for elementwise functions, one for reductions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function as it is written, the core operation it means, and how many arguments it takes.
+
+    A reduction may be given an axis after its `arity` arguments; without one it reduces both.
+    """
+
+    name: str
+    op: str
+    arity: int
+    doc: str
+
+
+ELEMENTWISE: dict[str, Function] = {
+    f.name: f
+    for f in (
+        Function("abs", "abs", 1, "|x|"),
+        Function("sqr", "sqr", 1, "x²"),
+        Function("sqrt", "sqrt", 1, "√x; an error where x < 0"),
+        Function("exp", "exp", 1, "eˣ"),
+        Function("ln", "ln", 1, "natural logarithm; an error where x ≤ 0"),
+        Function("tanh", "tanh", 1, "hyperbolic tangent"),
+        Function("sigmoid", "sigmoid", 1, "1 / (1 + e⁻ˣ)"),
+        Function("sign", "sign", 1, "−1, 0 or 1"),
+        Function("min", "min", 2, "the smaller of x and y"),
+        Function("max", "max", 2, "the larger of x and y"),
+        Function("clamp", "clamp", 3, "x, but at least lo and at most hi"),
+    )
+}
+
+REDUCTIONS: dict[str, Function] = {
+    f.name: f
+    for f in (
+        Function("sum", "sum", 1, "Σ x"),
+        Function("mean", "mean", 1, "arithmetic mean"),
+        Function("std", "std", 1, "sample standard deviation, divisor n − 1"),
+        Function("var", "var", 1, "sample variance, divisor n − 1"),
+        Function("min", "amin", 1, "smallest value"),
+        Function("max", "amax", 1, "largest value"),
+        Function("norm", "norm", 2, "(Σ|x|ᵖ)^(1/p) for a number p > 0"),
+    )
+}
+
+OPERATORS: dict[str, str] = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"}
+"""Infix operators and the core operations they mean; unary minus is `neg`."""
+
+REDUCING: frozenset[str] = frozenset(f.op for f in REDUCTIONS.values())
+"""The core operations that remove axes."""
+
+FUNCTION_NAMES: tuple[str, ...] = tuple(sorted({*ELEMENTWISE, *REDUCTIONS}))

@@ -1,0 +1,104 @@
+"""Find the metric that a person names: in the zoo, in a file, or written out on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.metric import Metric, compile_source
+from pzc.grammar.diagnostics import Diagnostic, Label, SourceError, did_you_mean
+from pzc.grammar.syntax import Span
+
+
+class MetricNotFound(Exception):
+    """A reference that is no zoo metric, no readable file and no expression; the message says which."""
+
+
+def read_file(path: Path) -> str:
+    """The text of a `.pzm` file. Raises MetricNotFound when there is none or it is not UTF-8 text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MetricNotFound(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise MetricNotFound(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def zoo() -> dict[str, Metric]:
+    """Every published metric of the zoo by name, in the order of their names."""
+    files = sorted(f.name for f in resources.files("pzc.metrics").iterdir() if f.name.endswith(".pzm"))
+    return {name: zoo_metric(name) for name in (f.removesuffix(".pzm") for f in files)}
+
+
+def zoo_names() -> list[str]:
+    """The names of the zoo's metrics."""
+    entries = resources.files("pzc.metrics").iterdir()
+    return sorted(f.name.removesuffix(".pzm") for f in entries if f.name.endswith(".pzm"))
+
+
+def zoo_source(name: str) -> str:
+    """The `.pzm` source of a zoo metric."""
+    return resources.files("pzc.metrics").joinpath(f"{name}.pzm").read_text(encoding="utf-8")
+
+
+def zoo_metric(name: str, settings: Mapping[str, float] | None = None) -> Metric:
+    """One metric of the zoo."""
+    return compile_source(zoo_source(name), f"{name}.pzm", settings)[0][0]
+
+
+def load(reference: str, settings: Mapping[str, float] | None = None) -> Metric:
+    """The metric that a command line means by `reference`.
+
+    A zoo name (`wanda`), a file that defines one metric (`my.pzm`), one metric of a file (`my.pzm:best`), or an
+    expression (`'abs(W) * X ^ 0.5 per row'`). `settings` replaces defaults of its parameters.
+
+    Raises MetricNotFound, or SourceError when the source has errors.
+    """
+    text = reference.strip()
+    path, _, name = text.partition(":")
+    if text in zoo_names():
+        return _with_settings(zoo_source(text), f"{text}.pzm", "", settings)
+    if path.endswith(".pzm") or Path(text).is_file():
+        return _with_settings(read_file(Path(path)), path, name, settings)
+    if text.isidentifier() and text not in LEAVES and text not in ALIASES:
+        hint = did_you_mean(text, zoo_names())
+        raise MetricNotFound(f"there is no metric `{text}` in the zoo" + (f"; {hint}" if hint else ""))
+    return inline(text)
+
+
+def _with_settings(source: str, filename: str, name: str, settings: Mapping[str, float] | None) -> Metric:
+    metrics, _ = compile_source(source, filename, settings)
+    names = [m.name for m in metrics]
+    if not metrics:
+        raise MetricNotFound(f"{filename} defines no metric")
+    if not name and len(metrics) > 1:
+        raise MetricNotFound(f"{filename} defines {', '.join(names)}: name one, as in {filename}:{names[0]}")
+    metric = next((m for m in metrics if m.name == name), None) if name else metrics[0]
+    if metric is None:
+        raise MetricNotFound(f"{filename} defines no `{name}`; it has {', '.join(names)}")
+    unknown = sorted(set(settings or {}) - {n for n, _ in metric.params})
+    if unknown:
+        has = ", ".join(n for n, _ in metric.params) or "none"
+        raise MetricNotFound(f"`{metric.name}` has no parameter `{unknown[0]}`; it has {has}")
+    return metric
+
+
+def inline(text: str, name: str = "inline") -> Metric:
+    """A metric from an expression with an optional group, such as `abs(W) * X per row`."""
+    head = f"pzm 1 metric {name} = "
+    try:
+        metrics, _ = compile_source(head + text, "expression")
+    except SourceError as error:
+        raise SourceError([_shifted(d, len(head)) for d in error.diagnostics], text, "expression") from None
+    if len(metrics) != 1:
+        raise MetricNotFound("an inline metric is one expression, such as 'abs(W) * X per row'")
+    return metrics[0]
+
+
+def _shifted(d: Diagnostic, by: int) -> Diagnostic:
+    def move(label: Label) -> Label:
+        return Label(Span(max(0, label.span.start - by), max(1, label.span.end - by)), label.text)
+
+    return Diagnostic(d.code, d.message, move(d.primary), tuple(move(x) for x in d.secondary), d.help)

@@ -1,0 +1,99 @@
+"""The reference evaluator: what every operation means, in numpy float64.
+
+It knows nothing of torch, of canonical forms or of speed. Every value is kept with both dimensions, `[out, in]`,
+with length 1 for an axis it lacks, so that numpy's broadcasting joins axes by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pzc.compiler.core import Node, topological
+from pzc.compiler.leaves import LEAVES
+
+Array = npt.NDArray[np.float64]
+
+DIMENSION: dict[str | None, int | tuple[int, int]] = {"out": 0, "in": 1, None: (0, 1)}
+"""The array dimension that a reduction's axis removes."""
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e⁻ˣ), without overflow for large negative x."""
+    e = np.exp(-np.abs(x))
+    result: Array = np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+    return result
+
+
+ELEMENTWISE: dict[str, Callable[..., Array]] = {
+    "neg": np.negative,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "pow": np.power,
+    "abs": np.abs,
+    "sqr": np.square,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "ln": np.log,
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "sign": np.sign,
+    "min": np.minimum,
+    "max": np.maximum,
+    "clamp": lambda x, low, high: np.minimum(np.maximum(x, low), high),
+}
+
+REDUCTIONS: dict[str, Callable[..., Array]] = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "std": lambda x, **at: np.std(x, ddof=1, **at),
+    "var": lambda x, **at: np.var(x, ddof=1, **at),
+    "amin": np.min,
+    "amax": np.max,
+}
+
+
+def aligned(leaf: str, value: Any) -> Array:
+    """A leaf's value as float64 with both dimensions: `[out, in]`, `[1, in]`, `[out, 1]` or `[1, 1]`.
+
+    Raises ValueError when its number of dimensions is not the leaf's number of axes.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    axes = LEAVES[leaf].axes
+    if array.ndim != len(axes):
+        wanted = f"[{', '.join(axes)}]" if axes else "a single number"
+        raise ValueError(f"`{leaf}` has shape {list(array.shape)}; it takes {wanted}")
+    return array[np.newaxis, :] if axes == ("in",) else array.reshape(array.shape + (1,) * (2 - array.ndim))
+
+
+def evaluate(root: Node, leaves: Mapping[str, Any]) -> Array:
+    """The value of a core graph, as float64 of shape `[out or 1, in or 1]`.
+
+    `leaves` maps full leaf names to arrays. Raises KeyError for a leaf that is not given. Where the metric is not
+    defined (`ln(0)`, `0 / 0`) the value is not finite.
+    """
+    values: dict[Node, Array] = {}
+    with np.errstate(all="ignore"):
+        for node in topological(root):
+            values[node] = _apply(node, [values[a] for a in node.args], leaves)
+    return values[root]
+
+
+def _apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
+    if node.op == "number":
+        return np.full((1, 1), node.value, dtype=np.float64)
+    if node.op == "leaf":
+        return aligned(str(node.value), leaves[str(node.value)])
+    if node.op in ELEMENTWISE:
+        return ELEMENTWISE[node.op](*args)
+    at: dict[str, Any] = {"axis": DIMENSION[node.value], "keepdims": True}  # type: ignore[index]
+    if node.op == "norm":
+        p = float(args[1].item())
+        norm: Array = np.sum(np.abs(args[0]) ** p, **at) ** (1 / p)
+        return norm
+    return REDUCTIONS[node.op](args[0], **at)

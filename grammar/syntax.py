@@ -1,0 +1,146 @@
+"""The syntax tree: frozen dataclasses with a span on every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range of character offsets in the source."""
+
+    start: int = 0
+    end: int = 0
+
+    def to(self, other: Span) -> Span:
+        """The range from the start of this span to the end of another."""
+        return Span(self.start, other.end)
+
+
+NOWHERE = Span()
+"""The span of a node that was built, not parsed. Spans never take part in comparisons of trees."""
+
+
+def _span() -> Span:
+    return field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number as it was written."""
+
+    text: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A leaf, a `let` or a `param`; dotted for a member of a family such as `X.l1`."""
+
+    text: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class AxisName:
+    """`in` or `out` as an argument."""
+
+    text: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """`-x`."""
+
+    operand: Expression
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """`left operator right` for one of `+ - * / ^`."""
+
+    operator: str
+    left: Expression
+    right: Expression
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`function(argument, …)`; only functions that reduce take an axis."""
+
+    function: str
+    arguments: tuple[Expression | AxisName, ...]
+    span: Span = _span()
+    function_span: Span = _span()
+
+
+Expression: TypeAlias = Number | Name | Negation | Binary | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """`pzm 1`: the edition of the language that the file is written in."""
+
+    number: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """`let name = expression`."""
+
+    name: str
+    value: Expression
+    doc: str = ""
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """`param name = default in [low, high]`: a constant that `--set` and the search may change."""
+
+    name: str
+    default: str
+    low: str | None = None
+    high: str | None = None
+    doc: str = ""
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDefinition:
+    """`metric name = expression per group`; without `per`, the group is `row`."""
+
+    name: str
+    value: Expression
+    per: str | None = None
+    doc: str = ""
+    span: Span = _span()
+    name_span: Span = _span()
+    per_span: Span = _span()
+
+
+Statement: TypeAlias = Edition | Let | Param | MetricDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A `#` comment, for the formatter."""
+
+    text: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """The statements of one file in order, its comments, and the names that statements with errors would define."""
+
+    statements: tuple[Statement, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False)
+    broken: tuple[str, ...] = field(default=(), compare=False)

@@ -1,0 +1,55 @@
+"""Random expressions for property tests: core nodes that the checker would accept."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from pzc.compiler.core import Node, leaf, make, number
+
+LEAVES = st.sampled_from(["W", "X.l2", "X.mean", "G.l2", "G.mean", "in_features"]).map(leaf)
+NUMBERS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 3.0, -1.0, -0.5]).map(number)
+UNARY = st.sampled_from(["neg", "abs", "sqr", "sqrt", "exp", "ln", "tanh", "sigmoid", "sign"])
+BINARY = st.sampled_from(["add", "sub", "mul", "mul", "div", "min", "max"])
+REDUCTIONS = st.sampled_from(["sum", "mean", "std", "var", "amin", "amax"])
+EXPONENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.3, 0.5, 1.0, 2.0, 3.0])
+
+
+def _larger(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    return st.one_of(
+        st.builds(make, UNARY, children),
+        st.builds(make, BINARY, children, children),
+        st.builds(lambda x, e: make("pow", x, number(e)), children, EXPONENTS),
+        st.builds(lambda x, a, b: make("clamp", x, number(min(a, b)), number(max(a, b))), children, EXPONENTS, EXPONENTS),
+        st.builds(_reduction, REDUCTIONS, children, st.integers(0, 2)),
+        st.builds(lambda x, p: make("norm", x, number(p), value=None) if x.axes else x, children, st.sampled_from([1, 2, 3])),
+    )
+
+
+def _reduction(op: str, x: Node, choice: int) -> Node:
+    """A reduction over one of the argument's axes, or over all of them; the argument itself where it has none."""
+    if not x.axes:
+        return x
+    axes: list[str | None] = [None] if len(x.axes) == 1 else [None, *sorted(x.axes)]
+    return make(op, x, value=axes[choice % len(axes)])
+
+
+EXPRESSIONS = st.recursive(st.one_of(LEAVES, LEAVES, NUMBERS), _larger, max_leaves=8)
+GROUPS = st.sampled_from(["row", "col", "layer", "model"])
+
+
+def probe(seed: int, out: int = 4, inn: int = 5, zeros: bool = False) -> dict[str, np.ndarray]:
+    """Values for every leaf of `EXPRESSIONS`, of moderate size; with zeros where a leaf can be zero."""
+    rng = np.random.default_rng(seed)
+    values = {
+        "W": rng.normal(size=(out, inn)),
+        "X.l2": rng.uniform(0.2, 2.0, inn),
+        "X.mean": rng.normal(size=inn),
+        "G.l2": rng.uniform(0.1, 1.5, (out, inn)),
+        "G.mean": rng.normal(size=(out, inn)),
+        "in_features": np.float64(inn),
+    }
+    if zeros:
+        for name in ("W", "X.l2", "X.mean", "G.l2", "G.mean"):
+            values[name] = values[name] * (rng.uniform(size=values[name].shape) > 0.3)
+    return values

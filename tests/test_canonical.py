@@ -1,0 +1,125 @@
+"""Canonical forms keep the value, and rank forms keep the order: against the reference evaluator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pzc.compiler.canonical import canonical, keys, plain, rank_form
+from pzc.compiler.core import Node, topological
+from pzc.compiler.load import inline
+from pzc.compiler.reference import evaluate
+from pzc.compiler.signs import Sign
+from pzc.compiler.source import expression
+from tests.strategies import EXPRESSIONS, GROUPS, probe
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def values_of(node: Node, leaves: dict[str, np.ndarray]) -> np.ndarray:
+    return np.broadcast_to(evaluate(node, leaves), leaves["W"].shape)
+
+
+def undefined(node: Node, leaves: dict[str, np.ndarray]) -> bool:
+    """Whether some step is not finite, or so large that rounding or overflow hides what it means."""
+    steps = [evaluate(n, leaves) for n in topological(node)]
+    return not all(np.isfinite(s).all() and (np.abs(s) < 1e9).all() for s in steps)
+
+
+@settings(max_examples=600, deadline=None)
+@given(EXPRESSIONS, SEEDS, st.booleans())
+def test_the_canonical_form_is_the_same_function(node: Node, seed: int, zeros: bool) -> None:
+    leaves = probe(seed, zeros=zeros)
+    form = plain(canonical(node))
+    if undefined(node, leaves):
+        return
+    want, got = values_of(node, leaves), values_of(form, leaves)
+    assert np.isfinite(got).all(), expression(form)
+    scale = max(np.abs(evaluate(n, leaves)).max() for n in topological(node))
+    assert np.abs(want - got).max() <= 1e-6 * max(scale, 1.0), f"{expression(node)}  →  {expression(form)}"
+
+
+@settings(max_examples=600, deadline=None)
+@given(EXPRESSIONS, SEEDS)
+def test_the_canonical_form_is_not_defined_where_the_metric_is_not(node: Node, seed: int) -> None:
+    """`x / x` is not 1 where x is zero: an error of the metric stays an error."""
+    leaves = probe(seed, zeros=True)
+    steps = [evaluate(n, leaves) for n in topological(node)]
+    if any((np.abs(s) > 1e9).any() and np.isfinite(s).all() for s in steps) or any(n.op == "number" and n.value == 0 for n in topological(node)):
+        return  # overflow and multiplication by a literal zero are not what is tested here
+    got = values_of(plain(canonical(node)), leaves)
+    if np.isfinite(got).all() and not np.isfinite(values_of(node, leaves)).all():
+        pytest.fail(f"{expression(node)} became {expression(plain(canonical(node)))}")
+
+
+@settings(max_examples=800, deadline=None)
+@given(EXPRESSIONS, GROUPS, SEEDS)
+def test_the_rank_form_orders_alike_inside_every_group(node: Node, per: str, seed: int) -> None:
+    leaves = probe(seed)
+    form = plain(rank_form(canonical(node), per))
+    if undefined(node, leaves) or undefined(form, leaves):
+        return
+    want, got = values_of(node, leaves), values_of(form, leaves)
+    if per in ("layer", "model"):
+        want, got = want.reshape(1, -1), got.reshape(1, -1)
+    if per == "col":
+        want, got = want.T, got.T
+    scale = max(np.abs(evaluate(n, leaves)).max() for n in topological(node))
+    for w, g in zip(want, got, strict=True):
+        dw, dg = w[:, None] - w[None, :], g[:, None] - g[None, :]
+        clear_w, clear_g = np.abs(dw) > 1e-7 * max(scale, 1.0), np.abs(dg) > 1e-7 * max(1.0, np.abs(g).max())
+        opposite = clear_w & clear_g & (np.sign(dw) != np.sign(dg))
+        assert not opposite.any(), f"{expression(node)} per {per}  ~  {expression(form)}"
+        clear = np.abs(dw) > 1e-2 * max(scale, 1.0)
+        assert (dg[clear] != 0).all(), f"{expression(node)} per {per} ties as {expression(form)}"
+
+
+@settings(max_examples=300, deadline=None)
+@given(EXPRESSIONS, GROUPS)
+def test_canonical_forms_are_fixed_points(node: Node, per: str) -> None:
+    form = canonical(node)
+    if any(n.sign == Sign.NONE for n in topological(form)):
+        return  # 0 ^ -2: nowhere defined
+    assert canonical(plain(form)) is form, f"{expression(node)} → {expression(plain(form))} → {expression(plain(canonical(plain(form))))}"
+    ranked = rank_form(form, per)
+    assert rank_form(canonical(plain(ranked)), per) is ranked
+
+
+SAME_RANK = [
+    ("abs(W) * X per row", "sqr(W) * sqr(X) per row"),
+    ("abs(W) * X per row", "exp(tanh(abs(W) * X / 7)) per row"),
+    ("abs(W) * X per row", "abs(W) * X * sqrt(sum(sqr(W) + 1, in)) per row"),
+    ("abs(W) * X per row", "-1 / (1 + abs(W) * X) per row"),
+    ("sqr(W) * ((G - min(G)) / (max(G) - min(G))) per row", "abs(W) * sqrt(G - min(G)) per row"),
+    ("abs(W) * G per model", "sqr(W) * sqr(G) / windows per model"),
+    ("abs(W) per layer", "exp(norm(W, 2)) * abs(3 * W) - mean(W) per layer"),
+    ("sum(3 * W, in) * abs(W) per col", "sum(W, in) * abs(W) per col"),
+]
+
+DIFFERENT_RANK = [
+    ("abs(W) * X per row", "abs(W) * X per layer"),
+    ("abs(W) * X per row", "abs(W) * X.l1 per row"),
+    ("abs(W) * X per model", "abs(W) * X / sum(X) per model"),
+    ("W per row", "W * X.mean / X.mean * sign(X.mean) per row"),
+    ("abs(W) * X per layer", "abs(W) * X / sum(X, in) / norm(W, 2, in) per layer"),
+    ("abs(W) + X per row", "abs(W) * X per row"),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), SAME_RANK)
+def test_the_same_ranking_is_found(a: str, b: str) -> None:
+    assert inline(a).keys.rank == inline(b).keys.rank
+
+
+@pytest.mark.parametrize(("a", "b"), DIFFERENT_RANK)
+def test_different_rankings_are_kept_apart(a: str, b: str) -> None:
+    assert inline(a).keys.rank != inline(b).keys.rank
+
+
+def test_the_keys_grow_coarser() -> None:
+    a, b, c = (inline(s).keys for s in ("abs(W) * X", "X * abs(W)", "abs(W * X)"))
+    assert a.exact == b.exact != c.exact
+    assert a.real == b.real == c.real
+    assert keys(inline("abs(W) * X").core, "row").rank != keys(inline("abs(W) * X").core, "col").rank
