@@ -1,8 +1,8 @@
 """Canonical forms: one graph for all expressions that are equal as real functions, one for all that rank alike.
 
 The canonical graph uses n-ary `add` and `mul` with sorted arguments, and powers with a number as exponent instead of
-`neg sub div sqr sqrt norm clamp`. Every step keeps the value wherever the expression is defined and adds nothing to
-where it is defined: `x / x` becomes 1 only when x cannot be zero.
+`neg sub div sqr sqrt norm clamp`. Every step keeps the value wherever the expression is defined. It may be defined in
+more places: `x / x` becomes 1 though 0 / 0 is an error, which whoever runs the metric as it is written will meet.
 
 The rank form drops what changes no order inside a comparison group: strictly increasing functions at the root,
 positive factors and any addends that are constant inside the group, and a common scale of the exponents of a
@@ -91,25 +91,22 @@ def _scale(weight: float, rest: Node) -> Node:
 def mul(factors: Iterable[Node]) -> Node:
     """Π factors: flattened, powers of one base joined where that is sound, sorted behind one number."""
     weight = 1.0
-    powers: dict[tuple[Node, bool], float] = {}
-    signs: list[Node] = []
-    waiting = [f for factor in factors for f in _factors(factor)]
-    for factor in waiting:
+    powers: dict[Node, float] = {}
+    logarithms: list[Node] = []
+    for factor in (f for factor in factors for f in _factors(factor)):
         if factor.op == "number":
             weight *= _value(factor)
             continue
-        if factor.op == "sign":
-            if factor in signs:  # sign(x)² is 1 only where x is not zero: keep both
-                waiting.append(power(absolute(factor), 2.0))
-                signs.remove(factor)
-            else:
-                signs.append(factor)
+        if factor.op == "exp":
+            logarithms.append(factor.args[0])
             continue
         base, exponent = _power(factor)
         _join(powers, base, exponent)
     if weight == 0:
         return ZERO
-    parts = [_raised(base, _tidy(e)) for (base, _), e in powers.items()] + signs
+    parts = [power(base, e) for base, e in powers.items()]
+    if logarithms:
+        parts.append(exponential(add(logarithms)) if len(logarithms) > 1 else make("exp", logarithms[0]))
     parts = [p for p in parts if p is not ONE]
     if any(p.op in ("number", "mul") for p in parts):
         return mul([number(weight), *parts])
@@ -123,36 +120,18 @@ def mul(factors: Iterable[Node]) -> Node:
     return parts[0] if len(parts) == 1 else make("mul", *parts)
 
 
-def _join(powers: dict[tuple[Node, bool], float], base: Node, exponent: float) -> None:
-    """Add an exponent to its base.
+def _join(powers: dict[Node, float], base: Node, exponent: float) -> None:
+    """Add an exponent to its base: x^a · x^b = x^(a+b) wherever the left side is defined.
 
-    x^a · x^b = x^(a+b) always for x > 0; for x that may be zero only when a and b have one sign; for x that may be
-    negative only when both are whole. A base of any sign is kept to the exponents 1 and −1, and the even rest
-    goes to |x|: x³ = x · |x|².
+    A base of any sign is kept to exponents between −2 and 2, and the even rest goes to |x|: x³ = x · |x|².
     """
-    if not base.sign.non_negative and exponent == int(exponent) and abs(exponent) >= 2:
-        even = 2 * int(exponent / 2)
-        _join(powers, absolute(base), float(even))
-        exponent -= even
-        if exponent == 0:
-            return
-    key = (base, True if base.sign.positive else exponent > 0)
-    whole = base.sign.non_negative or (exponent == int(exponent) and powers.get(key, 0.0) == int(powers.get(key, 0.0)))
-    if not whole and key in powers:  # two broken powers of a base that may be negative: keep the second apart
-        key = (make("pow", base, number(exponent)), True)
-        powers[key] = powers.get(key, 0.0) + 1.0
-        return
-    joined = powers.pop(key, 0.0) + exponent
+    joined = _tidy(powers.pop(base, 0.0) + exponent)
     if not base.sign.non_negative and joined == int(joined) and abs(joined) >= 2:
-        _join(powers, base, joined)
-    elif joined != 0:
-        powers[key] = joined
-
-
-def _raised(base: Node, exponent: float) -> Node:
-    if exponent == 1:
-        return base
-    return power(base, exponent)
+        even = 2 * int(joined / 2)
+        _join(powers, absolute(base), float(even))
+        joined -= even
+    if joined != 0:
+        powers[base] = joined
 
 
 def power(base: Node, exponent: float) -> Node:
@@ -167,10 +146,7 @@ def power(base: Node, exponent: float) -> Node:
     if base.op == "mul" and (whole or all(f.sign.non_negative for f in base.args)):
         return mul(power(f, exponent) for f in base.args)
     inner, e = _power(base)
-    # (x^a)^b = x^(ab): always for x > 0, for x = 0 unless a and b are both negative. A broken a asks for x ≥ 0
-    # itself, and so must ab.
-    domain = inner.sign.non_negative or not (e == int(e) or _tidy(e * exponent) == int(_tidy(e * exponent)))
-    if inner is not base and domain and (inner.sign.positive or e > 0 or exponent > 0):
+    if inner is not base:
         return power(inner, e * exponent)
     if not base.sign.non_negative and whole and abs(exponent) >= 2:
         return mul([make("pow", base, number(exponent))])
@@ -194,22 +170,20 @@ def absolute(x: Node) -> Node:
 
 
 def exponential(x: Node) -> Node:
-    """eˣ; e^(ln x) = x where x is always positive."""
+    """eˣ; e^(ln x) = x."""
     if x.op == "number":
         return _folded("exp", [x], lambda: math.exp(_value(x)))
-    if x.op == "ln" and x.args[0].sign.positive:
-        return x.args[0]
-    return make("exp", x)
+    return x.args[0] if x.op == "ln" else make("exp", x)
 
 
 def logarithm(x: Node) -> Node:
-    """ln x; ln eˣ = x, ln xᵃ = a · ln x for x ≥ 0, ln (c·x) = ln c + ln x for a number c > 0."""
+    """ln x; ln eˣ = x, ln xᵃ = a · ln x, ln (c·x) = ln c + ln x for a number c > 0."""
     if x.op == "number" and _value(x) > 0:
         return number(math.log(_value(x)))
     if x.op == "exp":
         return x.args[0]
     base, e = _power(x)
-    if base is not x and base.sign.non_negative:
+    if base is not x:
         return mul([number(e), logarithm(base)])
     weight, rest = _split(x)
     if weight > 0 and weight != 1 and rest is not ONE:
@@ -339,18 +313,22 @@ def canonical(root: Node) -> Node:
     return forms[root]
 
 
+LAYERS = 200
+"""How many layers a rank form strips at most; each is sound alone, so stopping early only misses a likeness."""
+
 _INCREASING = {"exp", "tanh", "sigmoid", "ln"}
 
 
 def rank_form(form: Node, per: str) -> Node:
     """What is left of a canonical graph when everything is dropped that changes no order inside a group."""
     direction = 1.0
-    while True:
+    for _ in range(LAYERS):
         node, flips = _strip(form, per)
         direction *= -1.0 if flips else 1.0
         if node is form:
-            return node if direction > 0 else mul([MINUS_ONE, node])
+            break
         form = node
+    return form if direction > 0 else mul([MINUS_ONE, form])
 
 
 def _strip(node: Node, per: str) -> tuple[Node, bool]:
@@ -364,8 +342,11 @@ def _strip(node: Node, per: str) -> tuple[Node, bool]:
         return base, e < 0
     if node.op == "add":
         varying = add(t for t in node.args if not constant_in(t, per))
-        weight, _ = _split(varying.args[0]) if varying.op == "add" else (1.0, varying)
-        return (varying if abs(weight) == 1 else mul([number(1 / abs(weight)), varying])), False
+        if varying.op != "add":
+            return varying, False
+        terms = [_split(t) for t in varying.args]
+        scale = abs(terms[0][0])
+        return add(_scale(weight / scale, rest) for weight, rest in terms), False
     if node.op == "mul":
         return _strip_product(node, per)
     return node, False
@@ -376,9 +357,12 @@ def _strip_product(node: Node, per: str) -> tuple[Node, bool]:
     if dropped:
         flips = sum(f.sign.negative for f in dropped) % 2 == 1
         return mul(f for f in node.args if f not in dropped), flips
-    if all(f.sign.non_negative for f in node.args):
-        exponents = dict(map(_power, node.args))
-        exponent = abs(exponents.get(absolute(leaf("W")), next(iter(exponents.values()))))
+    exponents = {base: e for base, e in map(_power, node.args) if base.op != "exp"}
+    if exponents and all(base.sign.non_negative for base in exponents):
+        # The exponent of one factor becomes 1: that of |W|, else of the base whose text comes first. Neither choice
+        # changes when all exponents are scaled; e^x is no such base, since its scale goes into x.
+        base = absolute(leaf("W"))
+        exponent = abs(exponents[base if base in exponents else min(exponents, key=text)])
         if exponent != 1:
             return power(node, 1 / exponent), False
     return node, False

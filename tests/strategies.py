@@ -12,7 +12,7 @@ NUMBERS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 3.0, -1.0, -0.5]).map(numbe
 UNARY = st.sampled_from(["neg", "abs", "sqr", "sqrt", "exp", "ln", "tanh", "sigmoid", "sign"])
 BINARY = st.sampled_from(["add", "sub", "mul", "mul", "div", "min", "max"])
 REDUCTIONS = st.sampled_from(["sum", "mean", "std", "var", "amin", "amax"])
-EXPONENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.3, 0.5, 1.0, 2.0, 3.0])
+EXPONENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.3, 0.5, 0.7, 1.0, 1.1, 2.0, 3.0])
 
 
 def _larger(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:

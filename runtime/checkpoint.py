@@ -1,0 +1,186 @@
+"""Saving a pruned model: a folder that plain transformers loads, whole or not at all, and the record of the
+run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from pzc.runtime.data import Text
+from pzc.runtime.errors import PruningError
+from pzc.runtime.models import Loaded
+from pzc.runtime.prune import Pruned
+from pzc.runtime.quiet import quiet
+
+RECORD = "pruning.json"
+
+
+def record(
+    *,
+    metric: Mapping[str, Any],
+    model: Loaded,
+    options: Mapping[str, Any],
+    pruned: Pruned,
+    calibration: Text | None = None,
+    evaluation: Text | None = None,
+    perplexity: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """The content of `pruning.json`: all that is needed to do the run again, and what came out of it.
+
+    `metric` is the metric's source, group and keys; `options` every option of the run, the seed among them;
+    `perplexity` its values `before` and `after`; `seconds` times of stages beside those of `pruned`.
+    """
+    return {
+        "format": "pzc-pruning/1",
+        "metric": dict(metric),
+        "model": {
+            "name": model.name,
+            "sha256": model.sha256,
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
+        "options": dict(options),
+        "target": asdict(pruned.target),
+        "sequential": pruned.sequential,
+        "passes": pruned.passes,
+        "data": {"calibration": _described(calibration), "evaluation": _described(evaluation)},
+        "sparsity": {
+            "before": pruned.dense_sparsity,
+            "after": pruned.sparsity,
+            "weights": pruned.weights,
+            "layers": dict(pruned.layers),
+        },
+        "perplexity": dict(perplexity) if perplexity else None,
+        "seconds": {**pruned.seconds, **(seconds or {})},
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("pzc", "torch", "transformers", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a folder that is not installed
+            found[package] = "unknown"
+    return found
+
+
+def check_output(output: Path, *, overwrite: bool = False) -> None:
+    """Raise PruningError now if `save` could not write to `output` later."""
+    if output.exists() and not overwrite:
+        raise PruningError(f"{output} exists already", hint="name another folder, or add --overwrite")
+    if output.exists() and not output.is_dir():
+        raise PruningError(f"{output} is a file, not a folder")
+    if output.exists() and any(output.iterdir()) and not (output / "config.json").is_file():
+        raise PruningError(f"{output} is no model's folder, so it is not overwritten")
+    parent = next((p for p in output.absolute().parents if p.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PruningError(f"{parent} cannot be written to")
+
+
+def save(
+    model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False
+) -> Path:
+    """Write the model, its tokenizer and `pruning.json` to the folder `output`, in the model's own type.
+
+    Everything is written to `.NAME.partial-PID` beside it and renamed when whole: a crash leaves either what
+    was there before or the whole new folder. What earlier crashes left is removed. Raises PruningError when
+    the folder exists and `overwrite` is off, when the disk is full or access is denied.
+    """
+    output = output.absolute()
+    if output.parent.is_dir():
+        _sweep(output)
+    check_output(output, overwrite=overwrite)
+    partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        with quiet():
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        (partial / RECORD).write_text(_json(record) + "\n", encoding="utf-8")
+        _settle(partial)
+        _exchange(partial, output)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise PruningError(f"{output} cannot be written: {reason}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+def _described(text: Text | None) -> dict[str, str] | None:
+    return None if text is None else {"name": text.name, "part": text.part, "sha256": text.sha256}
+
+
+def _json(value: Any) -> str:
+    """JSON as the standard has it: numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _settle(folder: Path) -> None:
+    """Give files the usual permissions and have them on the disk before the rename is."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _exchange(new: Path, final: Path) -> None:
+    if not final.exists():
+        new.rename(final)
+        return
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(final: Path) -> None:
+    """Clean up after processes that were killed while they wrote `final`, and are no more."""
+    name = re.compile(rf"\.{re.escape(final.name)}\.(partial|old)-(\d+)")
+    for path in sorted(final.parent.iterdir()):
+        found = name.fullmatch(path.name)
+        if not found or _alive(int(found[2])):
+            continue
+        if found[1] == "old" and not final.exists():  # killed between the two renames
+            path.rename(final)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,255 @@
+"""Text to calibrate on and text to evaluate on, which never overlap, and windows of tokens cut from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pzc.runtime.errors import PruningError
+
+Side = Literal["calibration", "evaluation"]
+Part = Literal["whole", "first four fifths", "last fifth", "calibration", "evaluation"]
+Sampler = Callable[[Side], str]
+"""Makes the text `self` of a side: see `pzc.runtime.sampling`."""
+
+CALIBRATION_SHARE = 4, 5
+"""The share of a file that calibration reads when the same file serves evaluation too."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, the name it was asked for by, the SHA-256 of what is read (UTF-8), and which part that is."""
+
+    name: str
+    text: str
+    part: Part
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def sides(data: str, eval_data: str | None = None, *, sampler: Sampler | None = None) -> tuple[Text, Text]:
+    """The calibration text of `data` and the evaluation text of `eval_data` (by default `data` too).
+
+    A name is `pydoc`, `wikitext2`, `c4` or `self`, each with a side of its own for either use, or a text or
+    JSONL file. A file is used whole; but when one content serves both, calibration reads the first four
+    fifths, cut at a line, and evaluation the rest. `self` needs a `sampler`. Raises PruningError for what
+    cannot be read.
+    """
+    other = data if eval_data is None else eval_data
+    if data in _NAMED or other in _NAMED:
+        return _one(data, "calibration", sampler), _one(other, "evaluation", sampler)
+    first, second = _read(data), _read(other)
+    if first != second:
+        return Text(data, first.whole, "whole"), Text(other, second.whole, "whole")
+    head, tail = first.halves(data)
+    return Text(data, head, "first four fifths"), Text(other, tail, "last fifth")
+
+
+def calibration_text(data: str, *, sampler: Sampler | None = None) -> Text:
+    """The text to calibrate on when nothing is evaluated: a file is used whole."""
+    return _one(data, "calibration", sampler)
+
+
+def eval_text(data: str, held_out: bool = False, *, sampler: Sampler | None = None) -> Text:
+    """The text to evaluate on. A file is used whole, or with `held_out` only its last fifth, which is what
+    `sides` leaves to evaluation when the same file was calibrated on."""
+    if data in _NAMED or not held_out:
+        return _one(data, "evaluation", sampler)
+    return Text(data, _read(data).halves(data)[1], "last fifth")
+
+
+def tokenise(tokenizer: Any, text: str) -> Tensor:
+    """The tokens of a text as one string, without special tokens: int64 `[tokens]`."""
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return torch.tensor(ids, dtype=torch.int64)
+
+
+def calibration_windows(tokens: Tensor, n: int, length: int) -> Tensor:
+    """`n` windows spread evenly over a text of N tokens: window i starts at token `i · (N // n)`.
+
+    Takes int64 `[N]`, returns int64 `[n, length]`. Raises PruningError when windows would overlap.
+    """
+    _check_size(n, length)
+    step = len(tokens) // n
+    if step < length:
+        raise PruningError(
+            f"{n} windows of {length} tokens need {n * length}, but the text has {len(tokens)}",
+            hint=_what_fits(len(tokens), length),
+            tokens=len(tokens),
+        )
+    return torch.stack([tokens[i * step : i * step + length] for i in range(n)])
+
+
+def evaluation_windows(tokens: Tensor, n: int | None, length: int) -> Tensor:
+    """The first `n` windows of a text, one after another without overlap; all that fit when `n` is None.
+
+    Takes int64 `[N]`, returns int64 `[n, length]`. Raises PruningError when the text is too short.
+    """
+    _check_size(1 if n is None else n, length)
+    fit = len(tokens) // length
+    count = max(fit, 1) if n is None else n
+    if count > fit:
+        raise PruningError(
+            f"{count} windows of {length} tokens need {count * length}, but the text has {len(tokens)}",
+            hint=_what_fits(len(tokens), length),
+            tokens=len(tokens),
+        )
+    return tokens[: count * length].view(count, length)
+
+
+def _check_size(n: int, length: int) -> None:
+    if n < 1 or length < 2:
+        raise PruningError("at least one window of two tokens is needed", windows=n, length=length)
+
+
+def _what_fits(tokens: int, length: int) -> str:
+    if tokens >= length:
+        return f"use at most {tokens // length} windows of this length, shorter windows, or more text"
+    return f"use windows of at most {tokens} tokens, or more text" if tokens > 1 else "use more text"
+
+
+# Files
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A file's content in the pieces between which it may be cut: lines, or the texts of JSONL rows."""
+
+    pieces: tuple[str, ...]
+    joint: str
+
+    @property
+    def whole(self) -> str:
+        return self.joint.join(self.pieces)
+
+    def halves(self, name: str) -> tuple[str, str]:
+        """The first four fifths by length, as whole pieces, and the rest."""
+        total = sum(len(piece) + len(self.joint) for piece in self.pieces)
+        taken = cut = 0
+        for piece in self.pieces:
+            taken += len(piece) + len(self.joint)
+            if taken * CALIBRATION_SHARE[1] > total * CALIBRATION_SHARE[0]:
+                break
+            cut += 1
+        head, tail = self.joint.join(self.pieces[:cut]), self.joint.join(self.pieces[cut:])
+        if not head.strip() or not tail.strip():
+            raise PruningError(
+                f"{name} has too few lines to be cut into text for calibration and text for evaluation",
+                hint="name another file for evaluation",
+                data=name,
+            )
+        return head, tail
+
+
+def _read(name: str) -> _Pieces:
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise PruningError(
+            f"there is no text `{name}`",
+            hint=f"name a text or JSONL file, or one of {', '.join(sorted(_NAMED))}",
+            data=name,
+        )
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise PruningError(f"{name} cannot be read: {error.strerror}", data=name) from error
+    except UnicodeDecodeError as error:
+        raise PruningError(
+            f"{name} is no text in UTF-8: byte {error.start} is not part of it", data=name
+        ) from error
+    rows = _rows(name, text) if path.suffix in (".jsonl", ".ndjson") else None
+    pieces = _Pieces(tuple(text.split("\n")), "\n") if rows is None else _Pieces(rows, "\n\n")
+    if not pieces.whole.strip():
+        raise PruningError(f"{name} holds no text", data=name)
+    return pieces
+
+
+def _rows(name: str, text: str) -> tuple[str, ...]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise PruningError(f"{name}, line {number}, is no JSON", data=name, line=number) from error
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise PruningError(
+                f"{name}, line {number}, has no field `text` that is a string", data=name, line=number
+            )
+        rows.append(row["text"])
+    return tuple(rows)
+
+
+# Named texts
+
+
+def _one(name: str, side: Side, sampler: Sampler | None) -> Text:
+    if name == "self":
+        if sampler is None:
+            raise PruningError("the text `self` is sampled from a dense model, and there is none here")
+        return Text(name, sampler(side), side)
+    if name in _NAMED:
+        return Text(name, _NAMED[name](side), side)
+    return Text(name, _read(name).whole, "whole")
+
+
+def _pydoc(side: Side) -> str:
+    from pzc.runtime import pydoc
+
+    return pydoc.calibration_text() if side == "calibration" else pydoc.evaluation_text()
+
+
+def _wikitext2(side: Side) -> str:
+    """The rows of the train or test split joined by blank lines, as Wanda and SparseGPT do."""
+    split = "train" if side == "calibration" else "test"
+    rows = _hub("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1", split=split)
+    return "\n\n".join(rows)
+
+
+def _c4(side: Side) -> str:
+    """Calibration: the first 1,100 rows of the first training shard, with blank lines between. Evaluation:
+    the first 1,100 rows of the first validation shard, joined by spaces, as Wanda does."""
+    if side == "calibration":
+        shard, split, joint = "en/c4-train.00000-of-01024.json.gz", "train", "\n\n"
+    else:
+        shard, split, joint = "en/c4-validation.00000-of-00008.json.gz", "validation", " "
+    return joint.join(_hub("c4", "allenai/c4", data_files={split: shard}, split=split, rows=1100))
+
+
+def _hub(name: str, *place: str, rows: int | None = None, **options: Any) -> list[str]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise PruningError(
+            f"the text `{name}` needs the package `datasets`",
+            hint="pip install 'pzc[datasets]', or use a file or pydoc",
+            data=name,
+        ) from error
+    try:
+        table = load_dataset(*place, **options)
+        return list((table if rows is None else table.select(range(rows)))["text"])
+    except Exception as error:  # datasets raises what its network and file layers raise
+        reason = str(error).strip().splitlines()
+        raise PruningError(
+            f"the text `{name}` cannot be fetched: {reason[0] if reason else type(error).__name__}",
+            hint="it needs a network the first time; a file or pydoc does not",
+            data=name,
+        ) from error
+
+
+_NAMED: dict[str, Callable[[Side], str]] = {
+    "pydoc": _pydoc,
+    "wikitext2": _wikitext2,
+    "c4": _c4,
+    "self": lambda side: "",
+}

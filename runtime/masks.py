@@ -1,0 +1,234 @@
+"""Masks: which weights are kept, exactly as many as asked for in every comparison group.
+
+The smallest scores are pruned; where scores tie, the lower index goes first, as in a stable ascending sort.
+No group is sorted in full: the score of the last pruned weight is found by selection, and only ties at that
+score need their order. Scores must be finite.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pzc.runtime.errors import PruningError
+
+GROUPS = ("row", "col", "layer", "model")
+Pattern = tuple[int, int]
+
+_PATTERN_HINT = "write N:M with 0 < N < M, such as 2:4: of every 4 consecutive inputs 2 are kept"
+_PAIRWISE_UP_TO = 8
+_BLOCK = 1 << 17
+_JOINED_UP_TO = 1 << 28
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Target:
+    """How much is pruned, and among which weights.
+
+    `per` is the comparison group: row, col, layer or model. `pattern` `(n, m)` replaces it and the sparsity:
+    of every m consecutive inputs, n are kept. Raises PruningError for a group, sparsity or pattern that is
+    none.
+    """
+
+    per: str = "row"
+    sparsity: float = 0.5
+    pattern: Pattern | None = None
+
+    def __post_init__(self) -> None:
+        if self.per not in GROUPS:
+            raise PruningError(f"`{self.per}` is no comparison group", hint="use row, col, layer or model")
+        check_sparsity(self.sparsity)
+        if self.pattern and not 0 < self.pattern[0] < self.pattern[1]:
+            n, m = self.pattern
+            raise PruningError(f"{n}:{m} is no pattern", hint=_PATTERN_HINT)
+
+    @property
+    def share(self) -> float:
+        """The share of weights that is pruned."""
+        return 1 - self.pattern[0] / self.pattern[1] if self.pattern else self.sparsity
+
+
+def pruned_count(size: int, sparsity: float) -> int:
+    """`sparsity · size` rounded down, with the sparsity as it is written: 0.29 of 100 are 29, not 28.999…"""
+    return math.floor(Fraction(repr(float(sparsity))) * size + Fraction(1, 10**9))
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read `N:M`: of every M consecutive inputs of a row, N are kept and M − N are pruned."""
+    found = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", text)
+    if not found or not 0 < int(found[1]) < int(found[2]):
+        raise PruningError(f"`{text}` is no pattern", hint=_PATTERN_HINT)
+    return int(found[1]), int(found[2])
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Raise PruningError unless the sparsity is between 0 and 1."""
+    if not 0.0 < sparsity < 1.0:
+        raise PruningError(
+            f"a sparsity of {sparsity:g} is not between 0 and 1",
+            hint="write 0.5 to prune half of the weights",
+        )
+
+
+def keep_mask(scores: Tensor, group: str, sparsity: float) -> Tensor:
+    """Which weights of one layer are kept: bool `[out, in]` for float32 scores `[out, in]`.
+
+    Of every row (`group` "row") `int(in · sparsity)` weights are pruned, of every column ("col")
+    `int(out · sparsity)`, of the whole matrix ("layer") `int(out · in · sparsity)`.
+    """
+    check_sparsity(sparsity)
+    if group == "row":
+        return ~_lowest(scores, pruned_count(scores.shape[1], sparsity))
+    if group == "col":
+        return ~_lowest(scores.T.contiguous(), pruned_count(scores.shape[0], sparsity)).T
+    if group == "layer":
+        flat = scores.reshape(1, -1)
+        return ~_lowest(flat, pruned_count(flat.shape[1], sparsity)).view(scores.shape)
+    raise PruningError(f"`{group}` is no comparison group of one layer", hint="use row, col or layer")
+
+
+def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
+    """Keep the `n` largest scores of every `m` consecutive inputs and prune the other `m − n`.
+
+    Takes float32 `[out, in]`, returns bool `[out, in]`. Raises PruningError unless `in` is a multiple of `m`.
+    """
+    rows, columns = scores.shape
+    Target(pattern=(n, m))
+    if columns % m:
+        raise PruningError(
+            f"the pattern {n}:{m} needs a multiple of {m} inputs, but a layer has {columns}", inputs=columns
+        )
+    if scores.device.type == "cpu" and m <= _PAIRWISE_UP_TO:
+        return torch.from_numpy(_keep_pairwise(scores.numpy(), n, m))
+    return ~_lowest(scores.reshape(-1, m), m - n).view(rows, columns)
+
+
+def model_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Masks of all layers with the whole model as one group: `int(total · sparsity)` weights are pruned.
+
+    Takes and returns tensors `[out, in]` by layer name; ties go by the order of the layers, then by index.
+    """
+    check_sparsity(sparsity)
+    count = pruned_count(sum(s.numel() for s in scores.values()), sparsity)
+    if count == 0:
+        return {name: torch.ones_like(s, dtype=torch.bool) for name, s in scores.items()}
+    flat = {name: s.float().reshape(-1) for name, s in scores.items()}
+    limit = _kth(list(flat.values()), count)
+    left = count - sum(int(torch.count_nonzero(s < limit)) for s in flat.values())
+    masks = {}
+    for name, s in flat.items():
+        if left == 0:
+            drop = s < limit
+        else:
+            drop, ties = s <= limit, s == limit
+            tied = int(torch.count_nonzero(ties))
+            if tied > left:
+                drop &= ~ties | (ties.cumsum(0) <= left)
+            left -= min(tied, left)
+        masks[name] = ~drop.view(scores[name].shape)
+    return masks
+
+
+def mask_hash(masks: Mapping[str, Tensor]) -> str:
+    """A content hash of masks, the same on every machine."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(masks):
+        digest.update(f"{name}{tuple(masks[name].shape)}".encode())
+        digest.update(np.packbits(masks[name].cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _lowest(scores: Tensor, count: int) -> Tensor:
+    """The `count` lowest positions of each row, ties by index: bool like `scores` `[groups, members]`."""
+    if count == 0:
+        return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    if scores.device.type == "cpu":
+        return torch.from_numpy(_lowest_numpy(scores.numpy(), count))
+    return _lowest_torch(scores, count)
+
+
+def _lowest_torch(scores: Tensor, count: int) -> Tensor:
+    limit = scores.kthvalue(count, dim=1, keepdim=True).values
+    drop = scores <= limit
+    if bool((drop.sum(1) == count).all()):
+        return drop
+    below, ties = scores < limit, scores == limit
+    return below | (ties & (ties.cumsum(1) <= count - below.sum(1, keepdim=True)))
+
+
+def _lowest_numpy(scores: np.ndarray, count: int) -> np.ndarray:
+    limit = np.partition(scores, count - 1, axis=1)[:, count - 1 : count]
+    drop: np.ndarray = scores <= limit
+    crowded = np.flatnonzero(np.count_nonzero(drop, axis=1) > count)
+    if crowded.size:  # more scores tie at the limit than may go
+        some, at = scores[crowded], limit[crowded]
+        below, ties = some < at, some == at
+        room = count - np.count_nonzero(below, axis=1, keepdims=True)
+        drop[crowded] = below | (ties & (np.cumsum(ties, axis=1, dtype=np.int32) <= room))
+    return drop
+
+
+def _keep_pairwise(scores: np.ndarray, n: int, m: int) -> np.ndarray:
+    """The mask of a pattern by comparing each pair of a run; blocks of rows stay in the processor's cache."""
+    keep = np.empty(scores.shape, bool)
+    step = max(1, _BLOCK // scores.shape[1])
+    for start in range(0, len(scores), step):
+        parts = np.ascontiguousarray(scores[start : start + step].reshape(-1, m).T)
+        # The rank of a score is how many go before it. Of positions i < j, i goes first unless s_j < s_i.
+        rank = np.zeros(parts.shape, np.int8)
+        first = np.empty(parts.shape[1], bool)
+        for i in range(m):
+            for j in range(i + 1, m):
+                np.less_equal(parts[i], parts[j], out=first)
+                rank[j] += first.view(np.int8)
+                rank[i] -= first.view(np.int8)
+            rank[i] += m - 1 - i
+        keep[start : start + step] = (rank >= m - n).T.reshape(-1, scores.shape[1])
+    return keep
+
+
+def _kth(parts: list[Tensor], k: int) -> float:
+    """The k-th smallest of all scores, k from 1: float32 `[numel]` each."""
+    if parts[0].device.type == "cpu" and sum(part.numel() for part in parts) <= _JOINED_UP_TO:
+        joined = np.concatenate([part.numpy() for part in parts])
+        joined.partition(k - 1)
+        return float(joined[k - 1])
+    return _kth_radix(parts, k)
+
+
+def _kth_radix(parts: list[Tensor], k: int) -> float:
+    """The same by upper, then lower 16 bits of integers in the order of the floats. Scores are not copied, so
+    those of a large model fit."""
+
+    def ordered(chunk: Tensor) -> Tensor:
+        bits = (chunk + 0.0).view(torch.int32)  # + 0.0 makes both zeros one
+        return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+    def upper(chunk: Tensor) -> Tensor:
+        return (ordered(chunk) >> 16) + 32768
+
+    high, before = _bucket(parts, k, upper)
+    low, _ = _bucket(parts, k - before, lambda chunk: ordered(chunk)[upper(chunk) == high] & 0xFFFF)
+    bits = ((high - 32768) << 16) | low
+    key = np.int32(bits)
+    return float((key ^ ((key >> 31) & 0x7FFFFFFF)).view(np.float32))
+
+
+def _bucket(parts: list[Tensor], k: int, digit: Callable[[Tensor], Tensor]) -> tuple[int, int]:
+    """The digit (16 bits) of the k-th smallest score, and how many scores have smaller digits."""
+    counts = torch.zeros(65536, dtype=torch.int64)
+    for part in parts:
+        for chunk in part.split(_CHUNK):
+            counts += torch.bincount(digit(chunk), minlength=65536).cpu()
+    total = counts.cumsum(0)
+    found = int(torch.searchsorted(total, k))
+    return found, int(total[found - 1]) if found else 0

@@ -1,0 +1,215 @@
+"""Loading models: a name becomes a causal language model in evaluation mode and its tokenizer.
+
+Weights are read from safetensors and GGUF files only, never from pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
+from transformers.utils.quantization_config import GgufConfig
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.quiet import quiet
+
+POCKET = Path(__file__).parent / "pocket"
+"""The folder of the embedded model."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer, the name it was asked for by, and its weights' files."""
+
+    model: nn.Module
+    tokenizer: Any
+    name: str
+    dtype: torch.dtype
+    files: tuple[Path, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of the content of the weights' files."""
+        return hash_files(self.files)
+
+
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """Load `pocket`, `smollm2`, a GGUF file, a local folder, or a model of the Hugging Face hub.
+
+    `dtype` (float32, bfloat16, float16) replaces the type in which the weights are stored. Code that comes
+    with a model runs only with `trust_remote_code`. Raises PruningError for whatever cannot be loaded as a
+    causal language model with a tokenizer.
+    """
+    target = resolve_device(device)
+    wanted = resolve_dtype(dtype)
+    if name == "pocket":
+        if not (POCKET / "config.json").is_file():
+            raise PruningError(
+                "this installation lacks the embedded model `pocket`", hint="install pzc again"
+            )
+        return _load(name, POCKET, target, wanted)
+    if name == "smollm2":
+        from pzc.runtime.smollm2 import folder
+
+        return _load(name, folder(), target, wanted)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return _load(name, path, target, wanted)
+    if name and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise PruningError(f"the folder {name} holds no model: config.json is missing", model=name)
+        return _load(name, path, target, wanted, trust_remote_code=trust_remote_code)
+    if name.startswith((".", "~", "/")) or name.count("/") != 1 or name.endswith("/"):
+        raise PruningError(
+            f"there is no model `{name}`",
+            hint="name a folder, a GGUF file, a Hugging Face id such as org/name, or `pocket` or `smollm2`",
+            model=name,
+        )
+    return _load(name, name, target, wanted, trust_remote_code=trust_remote_code)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name: `auto` is the accelerator if there is one, and else the CPU."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise PruningError(f"`{name}` is no device", hint="write auto, cpu, or for example cuda:0") from error
+    if device.type == "cpu":
+        return device
+    if accelerator is None or accelerator.type != device.type:
+        raise PruningError(f"there is no device `{name}` here", hint="write auto or cpu", device=name)
+    if device.index is not None and device.index >= torch.accelerator.device_count():
+        count = torch.accelerator.device_count()
+        raise PruningError(f"there is no device `{name}`: {device.type} has {count}", device=name)
+    return device
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The torch type of a name; None, for the stored type, stays None."""
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in _DTYPES:
+        raise PruningError(f"`{dtype}` is no type for weights", hint=f"write {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def hash_files(files: tuple[Path, ...]) -> str:
+    """SHA-256 of the files' content: of the file if there is one, else of the hashes of all, in order."""
+    hashes = []
+    for file in files:
+        with file.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _load(
+    name: str,
+    source: Path | str,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    *,
+    trust_remote_code: bool = False,
+) -> Loaded:
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    place = str(source)
+    if isinstance(source, Path) and source.is_file():
+        place, options = str(source.parent), {"gguf_file": source.name}
+        _check_gguf(name, source)
+    with quiet():
+        model = _attempt(name, "model", lambda: _read_model(name, place, options, dtype))
+        tokenizer = _attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
+        files = _weight_files(source)
+        moved = _attempt(name, "model", lambda: model.to(device))
+    return Loaded(moved.eval(), tokenizer, name, moved.dtype, files)
+
+
+def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dtype | None) -> Any:
+    if "gguf_file" in options:
+        options = {**options, "quantization_config": GgufConfig(dequantize=True)}
+    else:
+        options = {**options, "use_safetensors": True}
+    stored = "float32" if "gguf_file" in options else "auto"
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=dtype or stored,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, which is told below
+            **options,
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise PruningError(f"{name} is no causal language model", model=name) from error
+        raise
+    missing = sorted(report["missing_keys"]) + sorted(key[0] for key in report["mismatched_keys"])
+    if missing:
+        raise PruningError(
+            f"the weights of {name} don't fit its config.json: {len(missing)} are missing or "
+            f"have another size, such as {missing[0]}",
+            model=name,
+        )
+    return model
+
+
+def _attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
+    """Do something in transformers. What it raises for files that are no model is of many types."""
+    try:
+        return action()
+    except PruningError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise PruningError(
+            f"the model {name} does not fit into memory", hint="use --dtype bfloat16 or --device cpu"
+        ) from error
+    except Exception as error:
+        text = str(error).strip().split("\n")[0].strip() or type(error).__name__
+        if text.endswith("from one of:"):
+            text = "there is none"
+        if isinstance(error, SafetensorError):
+            text = f"a weights file is damaged ({text})"
+        raise PruningError(
+            f"the {what} of {name} cannot be loaded: {text}",
+            hint="weights are read from safetensors or GGUF files only" if "no file named" in text else None,
+            model=name,
+        ) from error
+
+
+def _check_gguf(name: str, path: Path) -> None:
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic != b"GGUF":
+        raise PruningError(
+            f"{name} is no GGUF file", hint="a model is a folder with config.json, or a GGUF file", model=name
+        )
+    if find_spec("gguf") is None:
+        raise PruningError("GGUF files need the package `gguf`", hint="pip install 'pzc[gguf]'", model=name)
+
+
+def _weight_files(source: Path | str) -> tuple[Path, ...]:
+    if isinstance(source, Path) and source.is_file():
+        return (source,)
+    if isinstance(source, str):
+        config = cached_file(source, "config.json", local_files_only=True)
+        source = Path(str(config)).parent
+    return tuple(sorted(source.glob("*.safetensors")))

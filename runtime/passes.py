@@ -1,0 +1,101 @@
+"""Running a model over windows of tokens: what statistics and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from pzc.runtime.errors import PruningError
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called as `progress(stage, done, total)`."""
+
+_LOGITS_AT_ONCE = {"cpu": 2**22}
+_LOGITS_AT_ONCE_ELSEWHERE = 2**27
+_LARGEST_BATCH = 32
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A `Progress` that shows nothing."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode, and back as it was afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter, where its inputs go."""
+    return next(model.parameters()).device
+
+
+def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
+    """The model's logits `[n, length, vocabulary]` for windows of tokens `[n, length]`, without a cache."""
+    logits = model(input_ids=ids, use_cache=False).logits
+    if not isinstance(logits, Tensor):
+        raise PruningError(f"{type(model).__name__} returns no logits")
+    return logits
+
+
+def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
+    """Each window's mean cross-entropy in nats over its `length − 1` predicted tokens, in float32: `[n]`."""
+    predicted = logits[:, :-1].flatten(0, 1).float()
+    losses = nn.functional.cross_entropy(predicted, ids[:, 1:].flatten(), reduction="none")
+    return losses.view(len(ids), -1).mean(1)
+
+
+def batches(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
+    """The windows on the model's device, a few at a time: as many as keep the logits small.
+
+    Windows are equally long and nothing is padded, so what a batch holds changes results by rounding only.
+    """
+    device = device_of(model)
+    limit = _LOGITS_AT_ONCE.get(device.type, _LOGITS_AT_ONCE_ELSEWHERE)
+    per_window = windows.shape[1] * _vocabulary(model)
+    for part in windows.split(max(1, min(_LARGEST_BATCH, limit // per_window))):
+        yield part.to(device)
+
+
+def check_windows(model: nn.Module, windows: Tensor) -> None:
+    """Raise PruningError when the model cannot read these windows: too long, or tokens it does not know."""
+    if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
+        raise PruningError("at least one window of two tokens is needed", shape=tuple(windows.shape))
+    longest = getattr(_text_config(model), "max_position_embeddings", None)
+    length = windows.shape[1]
+    if isinstance(longest, int) and length > longest:
+        raise PruningError(
+            f"windows of {length} tokens are longer than the {longest} that the model can read",
+            hint=f"use a length of at most {longest}",
+            length=length,
+            longest=longest,
+        )
+    highest, known = int(windows.max()), _vocabulary(model)
+    if highest >= known:
+        raise PruningError(
+            f"the text holds token {highest}, but the model knows {known}: its tokenizer does not fit it",
+            token=highest,
+            vocabulary=known,
+        )
+
+
+def _vocabulary(model: nn.Module) -> int:
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    if isinstance(embeddings, nn.Embedding):
+        return embeddings.num_embeddings
+    return int(_text_config(model).vocab_size)
+
+
+def _text_config(model: nn.Module) -> Any:
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config

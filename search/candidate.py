@@ -1,0 +1,79 @@
+"""A candidate: a genotype that was proposed, and what became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pzc.compiler.load import inline
+from pzc.search.space import Genotype
+
+Status = Literal["evaluated", "lost race", "same ranking", "same mask", "refused"]
+
+ZOO = -1
+"""The generation of the zoo's metrics, which are measured before the search begins."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A settled candidate.
+
+    `(generation, slot, attempt)` is its place in the run; `operator` the variation that made it, from `parents`.
+    `losses` are nats a token of each fitness window that it was measured on, `alias_of` the number of the
+    candidate that it repeats, `reason` why it was refused, `seconds` what settling it took.
+    """
+
+    number: int
+    generation: int
+    slot: int
+    attempt: int
+    formula: str
+    per: str
+    operator: str
+    status: Status
+    rank_key: str
+    complexity: int
+    parents: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+    probe_hash: str = ""
+    mask_hash: str = ""
+    alias_of: int | None = None
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def fitness(self) -> float:
+        """Perplexity over the fitness windows it was measured on; lower is better."""
+        return perplexity(self.losses)
+
+    @property
+    def genotype(self) -> Genotype:
+        """What it was made of, to breed from."""
+        metric = inline(f"{self.formula} per {self.per}")
+        return Genotype(metric.core, metric.per)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Generation, slot and attempt: what its randomness is keyed by."""
+        return self.generation, self.slot, self.attempt
+
+    @property
+    def order(self) -> tuple[float, int, int]:
+        """Better candidates first: fitness, then complexity, then age."""
+        return self.fitness, self.complexity, self.number
+
+
+def perplexity(losses: Sequence[float]) -> float:
+    """The exponential of the mean loss; infinite when there is none or it is beyond all bounds."""
+    if not losses:
+        return math.inf
+    mean = sum(losses) / len(losses)
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def from_attributes(number: int, attributes: dict[str, Any]) -> Candidate:
+    """A candidate from what the store keeps of it."""
+    lists = {key: tuple(attributes[key]) for key in ("parents", "losses")}
+    return Candidate(number=number, **{**attributes, **lists})

@@ -1,0 +1,119 @@
+"""Fitness: how good a model is after pruning by a candidate, measured on a few windows of calibration-side text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pzc.compiler.core import leaves_of
+from pzc.runtime.dense import Dense
+from pzc.runtime.errors import PruningError
+from pzc.runtime.evaluate import window_losses
+from pzc.runtime.layers import Layer, find_layers
+from pzc.runtime.masks import Target, mask_hash
+from pzc.runtime.passes import Progress, silent
+from pzc.runtime.prune import masks_for
+from pzc.runtime.scores import check_finite, score
+from pzc.runtime.statistics import Statistics, gather
+from pzc.search.space import Genotype
+
+RUNGS = (0.125, 0.25, 0.5, 1.0)
+"""Shares of the fitness windows after which a candidate may leave the race."""
+
+SAMPLE, LEAST_VALUES = 4096, 16
+"""A score with fewer distinct values than this in a sample of a layer leaves its mask to the order of the weights."""
+
+
+class Fitness:
+    """A model with its dense weights and statistics kept, to measure one candidate after another.
+
+    `statistics` windows feed the scores, `fitness` windows measure the pruned model; both are int64 `[n, length]`
+    of calibration-side text. `leaves` says which statistics the search may read; of `target` a genotype brings its
+    own group.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        statistics: Tensor,
+        fitness: Tensor,
+        leaves: Collection[str],
+        target: Target,
+        *,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        self.model = model
+        self.target = target
+        self.windows = fitness
+        self.layers = find_layers(model)
+        self.dense = Dense(self.layers)
+        gathered = gather(model, self.layers, statistics, leaves, seed=seed, progress=progress)
+        self.statistics = Statistics(gathered.tables, gathered.windows, gathered.seed, self.dense.weights)
+        self._probe = probe_layers(self.layers.layers)
+
+    def probe(self, genotype: Genotype) -> str:
+        """A hash of the masks on a few layers. Raises PruningError for scores that are not finite or all tie."""
+        self._check_ties(genotype)
+        return mask_hash(masks_for(genotype.core, self._target(genotype), self.statistics, self._probe))
+
+    def masks(self, genotype: Genotype) -> tuple[dict[str, Tensor], str]:
+        """The masks of every layer, bool `[out, in]`, and their hash."""
+        masks = masks_for(genotype.core, self._target(genotype), self.statistics, self.layers.layers)
+        return masks, mask_hash(masks)
+
+    def race(self, masks: dict[str, Tensor], cutoff: Sequence[float]) -> tuple[list[float], bool]:
+        """Losses of the windows, rung after rung, and whether all were run.
+
+        `cutoff` holds the losses of the candidate to beat on the same windows; one that is behind it with
+        confidence, by the paired differences, leaves. The model is left with the masks on.
+        """
+        self.dense.apply(masks)
+        losses: list[float] = []
+        for share in RUNGS:
+            upto = max(1, round(share * len(self.windows)))
+            if upto > len(losses):
+                losses += window_losses(self.model, self.windows[len(losses) : upto])
+            if not all(map(math.isfinite, losses)) or _behind(losses, cutoff):
+                return losses, len(losses) == len(self.windows)
+        return losses, True
+
+    def on(self, genotype: Genotype | None, windows: Tensor) -> list[float]:
+        """Losses of other windows after pruning by a genotype; of the dense model for None."""
+        self.dense.apply(self.masks(genotype)[0] if genotype else {})
+        return window_losses(self.model, windows)
+
+    def _target(self, genotype: Genotype) -> Target:
+        return replace(self.target, per=genotype.per)
+
+    def _check_ties(self, genotype: Genotype) -> None:
+        """Refuse a score that has few distinct values on the first probe layer: its mask would be arbitrary."""
+        layer = self._probe[0]
+        values = self.statistics.of(layer, leaves_of(genotype.core))
+        scores = score(genotype.core, values, layer.shape)
+        check_finite(genotype.core, values, scores, layer.name)
+        some = scores.flatten()[:: max(1, scores.numel() // SAMPLE)]
+        if len(some.unique()) < LEAST_VALUES:
+            raise PruningError("most scores are equal")
+
+
+def probe_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers of the middle block: one of each role."""
+    middle = sorted({layer.block for layer in layers})
+    block = middle[len(middle) // 2]
+    return tuple(layer for layer in layers if layer.block == block)
+
+
+def _behind(losses: Sequence[float], cutoff: Sequence[float]) -> bool:
+    """Whether paired differences show, at about three standard errors, that the cut-off is not reached."""
+    n = min(len(losses), len(cutoff))
+    if n < 4:
+        return False
+    difference = torch.tensor(losses[:n]) - torch.tensor(cutoff[:n])
+    error = float(difference.std()) / math.sqrt(n)
+    return float(difference.mean()) > 3 * error

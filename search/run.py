@@ -1,0 +1,204 @@
+"""One run of the search from start to end: settings, texts, model, store, evolution, hall of fame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.load import zoo
+from pzc.runtime.data import (
+    Text,
+    calibration_windows,
+    evaluation_windows,
+    sides,
+    tokenise,
+)
+from pzc.runtime.errors import PruningError
+from pzc.runtime.masks import Target, parse_pattern
+from pzc.runtime.models import Loaded, load_model
+from pzc.runtime.passes import Progress, silent
+from pzc.runtime.sampling import sampler
+from pzc.search import hall
+from pzc.search.candidate import perplexity
+from pzc.search.evolve import Plan, State, evolve, measure_zoo, replay
+from pzc.search.fitness import Fitness
+from pzc.search.space import SPACES
+from pzc.search.store import Store, StoreError
+
+STATISTICS_SHARE = 0.5
+"""The share of the calibration-side tokens that statistics read; fitness windows come from the rest."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run's result. A run can be resumed only with the settings it was started with."""
+
+    model: str = "pocket"
+    data: str = "pydoc"
+    eval_data: str | None = None
+    windows: int = 16
+    fitness_windows: int = 32
+    held_out_windows: int = 64
+    length: int = 128
+    sparsity: float = 0.5
+    pattern: str | None = None
+    space: str = "default"
+    population: int = 32
+    generations: int = 1000
+    seed: int = 0
+    seed_zoo: bool = False
+    dtype: str | None = None
+
+
+@dataclass
+class Budget:
+    """When to stop: after `seconds` of searching, earlier sessions of the run included, or when asked to."""
+
+    seconds: float
+    spent: float = 0.0
+    asked: bool = False
+    _since: float = field(default_factory=time.monotonic)
+
+    def start(self) -> None:
+        """Begin to count now."""
+        self._since = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of searching so far."""
+        return self.spent + time.monotonic() - self._since
+
+    def over(self) -> bool:
+        """Whether the search should stop before the next candidate."""
+        return self.asked or self.elapsed >= self.seconds
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has found: members of the hall of fame and the zoo, best first by fitness, and the files."""
+
+    members: list[hall.Member]
+    zoo: list[hall.Member]
+    dense: float
+    files: list[Path]
+    state: State
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to search."""
+
+    settings: Settings
+    folder: Path
+    store: Store
+    state: State
+    fitness: Fitness
+    held_out: Tensor
+
+
+def open_store(folder: Path, settings: Settings | None) -> tuple[Store, Settings]:
+    """A new run with these settings, or, for None, the run that the folder holds with its own."""
+    store = Store(folder, resume=settings is None)
+    if settings is not None:
+        return store, settings
+    kept = store.settings
+    if kept is None:  # killed before anything was written
+        store.close()
+        raise StoreError(f"{folder} holds a search that never began", "remove the folder and start again")
+    known = {f.name for f in fields(Settings)}
+    return store, Settings(**{k: v for k, v in kept.items() if k in known})
+
+
+def prepare(
+    store: Store, settings: Settings, folder: Path, *, device: str = "auto", trust_remote_code: bool = False, progress: Progress = silent
+) -> Prepared:
+    """Load the model and the texts and gather the statistics.
+
+    Raises PruningError for a model or text that cannot be used, StoreError when the run was started with other
+    content under the same names.
+    """
+    loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
+    needed = settings.length * max(2 * settings.windows, 2 * settings.fitness_windows, settings.held_out_windows) + 64
+    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=settings.length, seed=settings.seed)
+    search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
+    _same_content(store, settings, loaded, search_text, held_out_text)
+    tokens = tokenise(loaded.tokenizer, search_text.text)
+    cut = int(len(tokens) * STATISTICS_SHARE)
+    fitness = Fitness(
+        loaded.model,
+        calibration_windows(tokens[:cut], settings.windows, settings.length),
+        calibration_windows(tokens[cut:], settings.fitness_windows, settings.length),
+        _leaves(settings),
+        target_of(settings),
+        seed=settings.seed,
+        progress=progress,
+    )
+    held_out = tokenise(loaded.tokenizer, held_out_text.text)
+    plan = Plan(settings.population, settings.generations, settings.seed, seed_zoo=settings.seed_zoo)
+    return Prepared(
+        settings,
+        folder,
+        store,
+        replay(plan, store.candidates),
+        fitness,
+        evaluation_windows(held_out, settings.held_out_windows, settings.length),
+    )
+
+
+def target_of(settings: Settings) -> Target:
+    """What candidates are pruned to, whatever their group."""
+    return Target("row", settings.sparsity, parse_pattern(settings.pattern) if settings.pattern else None)
+
+
+def _leaves(settings: Settings) -> frozenset[str]:
+    """The statistics that the space or the zoo reads."""
+    named = {ALIASES.get(n, n) for n, _ in SPACES[settings.space].leaves}
+    return frozenset(named | {n for m in zoo().values() for n in m.leaves if n in LEAVES})
+
+
+def _same_content(store: Store, settings: Settings, loaded: Loaded, *texts: Text) -> None:
+    content: dict[str, Any] = {"model_sha256": loaded.sha256, "text_sha256": [t.sha256 for t in texts]}
+    kept = store.settings
+    if kept is None:
+        store.set_settings({**asdict(settings), **content})
+        return
+    for key, now in content.items():
+        if kept.get(key) != now:
+            what = "model" if key == "model_sha256" else "text"
+            raise StoreError(
+                f"the {what} is not the one that this search began with: {_short(kept.get(key))} then, {_short(now)} now",
+                "start a new search for it",
+            )
+
+
+def _short(sha256: Any) -> str:
+    return " and ".join(str(s)[:12] for s in (sha256 if isinstance(sha256, list) else [sha256]))
+
+
+def search(run: Prepared, budget: Budget) -> None:
+    """Measure the zoo, then evolve until the budget is spent."""
+    budget.spent = sum(c.seconds for c in run.state.candidates if c.generation >= 0)
+    measure_zoo(run.state, run.fitness, run.store, zoo().values(), lambda: budget.asked)
+    budget.start()
+    if not run.state.zoo and not budget.asked:
+        raise PruningError("no metric of the zoo can be measured on this model", hint="check the model with pzc eval")
+    evolve(run.state, run.fitness, run.store, SPACES[run.settings.space], budget.over)
+
+
+def finish(run: Prepared, progress: Callable[[int], None] = lambda done: None) -> Result:
+    """Measure the best candidates, the zoo and the dense model on held-out text, and write the hall of fame.
+
+    The order is that of fitness: held-out text never chooses.
+    """
+    best = run.state.found[: hall.MEMBERS]
+    every = hall.measure(run.fitness, [*best, *run.state.zoo], run.held_out, progress)
+    dense = perplexity(run.fitness.on(None, run.held_out))
+    about = f"{run.settings.model} at {run.settings.pattern or f'{run.settings.sparsity:.0%}'}, seed {run.settings.seed}"
+    files = hall.write(every[: len(best)], run.folder / "hall_of_fame", about)
+    return Result(every[: len(best)], every[len(best) :], dense, files, run.state)

@@ -1,0 +1,197 @@
+"""Variation: how offspring come from parents. Each way is a small function; a table gives their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from pzc.compiler.core import Node, number
+from pzc.compiler.functions import REDUCING
+from pzc.search.space import (
+    Genotype,
+    Rng,
+    Space,
+    build,
+    pick,
+    random_genotype,
+    random_tree,
+    reduction,
+    terminal,
+    unary,
+    why_not,
+)
+
+Path = tuple[int, ...]
+TRIES = 20
+
+
+def positions(root: Node) -> list[tuple[Path, Node]]:
+    """Every sub-expression with the way to it from the root; exponents and orders of norms are not among them."""
+    return list(_positions(root, ()))
+
+
+def _positions(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
+    yield path, node
+    inner = node.args[:1] if node.op in ("pow", "norm") else node.args
+    for i, arg in enumerate(inner):
+        yield from _positions(arg, (*path, i))
+
+
+def replaced(root: Node, path: Path, new: Node) -> Node:
+    """The tree with another sub-expression at `path`, made valid on the way up."""
+    if not path:
+        return new
+    args = list(root.args)
+    args[path[0]] = replaced(args[path[0]], path[1:], new)
+    return build(root.op, *args, value=root.value)
+
+
+def _somewhere(root: Node, rng: Rng) -> tuple[Path, Node]:
+    places = positions(root)
+    return places[int(rng.integers(len(places)))]
+
+
+# Each takes the parents, the space and the random numbers, and returns an offspring or None where it does not apply.
+
+
+def crossover(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """A sub-expression of the second parent in the place of one of the first with the same axes."""
+    first, second = parents[0], parents[1]
+    path, old = _somewhere(first.core, rng)
+    donors = [n for _, n in positions(second.core) if n.axes == old.axes and n is not old]
+    if not donors:
+        return None
+    return Genotype(replaced(first.core, path, donors[int(rng.integers(len(donors)))]), first.per)
+
+
+def change_node(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """Another operation of the same kind in the place of one."""
+    parent = parents[0]
+    path, node = _somewhere(parent.core, rng)
+    if not node.args:
+        return None
+    if node.op in REDUCING:
+        new = reduction(space, rng, node.args[0]) if space.reductions else node
+    elif len(node.args) == 1 or node.op == "pow":
+        new = unary(space, rng, node.args[0])
+    else:
+        new = build(pick(rng, space.binary), *node.args[:2])
+    return Genotype(replaced(parent.core, path, new), parent.per)
+
+
+def change_leaf(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """Another leaf in the place of one."""
+    parent = parents[0]
+    places = [(p, n) for p, n in positions(parent.core) if n.op == "leaf"]
+    path, _ = places[int(rng.integers(len(places)))]
+    return Genotype(replaced(parent.core, path, terminal(space, rng)), parent.per)
+
+
+def change_constant(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """A constant or exponent moved by a factor near 1. Good exponents are what most often helps."""
+    parent = parents[0]
+    places = [
+        (path, node, i)
+        for path, node in positions(parent.core)
+        for i, arg in enumerate(node.args)
+        if arg.op == "number" and node.op != "norm"
+    ]
+    if not places:
+        return None
+    path, node, i = places[int(rng.integers(len(places)))]
+    moved = float(node.args[i].value or 0.0) * float(rng.choice([0.5, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0]))
+    args = list(node.args)
+    args[i] = number(float(f"{moved:.3g}"))
+    return Genotype(replaced(parent.core, path, build(node.op, *args, value=node.value)), parent.per)
+
+
+def new_subtree(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """A random sub-expression in the place of one."""
+    parent = parents[0]
+    path, _ = _somewhere(parent.core, rng)
+    return Genotype(replaced(parent.core, path, random_tree(space, rng, int(rng.integers(1, 4)))), parent.per)
+
+
+def hoist(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """A sub-expression in the place of one that contains it."""
+    parent = parents[0]
+    path, node = _somewhere(parent.core, rng)
+    inner = positions(node)[1:]
+    if not inner:
+        return None
+    return Genotype(replaced(parent.core, path, inner[int(rng.integers(len(inner)))][1]), parent.per)
+
+
+def insert(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """A function around a sub-expression."""
+    parent = parents[0]
+    path, node = _somewhere(parent.core, rng)
+    return Genotype(replaced(parent.core, path, unary(space, rng, node)), parent.per)
+
+
+def normalise(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """A sub-expression divided by a reduction of itself."""
+    if not space.reductions:
+        return None
+    parent = parents[0]
+    path, node = _somewhere(parent.core, rng)
+    return Genotype(replaced(parent.core, path, build("div", node, reduction(space, rng, node))), parent.per)
+
+
+def new_factor(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """The whole score times a small new factor."""
+    parent = parents[0]
+    factor = random_tree(space, rng, int(rng.integers(1, 4)))
+    if rng.random() < 0.5:
+        factor = build("pow", factor, number(float(rng.choice(space.exponents))))
+    return Genotype(build("mul", parent.core, factor), parent.per)
+
+
+def change_axis(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """Another axis for a reduction."""
+    parent = parents[0]
+    places = [(p, n) for p, n in positions(parent.core) if n.op in REDUCING and len(n.args[0].axes) > 1]
+    if not places:
+        return None
+    path, node = places[int(rng.integers(len(places)))]
+    others = [a for a in ("in", "out", None) if a != node.value]
+    axis = others[int(rng.integers(len(others)))]
+    return Genotype(replaced(parent.core, path, build(node.op, *node.args, value=axis)), parent.per)
+
+
+def change_group(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """The same score compared inside another group."""
+    others = [g for g in space.groups if g != parents[0].per]
+    return Genotype(parents[0].core, others[int(rng.integers(len(others)))]) if others else None
+
+
+Variation = Callable[[Sequence[Genotype], Space, Rng], Genotype | None]
+
+VARIATIONS: dict[str, tuple[Variation, float]] = {
+    "crossover": (crossover, 3.0),
+    "node": (change_node, 1.5),
+    "leaf": (change_leaf, 1.5),
+    "constant": (change_constant, 2.5),
+    "subtree": (new_subtree, 1.5),
+    "hoist": (hoist, 1.0),
+    "insert": (insert, 1.5),
+    "normalise": (normalise, 1.5),
+    "factor": (new_factor, 2.0),
+    "axis": (change_axis, 1.0),
+    "group": (change_group, 1.0),
+}
+"""Each kind of variation with the weight by which it is drawn."""
+
+
+def offspring(parents: Sequence[Genotype], space: Space, rng: Rng) -> tuple[Genotype, str]:
+    """A valid offspring of two parents and the name of the variation that made it.
+
+    A variation that does not apply, or leads out of the space, is drawn again; after `TRIES` a random tree stands
+    in.
+    """
+    table = [(name, weight) for name, (_, weight) in VARIATIONS.items()]
+    for _ in range(TRIES):
+        name = pick(rng, table)
+        child = VARIATIONS[name][0](parents, space, rng)
+        if child is not None and child not in parents and why_not(child, space) is None:
+            return child, name
+    return random_genotype(space, rng), "random"

@@ -1,0 +1,224 @@
+"""Texts of two sides that never overlap, and windows cut from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pzc.runtime.data import (
+    calibration_text,
+    calibration_windows,
+    eval_text,
+    evaluation_windows,
+    sides,
+    tokenise,
+)
+from pzc.runtime.errors import PruningError
+from pzc.runtime.sampling import sampler
+
+LINES = "".join(f"line {i} of many\n" for i in range(50))
+
+
+def written(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+def test_two_files_are_used_whole(tmp_path: Path) -> None:
+    one, other = written(tmp_path, "a.txt", LINES), written(tmp_path, "b.txt", "other\r\n")
+    calibration, evaluation = sides(one, other)
+    assert (calibration.text, calibration.part) == (LINES, "whole")
+    assert (evaluation.text, evaluation.part) == ("other\r\n", "whole")
+    assert calibration.sha256 != evaluation.sha256
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_one_content_is_cut_at_a_line(tmp_path: Path, copied: bool) -> None:
+    one = written(tmp_path, "a.txt", LINES)
+    calibration, evaluation = sides(one, written(tmp_path, "b.txt", LINES) if copied else None)
+    assert (calibration.part, evaluation.part) == ("first four fifths", "last fifth")
+    assert calibration.text + "\n" + evaluation.text == LINES
+    assert len(calibration.text) == pytest.approx(0.8 * len(LINES), rel=0.03)
+    assert eval_text(one, held_out=True).text == evaluation.text
+    assert eval_text(one).text == calibration_text(one).text == LINES
+
+
+@given(st.lists(st.text("ab \n", max_size=12), min_size=1, max_size=12))
+def test_the_sides_of_a_file_share_nothing(lines: list[str]) -> None:
+    import tempfile
+
+    text = "\n".join(lines)
+    with tempfile.TemporaryDirectory() as folder:
+        name = written(Path(folder), "a.txt", text)
+        try:
+            calibration, evaluation = sides(name)
+        except PruningError as error:
+            assert "too few lines" in error.message or "no text" in error.message  # noqa: PT017
+        else:
+            assert calibration.text + "\n" + evaluation.text == text
+            assert len(calibration.text) + 1 <= 0.8 * (len(text) + 1)
+
+
+def test_rows_of_jsonl_are_joined_and_never_cut(tmp_path: Path) -> None:
+    rows = [f"row {i}\nwith two lines" for i in range(10)]
+    name = written(
+        tmp_path, "a.jsonl", "\n".join(json.dumps({"text": row, "id": 1}) for row in rows) + "\n\n"
+    )
+    assert calibration_text(name).text == "\n\n".join(rows)
+    calibration, evaluation = sides(name)
+    assert calibration.text == "\n\n".join(rows[:8])
+    assert evaluation.text == "\n\n".join(rows[8:])
+
+
+def test_pydoc_has_two_sides() -> None:
+    calibration, evaluation = sides("pydoc")
+    assert (calibration.part, evaluation.part) == ("calibration", "evaluation")
+    assert not set(calibration.text.split("\n\n")) & set(evaluation.text.split("\n\n"))
+    assert eval_text("pydoc") == eval_text("pydoc", held_out=True) == evaluation
+
+
+def test_a_named_text_and_a_file_go_together(tmp_path: Path) -> None:
+    name = written(tmp_path, "a.txt", LINES)
+    calibration, evaluation = sides("pydoc", name)
+    assert (calibration.part, evaluation.part) == ("calibration", "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "holds no text"),
+        ("a.txt", b" \n\t\n", "holds no text"),
+        ("a.txt", b"abc\xff", "no text in UTF-8: byte 3"),
+        ("a.txt", b"one line only", "too few lines"),
+        ("a.jsonl", b'{"text": "a"}\nnot json\n', "line 2, is no JSON"),
+        ("a.jsonl", b'{"text": "a"}\n\n{"content": "b"}\n', "line 3, has no field `text`"),
+        ("a.jsonl", b'{"text": 5}\n', "line 1, has no field `text`"),
+        ("a.jsonl", b"[" * 100000, "line 1, is no JSON"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(PruningError, match=message):
+        sides(str(path))
+
+
+def test_texts_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PruningError, match="there is no text") as caught:
+        sides("wikitext")
+    assert "wikitext2" in str(caught.value.hint)
+    with pytest.raises(PruningError, match="Is a directory"):
+        sides(str(tmp_path))
+    with pytest.raises(PruningError, match="and there is none here"):
+        sides("self")
+
+
+def test_wikitext_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(PruningError, match="needs the package `datasets`") as caught:
+        sides("wikitext2")
+    assert "pzc[datasets]" in str(caught.value.hint)
+
+
+def test_named_data_sets_follow_their_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    import types
+
+    asked: list[tuple[Any, ...]] = []
+
+    class Table(dict[str, list[str]]):
+        def select(self, rows: range) -> Table:
+            return Table(text=self["text"][: len(rows)])
+
+    def load_dataset(*place: str, **options: Any) -> Table:
+        asked.append((*place, options["split"]))
+        return Table(text=[f"{options['split']} {i}" for i in range(2000)])
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    calibration, evaluation = sides("wikitext2")
+    assert calibration.text.startswith("train 0\n\ntrain 1\n\n")
+    assert evaluation.text.startswith("test 0\n\ntest 1\n\n")
+    assert len(calibration.text.split("\n\n")) == 2000
+    calibration, evaluation = sides("c4")
+    assert len(calibration.text.split("\n\n")) == 1100
+    assert evaluation.text.startswith("validation 0 validation 1 ")
+    assert asked[0] == ("Salesforce/wikitext", "wikitext-2-raw-v1", "train")
+    assert asked[2] == ("allenai/c4", "train")
+
+
+def test_a_network_that_fails_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    import types
+
+    def load_dataset(*place: str, **options: Any) -> None:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(PruningError, match=r"`c4` cannot be fetched: no route$"):
+        sides("c4")
+
+
+def test_the_model_itself_writes_different_texts_for_the_sides(
+    tiny: Callable[..., Any], tokenizer: Any
+) -> None:
+    sample = sampler(tiny(), tokenizer, tokens=120, length=20, seed=4)
+    calibration, evaluation = sides("self", sampler=sample)
+    assert calibration.text != evaluation.text
+    assert calibration == sides("self", sampler=sample)[0]
+    assert len(tokenise(tokenizer, calibration.text)) >= 120
+    assert sides("self", sampler=sampler(tiny(), tokenizer, tokens=120, length=20, seed=5))[0] != calibration
+
+
+def test_sampling_draws_from_the_models_distribution(tiny: Callable[..., Any], tokenizer: Any) -> None:
+    model = tiny()
+    with torch.no_grad():
+        expected = model(torch.tensor([[tokenizer.bos_token_id]])).logits[0, -1].softmax(-1)
+    from pzc.runtime.sampling import _stretches
+
+    generator = torch.Generator().manual_seed(0)
+    rows = _stretches(model, tokenizer, 4000, 1, generator, torch.device("cpu"))
+    drawn = torch.tensor([row[0] if row else tokenizer.eos_token_id for row in rows])
+    counts = torch.bincount(drawn, minlength=len(expected)) / 4000
+    torch.testing.assert_close(counts, expected, rtol=0, atol=0.03)
+
+
+def test_tokens_are_those_of_one_string_without_special_ones(tokenizer: Any) -> None:
+    ids = tokenise(tokenizer, "the of\n\nand")
+    assert ids.dtype == torch.int64
+    assert ids.tolist() == [1, 2, 3]
+
+
+def test_calibration_windows_are_spread_evenly() -> None:
+    found = calibration_windows(torch.arange(103), 4, 5)
+    assert found.tolist() == [list(range(s, s + 5)) for s in (0, 25, 50, 75)]
+    assert calibration_windows(torch.arange(20), 4, 5).tolist() == torch.arange(20).view(4, 5).tolist()
+
+
+def test_evaluation_windows_follow_each_other() -> None:
+    found = evaluation_windows(torch.arange(103), 3, 5)
+    assert found.tolist() == torch.arange(15).view(3, 5).tolist()
+    assert evaluation_windows(torch.arange(103), None, 5).shape == (20, 5)
+
+
+@pytest.mark.parametrize("cut", [calibration_windows, evaluation_windows])
+def test_too_little_text_says_what_would_fit(cut: Callable[..., torch.Tensor]) -> None:
+    with pytest.raises(PruningError, match="4 windows of 30 tokens need 120, but the text has 100") as caught:
+        cut(torch.arange(100), 4, 30)
+    assert "at most 3 windows" in str(caught.value.hint)
+    with pytest.raises(PruningError) as caught:
+        cut(torch.arange(10), 1, 30)
+    assert "at most 10 tokens" in str(caught.value.hint)
+    with pytest.raises(PruningError, match="at least one window"):
+        cut(torch.arange(100), 0, 30)
+    with pytest.raises(PruningError, match="need"):
+        evaluation_windows(torch.arange(10), None, 30)

@@ -1,0 +1,53 @@
+"""Perplexity against a plain transformers loop, divergence against torch's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.evaluate import kl_divergence, perplexity, window_losses
+
+
+def test_losses_are_those_of_transformers(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    with torch.no_grad():
+        expected = [float(model(window[None], labels=window[None]).loss) for window in windows]
+    assert window_losses(model, windows) == pytest.approx(expected, rel=1e-5)
+    assert perplexity(expected) == pytest.approx(math.exp(sum(expected) / 6))
+
+
+def test_evaluation_counts_windows_and_leaves_training_mode_alone(
+    tiny: Callable[..., Any], windows: torch.Tensor
+) -> None:
+    model = tiny(attention_dropout=0.5)
+    expected = window_losses(model, windows)
+    steps: list[tuple[str, int, int]] = []
+    model.train()
+    assert window_losses(model, windows, lambda *step: steps.append(step)) == expected
+    assert model.training
+    assert steps[-1] == ("perplexity", 6, 6)
+
+
+def test_divergence_is_that_of_torch(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    pruned, dense = tiny(seed=1), tiny(seed=0)
+    with torch.no_grad():
+        p, q = (model(windows).logits[:, :-1].double().log_softmax(-1) for model in (dense, pruned))
+    expected = functional.kl_div(q.flatten(0, 1), p.flatten(0, 1), reduction="batchmean", log_target=True)
+    assert kl_divergence(pruned, dense, windows) == pytest.approx(float(expected), rel=1e-5)
+    assert kl_divergence(dense, dense, windows) == pytest.approx(0, abs=1e-6)
+
+
+def test_divergence_needs_one_vocabulary(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    with pytest.raises(PruningError, match="different vocabularies"):
+        kl_divergence(tiny(), tiny(vocab_size=40), windows)
+
+
+def test_perplexity_of_hopeless_losses_is_infinite() -> None:
+    assert perplexity([800.0, 900.0]) == math.inf
+    assert math.isnan(perplexity([math.nan]))

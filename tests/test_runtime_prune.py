@@ -1,0 +1,280 @@
+"""Pruning a whole model: against a naive implementation, and without harm when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pzc.compiler.core import Node, leaf, make, number
+from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.layers import find_layers
+from pzc.runtime.masks import Target
+from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.statistics import gather
+
+W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")
+A = make("abs", W)
+
+
+@dataclass(frozen=True)
+class Metric:
+    core: Node
+    per: str = "row"
+    name: str = "test"
+
+
+MAGNITUDE = Metric(A, "layer")
+WANDA = Metric(make("mul", A, X))
+WITH_GRADIENTS = Metric(make("add", make("mul", A, X), make("mul", A, G)))
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[n].view(torch.int32), b[n].view(torch.int32)) for n in a)
+
+
+def input_norms(model: Any, layer: Any, windows: torch.Tensor) -> np.ndarray:
+    """‖x_j‖ in float64 of one layer's inputs, by running the whole model."""
+    seen: list[np.ndarray] = []
+    handle = layer.module.register_forward_hook(lambda m, args, out: seen.append(args[0][0].double().numpy()))
+    with torch.no_grad():
+        for window in windows:
+            model(window[None])
+    handle.remove()
+    return np.sqrt((np.concatenate(seen) ** 2).sum(0))
+
+
+def drop_half_of_each_row(layer: Any, scores: np.ndarray) -> None:
+    order = np.argsort(scores, axis=1, kind="stable")[:, : scores.shape[1] // 2]
+    np.put_along_axis(layer.weight.numpy(), order, 0, axis=1)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_wanda_as_a_naive_loop_does_it(
+    tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool
+) -> None:
+    model, expected = tiny(), tiny()
+    layers = find_layers(expected)
+    dense = tiny()
+    for index in range(3):
+        source = expected if sequential else dense
+        members = {layer.name: layer for layer in find_layers(source).of_block(index)}
+        norms = {name: input_norms(source, layer, windows) for name, layer in members.items()}
+        for layer in layers.of_block(index):
+            drop_half_of_each_row(layer, np.abs(layer.weight.numpy()) * norms[layer.name])
+    result = prune(model, WANDA, windows=windows, sequential=sequential)
+    assert same_bits(weights(model), weights(expected))
+    assert result.sequential is sequential
+    assert result.sparsity == 0.5
+
+
+def test_gradients_are_the_dense_models(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model, expected, dense = tiny(), tiny(), tiny()
+    layers = find_layers(expected)
+    gradients = gather(dense, find_layers(dense), windows, ["G.l2"]).tables
+    for index in range(3):
+        norms = {layer.name: input_norms(expected, layer, windows) for layer in layers.of_block(index)}
+        for layer in layers.of_block(index):
+            scores = np.abs(layer.weight.numpy()) * (
+                norms[layer.name] + gradients[layer.name]["G.l2"].numpy()
+            )
+            drop_half_of_each_row(layer, scores)
+    result = prune(model, WITH_GRADIENTS, windows=windows, sequential=True)
+    assert same_bits(weights(model), weights(expected))
+    assert result.passes == "backward"
+
+
+def test_sequential_walks_other_families() -> None:
+    from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
+
+    sizes = {"vocab_size": 20, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    gemma = Gemma2Config(
+        **sizes,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+        sliding_window=4,  # every other block: so blocks differ in their masks
+    )
+    gpt2 = GPT2Config(**sizes, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    windows = torch.randint(0, 20, (3, 12), generator=torch.Generator().manual_seed(0))
+    for config in (gemma, gpt2):
+        model = AutoModelForCausalLM.from_config(config).eval()
+        expected = AutoModelForCausalLM.from_config(config).eval()
+        expected.load_state_dict(model.state_dict())
+        layers = find_layers(expected)
+        for index in range(len(layers.blocks)):
+            norms = {layer.name: input_norms(expected, layer, windows) for layer in layers.of_block(index)}
+            for layer in layers.of_block(index):
+                drop_half_of_each_row(layer, np.abs(layer.weight.numpy()) * norms[layer.name])
+        prune(model, WANDA, windows=windows, sequential=True)
+        assert same_bits(weights(model), weights(expected))
+
+
+def test_blocks_that_are_no_chain_are_not_walked(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    before = weights(model)
+    model.model.layers[1].register_forward_pre_hook(lambda module, args: (args[0] + 1, *args[1:]))
+    with pytest.raises(PruningError, match="block 1 does not read the output of the block before it"):
+        prune(model, WANDA, windows=windows, sequential=True)
+    assert same_bits(weights(model), before)
+
+
+@pytest.mark.parametrize("per", ["row", "col", "layer", "model"])
+def test_each_group_reaches_its_sparsity(tiny: Callable[..., Any], per: str) -> None:
+    model = tiny()
+    result = prune(model, MAGNITUDE, sparsity=0.75, per=per)
+    assert result.sparsity == 0.75
+    assert result.dense_sparsity == 0
+    assert result.weights == find_layers(model).size
+    assert result.passes == "weights"
+    assert len(result.layers) == 21
+    if per == "model":
+        assert len(set(result.layers.values())) > 1
+    else:
+        assert set(result.layers.values()) == {0.75}
+
+
+def test_patterns_keep_n_of_m(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    result = prune(model, WANDA, windows=windows, pattern="1:4")
+    assert result.sparsity == 0.75
+    for layer in find_layers(model).layers:
+        assert set(layer.weight.reshape(-1, 4).count_nonzero(1).tolist()) == {1}
+
+
+def test_half_precision_keeps_its_type(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny(dtype="bfloat16")
+    assert prune(model, WANDA, windows=windows).sparsity == 0.5
+    assert model.dtype == torch.bfloat16
+
+
+def test_what_is_not_pruned_stays(tiny: Callable[..., Any]) -> None:
+    model, dense = tiny(), weights(tiny())
+    prune(model, MAGNITUDE)
+    pruned = {f"{layer.name}.weight" for layer in find_layers(model).layers}
+    for name, value in weights(model).items():
+        kept = value != 0 if name in pruned else torch.ones_like(value, dtype=torch.bool)
+        assert torch.equal(value[kept], dense[name][kept])
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_score_that_is_not_finite_leaves_the_weights_alone(
+    tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool
+) -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight[5, 7] = 0
+    before = weights(model)
+    metric = Metric(make("mul", X, make("ln", make("sqr", W))))
+    with pytest.raises(NonFiniteScore) as caught:
+        prune(model, metric, windows=windows, sequential=sequential)
+    assert caught.value.data["layer"] == "model.layers.2.mlp.up_proj"
+    assert caught.value.data["share"] == pytest.approx(1 / (24 * 16))
+    assert caught.value.data["expression"] == "ln(sqr(W))"
+    assert same_bits(weights(model), before)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_an_interrupt_leaves_the_weights_alone(
+    tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool
+) -> None:
+    model = tiny()
+    before = weights(model)
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage in ("blocks", "masks") and done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(model, WANDA, windows=windows, sequential=sequential, progress=interrupt)
+    assert same_bits(weights(model), before)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("core", "options", "message"),
+    [
+        (make("sum", W, value="in"), {}, r"per row: its axes are \[out\]"),
+        (X, {"per": "col"}, r"per col: its axes are \[in\]"),
+        (make("mean", W), {"per": "layer"}, r"per layer: its axes are \[none\]"),
+        (make("sum", W, value="in"), {"pattern": "2:4"}, "2:4: its axes"),
+        (A, {"pattern": (2, 5)}, "2:5 needs a multiple of 5 inputs"),
+        (A, {"per": "model", "sequential": True}, "block by block"),
+        (A, {"per": "head"}, "no comparison group"),
+        (A, {"sparsity": 1.5}, "between 0 and 1"),
+        (make("mul", A, X), {}, "needs calibration windows"),
+        (make("mul", A, X), {"sequential": True}, "needs calibration windows"),
+    ],
+)
+def test_requests_that_make_no_sense(
+    tiny: Callable[..., Any], core: Node, options: dict[str, Any], message: str
+) -> None:
+    model = tiny()
+    before = weights(model)
+    with pytest.raises(PruningError, match=message):
+        prune(model, Metric(core), **options)
+    assert same_bits(weights(model), before)
+
+
+def test_a_column_score_prunes_whole_columns(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    prune(model, Metric(X), windows=windows)
+    for layer in find_layers(model).layers:
+        used = layer.weight.count_nonzero(0)
+        assert set(used.tolist()) == {0, layer.shape[0]}
+
+
+def test_masks_can_be_had_without_pruning(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    before = weights(model)
+    layers = find_layers(model)
+    statistics = gather(model, layers, windows, ["X.l2"])
+    masks = masks_for(WANDA.core, Target("row", 0.5), statistics, layers.layers[:2])
+    assert list(masks) == [layer.name for layer in layers.layers[:2]]
+    assert all(int((~mask).sum()) == mask.numel() // 2 for mask in masks.values())
+    assert same_bits(weights(model), before)
+
+
+def test_noise_follows_the_seed(tiny: Callable[..., Any]) -> None:
+    def pruned(seed: int) -> dict[str, torch.Tensor]:
+        model = tiny()
+        prune(model, Metric(leaf("noise")), seed=seed)
+        return weights(model)
+
+    assert same_bits(pruned(1), pruned(1))
+    assert not same_bits(pruned(1), pruned(2))
+
+
+def test_a_constant_factor_changes_no_mask(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    one, other = tiny(), tiny()
+    prune(one, WANDA, windows=windows)
+    prune(other, Metric(make("mul", number(2), WANDA.core)), windows=windows)
+    assert same_bits(weights(one), weights(other))
+
+
+@pytest.mark.shared
+def test_better_metrics_hurt_a_trained_model_less(shared: Any) -> None:
+    from pzc.runtime.data import calibration_windows, evaluation_windows, sides, tokenise
+    from pzc.runtime.evaluate import perplexity, window_losses
+    from pzc.runtime.models import load_model
+
+    text = str(shared / "data/text/tinystories-val.txt")
+    found = {}
+    for name, metric in {"dense": None, "magnitude": MAGNITUDE, "wanda": WANDA}.items():
+        loaded = load_model(str(shared / "models/stories260K"))
+        calibration, evaluation = (tokenise(loaded.tokenizer, side.text) for side in sides(text))
+        if metric:
+            prune(loaded.model, metric, windows=calibration_windows(calibration, 8, 256))
+        found[name] = perplexity(window_losses(loaded.model, evaluation_windows(evaluation, 8, 256)))
+    assert found["dense"] < found["wanda"] < found["magnitude"]

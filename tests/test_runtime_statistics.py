@@ -1,0 +1,217 @@
+"""Statistics against plain computations: activations without hooks, gradients with a backward that keeps
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.layers import find_layers
+from pzc.runtime.statistics import Statistics, gather, noise
+
+X = ("X.l2", "X.l1", "X.mean", "X.var", "X.max")
+G = ("G.l2", "G.l1", "G.mean")
+
+
+def inputs_by_hand(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each linear of a LLaMA block reads, in float64 `[tokens, in]`, from the blocks' own parts: no
+    hooks.
+    """
+    found: dict[str, list[torch.Tensor]] = {}
+
+    def note(name: str, value: torch.Tensor) -> None:
+        found.setdefault(name, []).append(value.reshape(-1, value.shape[-1]).double())
+
+    for window in ids:
+        states = model(window[None], output_hidden_states=True, use_cache=False).hidden_states
+        positions = torch.arange(len(window))[None]
+        for i, block in enumerate(model.model.layers):
+            place = f"model.layers.{i}"
+            normed = block.input_layernorm(states[i])
+            rotary = model.model.rotary_emb(normed, positions)
+            attended = attention_by_hand(block.self_attn, normed, rotary)
+            middle = states[i] + block.self_attn.o_proj(attended)
+            normed_again = block.post_attention_layernorm(middle)
+            for part in "qkv":
+                note(f"{place}.self_attn.{part}_proj", normed)
+            note(f"{place}.self_attn.o_proj", attended)
+            note(f"{place}.mlp.gate_proj", normed_again)
+            note(f"{place}.mlp.up_proj", normed_again)
+            gate, up = block.mlp.gate_proj(normed_again), block.mlp.up_proj(normed_again)
+            note(f"{place}.mlp.down_proj", nn.functional.silu(gate) * up)
+    return {name: torch.cat(rows) for name, rows in found.items()}
+
+
+def attention_by_hand(
+    attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Causal attention before its output projection: softmax(q kᵀ / √d) v with rotary positions."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    def heads(projection: nn.Module) -> torch.Tensor:
+        return projection(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+    q, k, v = heads(attention.q_proj), heads(attention.k_proj), heads(attention.v_proj)
+    q, k = apply_rotary_pos_emb(q, k, *rotary)
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    logits = q @ k.transpose(2, 3) / attention.head_dim**0.5
+    future = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+    mixed = logits.masked_fill(future, -torch.inf).softmax(-1) @ v
+    return mixed.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("others", [(), G])
+def test_activations(tiny: Callable[..., Any], windows: torch.Tensor, others: tuple[str, ...]) -> None:
+    model = tiny()
+    with torch.no_grad():
+        expected = inputs_by_hand(model, windows)
+    found = gather(model, find_layers(model), windows, [*X, *others]).tables
+    assert set(found) == set(expected)
+    for name, x in expected.items():
+        by_hand = {
+            "X.l2": x.square().sum(0).sqrt(),
+            "X.l1": x.abs().sum(0),
+            "X.mean": x.mean(0),
+            "X.var": x.var(0, correction=0),
+            "X.max": x.abs().amax(0),
+        }
+        for leaf, value in by_hand.items():
+            assert found[name][leaf].shape == (1, x.shape[1])
+            torch.testing.assert_close(found[name][leaf][0].double(), value, rtol=1e-4, atol=1e-6)
+
+
+def test_variance_does_not_cancel_when_the_mean_is_large() -> None:
+    from pzc.runtime.statistics import InputSums
+
+    sums = InputSums(["X.var", "X.mean"])
+    layer = find_layers(nn.ModuleList([nn.Linear(3, 2)])).layers[0]
+    sums.watch(layer)
+    rows = 1000 + torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * 0.01
+    for part in rows.split(100):
+        layer.module(part)
+    expected = rows.double().var(0, correction=0)
+    torch.testing.assert_close(sums.tables()[layer.name]["X.var"][0].double(), expected, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_gradients(tiny: Callable[..., Any], windows: torch.Tensor, tied: bool) -> None:
+    model = tiny(tie_word_embeddings=tied)
+    layers = find_layers(model)
+    found = gather(model, layers, windows, [*G, "X.l2"]).tables
+
+    gradients: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers.layers}
+    for window in windows:
+        model.zero_grad()
+        model(window[None], labels=window[None]).loss.backward()
+        for layer in layers.layers:
+            gradients[layer.name].append(layer.parameter.grad.double())
+    for name, kept in gradients.items():
+        g = torch.stack(kept)
+        by_hand = {"G.l2": g.square().sum(0).sqrt(), "G.l1": g.abs().sum(0), "G.mean": g.mean(0)}
+        for leaf, value in by_hand.items():
+            torch.testing.assert_close(found[name][leaf].double(), value, rtol=1e-4, atol=1e-8)
+
+
+def test_gradients_leave_the_model_as_it_was(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    model.train()
+    model.model.layers[1].mlp.eval()
+    frozen, kept = model.model.norm.weight, model.model.layers[0].mlp.up_proj.weight
+    frozen.requires_grad_(False)
+    kept.grad = torch.ones_like(kept)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gather(model, find_layers(model), windows, [*X, *G])
+    assert not frozen.requires_grad
+    assert all(p.requires_grad for p in model.parameters() if p is not frozen)
+    assert torch.equal(kept.grad, torch.ones_like(kept))
+    assert all(p.grad is None for p in model.parameters() if p is not kept)
+    assert model.training
+    assert not model.model.layers[1].mlp.training
+    assert model.model.layers[0].mlp.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+def test_never_more_than_one_gradient_is_alive(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = tiny()
+    alive: list[int] = []
+
+    def count(parameter: torch.Tensor) -> None:
+        alive.append(sum(p.grad is not None for p in model.parameters()))
+
+    layers = find_layers(model)
+    for layer in layers.layers:  # runs before the folding, which is registered later
+        layer.parameter.register_post_accumulate_grad_hook(count)
+    gather(model, layers, windows, G)
+    assert alive == [1] * len(layers.layers) * len(windows)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "expected"),
+    [(("W", "noise", "in_features"), (0, 0)), (("W", *X), (1, 0)), (("G.l2",), (6, 6)), ((*X, *G), (6, 6))],
+)
+def test_a_pass_serves_all_and_none_is_wasted(
+    tiny: Callable[..., Any], windows: torch.Tensor, leaves: tuple[str, ...], expected: tuple[int, int]
+) -> None:
+    model = tiny()
+    forwards: list[int] = []
+    backwards: list[int] = []
+    model.register_forward_hook(lambda module, args, output: forwards.append(1))
+    model.lm_head.register_full_backward_hook(lambda module, grads, outputs: backwards.append(1))
+    gather(model, find_layers(model), windows, leaves)
+    assert (len(forwards), len(backwards)) == expected  # forward windows go through in one batch
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_summed_in_float32(
+    tiny: Callable[..., Any], windows: torch.Tensor, dtype: str
+) -> None:
+    model, exact = tiny(dtype=dtype), tiny()
+    found = gather(model, find_layers(model), windows, [*X, *G]).tables
+    expected = gather(exact, find_layers(exact), windows, [*X, *G]).tables
+    for name, table in found.items():
+        for leaf, value in table.items():
+            assert value.dtype == torch.float32
+            error = (value - expected[name][leaf]).norm() / expected[name][leaf].norm()
+            assert error < 0.2, (name, leaf)
+
+
+def test_weights_sizes_and_noise_need_no_windows(tiny: Callable[..., Any]) -> None:
+    model = tiny()
+    layers = find_layers(model)
+    found = gather(model, layers, None, ["W", "noise"], seed=5)
+    values = found.of(layers.layers[6], ["W", "noise", "in_features", "out_features"])
+    assert values["W"] is not None
+    assert torch.equal(values["W"], model.model.layers[0].mlp.down_proj.weight)
+    assert (values["out_features"], values["in_features"]) == (16, 24)
+    assert torch.equal(values["noise"], noise(5, "model.layers.0.mlp.down_proj", (16, 24)))
+    with pytest.raises(PruningError, match="number of calibration windows"):
+        found.of(layers.layers[0], ["windows"])
+    assert Statistics(windows=4).of(layers.layers[0], ["windows"]) == {"windows": 4}
+
+
+def test_noise_is_uniform_and_depends_on_seed_and_layer() -> None:
+    one = noise(0, "a", (100, 200))
+    assert torch.equal(one, noise(0, "a", (100, 200)))
+    assert not torch.equal(one, noise(1, "a", (100, 200)))
+    assert not torch.equal(one, noise(0, "b", (100, 200)))
+    assert 0 <= float(one.min()) < 0.001 < 0.999 < float(one.max()) < 1
+    assert float(one.mean()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_windows_that_do_not_fit_are_refused(tiny: Callable[..., Any]) -> None:
+    model = tiny()
+    layers = find_layers(model)
+    with pytest.raises(PruningError, match="needs calibration windows"):
+        gather(model, layers, None, ["X.l2"])
+    with pytest.raises(PruningError, match="65 tokens are longer than the 64"):
+        gather(model, layers, torch.zeros(1, 65, dtype=torch.int64), ["X.l2"])
+    with pytest.raises(PruningError, match="token 999, but the model knows"):
+        gather(model, layers, torch.full((1, 5), 999), ["X.l2"])
