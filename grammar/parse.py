@@ -259,7 +259,8 @@ def _expectation(expected: set[str]) -> str:
 
 
 def _syntax_help(token: Token, chunk: list[Token]) -> str | None:
-    previous = chunk[chunk.index(token) - 1] if token in chunk and chunk.index(token) else None
+    before = [t for t in chunk if t.type != "DOC" and span_of(t).end <= span_of(token).start]
+    previous = before[-1] if before else None
     if token.type == "STAR" and previous is not None and previous.type == "STAR":
         return "a power is written `x ^ 2`"
     if token.type == "NAME" and str(token) == "axis":

@@ -253,3 +253,15 @@ _NAMED: dict[str, Callable[[Side], str]] = {
     "c4": _c4,
     "self": lambda side: "",
 }
+
+
+def calibration_hashes(data: str) -> frozenset[str]:
+    """The hashes that a calibration on the file `data` leaves behind: of the whole and of its first four fifths.
+    Empty for a name that is no file."""
+    if data in _NAMED or not Path(data).expanduser().is_file():
+        return frozenset()
+    pieces = _read(data)
+    texts = [pieces.whole]
+    if len(pieces.pieces) > 1:
+        texts.append(pieces.halves(data)[0])
+    return frozenset(hashlib.sha256(text.encode()).hexdigest() for text in texts)

@@ -71,7 +71,8 @@ def find_layers(model: nn.Module) -> Layers:
     The blocks are the longest list of modules that hold linear layers. A list inside another such list (the
     experts of a block) is part of a block, however long. A weight that two layers share is listed once.
 
-    Raises PruningError when there is no such list, or a weight is quantised or not in memory.
+    Raises PruningError when there is no such list, when a weight is quantised or not in memory, or when
+    linear layers hold less than half of the blocks' weights, as where experts are fused into one tensor.
     """
     path, blocks = _blocks(model)
     layers = []
@@ -84,6 +85,14 @@ def find_layers(model: nn.Module) -> Layers:
                 layers.append(Layer(full, module, index, transposed=isinstance(module, Conv1D)))
     for layer in layers:
         _check(layer)
+    matrices = {id(p): p.numel() for p in blocks.parameters() if p.ndim > 1}
+    share = sum(matrices[id(layer.parameter)] for layer in layers) / sum(matrices.values())
+    if share < 0.5:
+        raise PruningError(
+            f"only {share:.0%} of the weights in the blocks of {type(model).__name__} belong to linear "
+            "layers: fused experts cannot be pruned",
+            share=share,
+        )
     return Layers(tuple(blocks), tuple(layers))
 
 

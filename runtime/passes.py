@@ -48,6 +48,12 @@ def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
     return logits
 
 
+def run_blocks(model: nn.Module, ids: Tensor) -> None:
+    """Run windows of tokens `[n, length]` through the decoder blocks, without the head where that can be done."""
+    backbone = getattr(model, "base_model", model)
+    backbone(input_ids=ids, use_cache=False)
+
+
 def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
     """Each window's mean cross-entropy in nats over its `length − 1` predicted tokens, in float32: `[n]`."""
     predicted = logits[:, :-1].flatten(0, 1).float()

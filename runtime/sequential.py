@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer, Layers
-from pzc.runtime.passes import Progress, device_of, evaluating, logits_of, silent
+from pzc.runtime.passes import Progress, device_of, evaluating, run_blocks, silent
 from pzc.runtime.statistics import collecting_inputs
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -60,51 +61,101 @@ def _first(output: Any) -> Tensor:
     return states
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """One window: the hidden states that enter the first block, and the other arguments of every block."""
+
+    hidden: Tensor
+    calls: list[Call]
+
+
+class _Entered(Exception):
+    """Ends a forward pass at the first block."""
+
+
 def _capture(
     model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor
 ) -> tuple[list[Tensor], list[list[Call]]]:
-    """Run each window once; return the hidden states that enter the first block, by window, and the other
-    arguments of every block, by block and window. Blocks may differ in them: sliding and full attention."""
+    """The hidden states that enter the first block, by window, and the other arguments of every block, by
+    block and window. Blocks may differ in them, as sliding and full attention do.
+
+    Where the arguments (masks, position embeddings) are alike in the first two windows, they don't depend on
+    the text, and are kept once; the other windows then end at the first block.
+    """
+    parts = [window.to(device_of(model)) for window in windows.split(1)]
+    entries = [_walk(model, blocks, ids) for ids in parts[:2]]
+    if _alike(entries[0].calls, entries[-1].calls):
+        calls = [[call] * len(parts) for call in entries[0].calls]
+        return [entry.hidden for entry in entries] + [_enter(model, blocks[0], i) for i in parts[2:]], calls
+    entries += [_walk(model, blocks, ids) for ids in parts[2:]]
+    return [entry.hidden for entry in entries], [
+        list(c) for c in zip(*(e.calls for e in entries), strict=True)
+    ]
+
+
+def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
+    """Run one window through all blocks, and see to it that each reads what the one before it puts out."""
     entering: list[Tensor] = []
-    calls: list[list[Call]] = [[] for _ in blocks]
-    leaving: list[Tensor | None] = [None]
+    leaving: list[Tensor] = []
+    calls: list[Call] = []
 
-    def before(index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            others = dict(kwargs)
-            hidden = args[0] if args else others.pop("hidden_states")
-            if index == 0:
-                entering.append(hidden.detach())
-            elif leaving[0] is not hidden and (leaving[0] is None or not torch.equal(leaving[0], hidden)):
-                raise PruningError(
-                    f"block {index} does not read the output of the block before it",
-                    hint="use --one-shot for this model",
-                )
-            call = (args[1:], others)
-            calls[index].append(_shared(calls[index][0], call) if calls[index] else call)
-
-        return hook
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden, call = _split(args, kwargs)
+        index = len(calls)
+        calls.append(call)
+        if index == 0:
+            entering.append(hidden)
+        elif len(leaving) != index or module is not blocks[index] or not _alike(leaving[-1], hidden):
+            raise PruningError(
+                f"block {index} does not read the output of the block before it",
+                hint="use --one-shot for this model",
+            )
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        leaving[0] = _first(output)
+        leaving.append(_first(output))
 
     with ExitStack() as stack:
-        for index, block in enumerate(blocks):
-            stack.callback(block.register_forward_pre_hook(before(index), with_kwargs=True).remove)
+        for block in blocks:
+            stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
             stack.callback(block.register_forward_hook(after).remove)
-        for window in windows.split(1):
-            logits_of(model, window.to(device_of(model)))
-    return entering, calls
+        run_blocks(model, ids)
+    if len(calls) != len(blocks):
+        raise PruningError("this model does not run all of its blocks", hint="use --one-shot for this model")
+    return _Entry(entering[0], calls)
 
 
-def _shared(first: Any, value: Any) -> Any:
-    """`value`, with every tensor that equals the one at its place in `first` replaced by that one: masks and
-    position embeddings are alike in all windows and are kept once."""
-    if isinstance(value, Tensor) and isinstance(first, Tensor):
-        same = value.shape == first.shape and value.dtype == first.dtype and torch.equal(value, first)
-        return first if same else value
-    if type(value) is tuple and type(first) is tuple and len(value) == len(first):
-        return tuple(map(_shared, first, value))
-    if type(value) is dict and type(first) is dict and value.keys() == first.keys():
-        return {name: _shared(first[name], value[name]) for name in value}
-    return value
+def _enter(model: nn.Module, block: nn.Module, ids: Tensor) -> Tensor:
+    """The hidden states of one window that enter the first block."""
+    entering: list[Tensor] = []
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entering.append(_split(args, kwargs)[0])
+        raise _Entered
+
+    handle = block.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        run_blocks(model, ids)
+    except _Entered:
+        pass
+    finally:
+        handle.remove()
+    return entering[0]
+
+
+def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
+    """The arguments of a block: its hidden states, and all others."""
+    others = dict(kwargs)
+    hidden: Tensor = args[0] if args else others.pop("hidden_states")
+    return hidden.detach(), (args[1:], others)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two arguments are the same: tensors by content, containers by what they hold."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b))
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[name], b[name]) for name in a)
+    plain = bool | int | float | str
+    return a is b or (isinstance(a, plain) and isinstance(b, plain) and a == b)

@@ -28,6 +28,7 @@ from pzc.runtime.passes import (
     device_of,
     evaluating,
     logits_of,
+    run_blocks,
     silent,
 )
 
@@ -122,7 +123,7 @@ def _forward(model: nn.Module, windows: Tensor, progress: Progress) -> None:
     done = 0
     with torch.no_grad():
         for batch in batches(model, windows):
-            logits_of(model, batch)
+            run_blocks(model, batch)
             done += len(batch)
             progress("statistics", done, len(windows))
 

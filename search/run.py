@@ -24,6 +24,7 @@ from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.models import Loaded, load_model
 from pzc.runtime.passes import Progress, silent
 from pzc.runtime.sampling import sampler
+from pzc.runtime.texts import default_length
 from pzc.search import hall
 from pzc.search.candidate import perplexity
 from pzc.search.evolve import Plan, State, evolve, measure_zoo, replay
@@ -45,7 +46,7 @@ class Settings:
     windows: int = 16
     fitness_windows: int = 32
     held_out_windows: int = 64
-    length: int = 128
+    length: int | None = None
     sparsity: float = 0.5
     pattern: str | None = None
     space: str = "default"
@@ -124,16 +125,17 @@ def prepare(
     content under the same names.
     """
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
-    needed = settings.length * max(2 * settings.windows, 2 * settings.fitness_windows, settings.held_out_windows) + 64
-    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=settings.length, seed=settings.seed)
+    length = settings.length or default_length(loaded.model)
+    needed = length * max(2 * settings.windows, 2 * settings.fitness_windows, settings.held_out_windows) + 64
+    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
     _same_content(store, settings, loaded, search_text, held_out_text)
     tokens = tokenise(loaded.tokenizer, search_text.text)
     cut = int(len(tokens) * STATISTICS_SHARE)
     fitness = Fitness(
         loaded.model,
-        calibration_windows(tokens[:cut], settings.windows, settings.length),
-        calibration_windows(tokens[cut:], settings.fitness_windows, settings.length),
+        calibration_windows(tokens[:cut], settings.windows, length),
+        calibration_windows(tokens[cut:], settings.fitness_windows, length),
         _leaves(settings),
         target_of(settings),
         seed=settings.seed,
@@ -147,7 +149,7 @@ def prepare(
         store,
         replay(plan, store.candidates),
         fitness,
-        evaluation_windows(held_out, settings.held_out_windows, settings.length),
+        evaluation_windows(held_out, settings.held_out_windows, length),
     )
 
 
@@ -191,13 +193,14 @@ def search(run: Prepared, budget: Budget) -> None:
     evolve(run.state, run.fitness, run.store, SPACES[run.settings.space], budget.over)
 
 
-def finish(run: Prepared, progress: Callable[[int], None] = lambda done: None) -> Result:
+def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None) -> Result:
     """Measure the best candidates, the zoo and the dense model on held-out text, and write the hall of fame.
 
     The order is that of fitness: held-out text never chooses.
     """
     best = run.state.found[: hall.MEMBERS]
-    every = hall.measure(run.fitness, [*best, *run.state.zoo], run.held_out, progress)
+    chosen = [*best, *run.state.zoo]
+    every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
     dense = perplexity(run.fitness.on(None, run.held_out))
     about = f"{run.settings.model} at {run.settings.pattern or f'{run.settings.sparsity:.0%}'}, seed {run.settings.seed}"
     files = hall.write(every[: len(best)], run.folder / "hall_of_fame", about)

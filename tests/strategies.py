@@ -48,6 +48,7 @@ def probe(seed: int, out: int = 4, inn: int = 5, zeros: bool = False) -> dict[st
         "G.l2": rng.uniform(0.1, 1.5, (out, inn)),
         "G.mean": rng.normal(size=(out, inn)),
         "in_features": np.float64(inn),
+        "out_features": np.float64(out),
     }
     if zeros:
         for name in ("W", "X.l2", "X.mean", "G.l2", "G.mean"):

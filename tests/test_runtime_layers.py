@@ -92,6 +92,15 @@ def test_experts_are_part_of_their_block() -> None:
     assert found.layers[9].name == "layers.1.experts.1"
 
 
+def test_fused_experts_are_not_passed_over_in_silence() -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 20}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4}
+    with pytest.raises(PruningError, match="only 11% of the weights in the blocks of MixtralForCausalLM"):
+        find_layers(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
+
+
 def test_a_shared_weight_is_listed_once() -> None:
     one, other = nn.Linear(4, 4), nn.Linear(4, 4)
     other.weight = one.weight

@@ -163,7 +163,7 @@ def test_a_pass_serves_all_and_none_is_wasted(
     model = tiny()
     forwards: list[int] = []
     backwards: list[int] = []
-    model.register_forward_hook(lambda module, args, output: forwards.append(1))
+    model.model.register_forward_hook(lambda module, args, output: forwards.append(1))
     model.lm_head.register_full_backward_hook(lambda module, grads, outputs: backwards.append(1))
     gather(model, find_layers(model), windows, leaves)
     assert (len(forwards), len(backwards)) == expected  # forward windows go through in one batch

@@ -1,0 +1,129 @@
+"""The terminal: results to stdout, everything else to stderr; bars where there is a terminal, lines where not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.highlighter import RegexHighlighter
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+from rich.theme import Theme
+
+THEME = Theme(
+    {
+        "pzm.leaf": "cyan",
+        "pzm.function": "magenta",
+        "pzm.number": "yellow",
+        "pzm.keyword": "bold blue",
+        "pzm.comment": "dim",
+        "pzm.axis": "green",
+        "error": "bold red",
+        "warning": "bold yellow",
+        "help": "green",
+        "good": "bold green",
+    }
+)
+
+output = Console(theme=THEME, highlight=False)
+errors = Console(theme=THEME, highlight=False, stderr=True)
+
+
+class Formula(RegexHighlighter):
+    """Colours for `.pzm` text."""
+
+    base_style = "pzm."
+    highlights = [  # noqa: RUF012
+        r"(?P<leaf>\b(W|X|G|noise|windows|in_features|out_features)(\.\w+)?\b)",
+        r"(?P<function>\b[a-z_]\w*(?=\())",
+        r"(?P<number>(?<![\w.])\d+(\.\d+)?(e[+-]?\d+)?)",
+        r"(?P<axis>(?<=[ ,(])(in|out)(?=\)))",
+        r"(?P<keyword>\b(pzm|metric|let|param|per)\b)",
+        r"(?P<comment>#.*$)",
+    ]
+
+
+_formula = Formula()
+
+
+def formula(text: str) -> Text:
+    """`.pzm` text in colour."""
+    return _formula(Text(text))
+
+
+def fail(message: str, hint: str | None = None) -> None:
+    """One error on stderr, with what would help."""
+    errors.print(f"[error]error[/]: {escape(message)}", soft_wrap=True)
+    if hint:
+        errors.print(f"  [help]help[/]: {escape(hint)}", soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line about what is happening, on stderr."""
+    errors.print(message, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on a line of stdout."""
+    output.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    output.file.flush()
+
+
+class _Quiet:
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show nothing."""
+
+
+class _Lines:
+    """Plain lines where there is no terminal: the start of a stage, its end, and one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._began = self._shown = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began, self._shown = stage, now, now
+        if done >= total:
+            say(f"{stage}: {done}/{total} in {now - self._began:.1f} s")
+        elif now - self._shown > 10:
+            self._shown = now
+            say(f"{stage}: {done}/{total}")
+
+
+class _Bars:
+    """A bar for each stage."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].finished and done < total:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Any]:
+    """A callable `(stage, done, total)` that draws bars, prints lines, or shows nothing."""
+    if quiet:
+        yield _Quiet()
+    elif not errors.is_terminal:
+        yield _Lines()
+    else:
+        columns = (
+            TextColumn(" {task.description:<12}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=errors) as bars:
+            yield _Bars(bars)

@@ -1,0 +1,21 @@
+"""What the floors below raise for a user's mistake, as a message and a hint."""
+
+from __future__ import annotations
+
+import errno
+
+
+def described(error: Exception) -> tuple[str, str | None] | None:
+    """Message and hint of an error that a user can cause, None for a defect. Imports torch: call it late."""
+    from pzc.runtime.errors import PruningError
+    from pzc.search.store import StoreError
+
+    if isinstance(error, PruningError | StoreError):
+        return error.message, error.hint
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory", "use fewer or shorter windows, or a smaller --dtype"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {error.filename or error.strerror}", "nothing half-written was kept"
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError | FileExistsError):
+        return f"{(error.strerror or 'cannot open').lower()}: {error.filename}", None
+    return None

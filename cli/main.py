@@ -1,0 +1,116 @@
+"""The command `pzc`: finds the subcommand, and turns whatever goes wrong into one message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from pzc.cli.console import errors, fail
+from pzc.compiler.load import MetricNotFound
+from pzc.grammar.diagnostics import SourceError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("pzc.cli.check", "Check metrics and report every error."),
+    "fmt": ("pzc.cli.fmt", "Print metrics in the canonical layout."),
+    "compile": ("pzc.cli.compile", "Compile a metric to JSON or to a torch module."),
+    "zoo": ("pzc.cli.zoo", "List and show the published metrics."),
+    "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
+    "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),
+    "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),
+    "search": ("pzc.cli.search", "Search for a better metric."),
+}
+"""The commands in the order in which help lists them: name, module, summary. A module is imported when it is used."""
+
+EPILOG = """\b
+Exit codes: 0 fine; 1 the input has errors (a metric, a model, data); 2 wrong usage;
+3 stopped half-way, resumable; 130 interrupted."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when the command runs, so that `pzc check` starts at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from pzc.grammar.diagnostics import did_you_mean
+
+            hint = did_you_mean(args[0], COMMANDS)
+            error.message = f"there is no command `{args[0]}`" + (f"; {hint}" if hint else "")
+            raise
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pzc", prog_name="pzc")
+def pzc() -> None:
+    """The language, compiler, runtime and search engine for pruning metrics.
+
+    \b
+    pzc zoo                                              published metrics
+    pzc check my.pzm                                     find every error
+    pzc prune --metric wanda --model pocket --output out/wanda50
+    pzc search --model pocket --time 5m --seed-zoo
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns, never shows a traceback for a user's mistake."""
+    try:
+        code = pzc.main(standalone_mode=False, prog_name="pzc")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        code = 2
+    except click.ClickException as error:
+        fail(error.format_message(), _see(error))
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        errors.print("interrupted")
+        code = 130
+    except SourceError as error:
+        from pzc.cli.diagnostics import show
+
+        show(error.diagnostics, error.source, error.filename)
+        code = 1
+    except MetricNotFound as error:
+        fail(str(error))
+        code = 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _known(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _see(error: click.ClickException) -> str | None:
+    ctx = getattr(error, "ctx", None)
+    return f"see {ctx.command_path} --help" if ctx is not None else None
+
+
+def _known(error: Exception) -> int:
+    """The exit code of an error that a user can cause; any other is a defect and keeps its traceback."""
+    from pzc.cli.errors import described
+
+    found = described(error)
+    if found is None:
+        raise error
+    fail(*found)
+    return 1
+

@@ -1,0 +1,109 @@
+"""Options that have one name and one meaning in every command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+GROUPS = ("row", "col", "layer", "model")
+
+
+class Duration(click.ParamType):
+    """A time such as `90s`, `60m` or `2h`, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+        if not found or float(found[1]) == 0:
+            self.fail(f"`{value}` is no time; write 90s, 60m or 2h", param, ctx)
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    settings: dict[str, float] = {}
+    for value in values:
+        name, equals, number = value.partition("=")
+        try:
+            settings[name.strip()] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"`{value}` is not NAME=NUMBER", ctx, param) from None
+        if not equals:
+            raise click.BadParameter(f"`{value}` is not NAME=NUMBER", ctx, param)
+    return settings
+
+
+def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    if value is not None:
+        import torch
+
+        torch.set_num_threads(value)
+    return value
+
+
+model = click.option(
+    "--model", "-m", default="pocket", show_default=True, metavar="M",
+    help="pocket, smollm2, a folder, a GGUF file or a Hugging Face id.",
+)
+metric = click.option(
+    "--metric", "-f", required=True, metavar="F",
+    help="A zoo name, a .pzm file, FILE:NAME, or an expression such as 'abs(W) * X per row'.",
+)
+parameter = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=NUMBER", callback=_settings, help="Set a parameter of the metric."
+)
+sparsity = click.option(
+    "--sparsity", "-s", type=float, default=0.5, show_default=True, metavar="S", help="Share of weights to prune."
+)
+pattern = click.option("--pattern", metavar="N:M", help="Keep N of every M consecutive inputs instead, such as 2:4.")
+per = click.option("--per", type=click.Choice(GROUPS), help="Comparison group, instead of the metric's own.")
+data = click.option(
+    "--data", "-d", default="pydoc", show_default=True, metavar="D",
+    help="Text to calibrate on: pydoc, self, wikitext2, c4, or a text or JSONL file.",
+)
+eval_data = click.option(
+    "--eval-data", metavar="D", help="Text to evaluate on. By default the part of --data that calibration does not read."
+)
+windows = click.option(
+    "--windows", "-n", type=click.IntRange(1), default=16, show_default=True, help="Calibration windows."
+)
+eval_windows = click.option(
+    "--eval-windows", type=click.IntRange(1), default=16, show_default=True, help="Evaluation windows."
+)
+length = click.option(
+    "--length", "-l", type=click.IntRange(2), help="Tokens a window. [default: 512, or the model's longest if less]"
+)
+seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random.")
+device = click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda:0, …")
+dtype = click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Load weights as this, not as stored."
+)
+threads = click.option(
+    "--threads", type=click.IntRange(1), callback=_threads, expose_value=False, help="CPU threads for torch."
+)
+trust = click.option("--trust-remote-code", is_flag=True, help="Run code that comes with a model.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
+
+
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order in which help lists them."""
+
+    def apply(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+loading = together(model, device, dtype, trust, threads)
+target = together(sparsity, pattern)
+calibration = together(data, eval_data, windows, eval_windows, length)

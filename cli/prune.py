@@ -1,0 +1,116 @@
+"""`pzc prune`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from pzc.cli import options
+from pzc.cli.console import errors, output, print_json, progress, say
+from pzc.compiler.load import load
+from pzc.compiler.metric import Metric
+
+
+@click.command("prune")
+@options.metric
+@options.parameter
+@options.loading
+@options.target
+@options.per
+@click.option("--sequential/--one-shot", default=False, help="Activations after earlier blocks are pruned, or dense.")
+@options.calibration
+@options.seed
+@click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@options.as_json
+@options.quiet
+def command(
+    metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None, trust_remote_code: bool,
+    folder: Path, overwrite: bool, as_json: bool, quiet: bool, **how: Any,
+) -> None:  # fmt: skip
+    """Prune a model with a metric, measure it, and save it as a Hugging Face folder.
+
+    \b
+    pzc prune --metric wanda --model pocket --output out/wanda50
+    pzc prune -f my.pzm:best -m smollm2 -d text.txt --pattern 2:4 --sequential -o out/best24
+    pzc prune -f 'abs(W) * X ^ 0.5 per row' -m smollm2 -s 0.6 -o out/mine60
+    """
+    chosen = load(metric, settings)
+    from pzc.runtime.checkpoint import check_output, record, save
+    from pzc.runtime.evaluate import perplexity, window_losses
+    from pzc.runtime.layers import find_layers
+    from pzc.runtime.masks import Target, parse_pattern
+    from pzc.runtime.models import load_model
+    from pzc.runtime.prune import check_target, prune
+    from pzc.runtime.texts import default_length, texts_for
+
+    pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
+    target = Target(how["per"] or chosen.per, how["sparsity"], pattern)
+    check_target(chosen.core, target)
+    check_output(folder, overwrite=overwrite)
+    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    layers = find_layers(loaded.model)
+    check_target(chosen.core, target, layers.layers)
+    length = how["length"] or default_length(loaded.model)
+    texts = texts_for(
+        loaded, how["data"], how["eval_data"], windows=how["windows"], eval_windows=how["eval_windows"],
+        length=length, seed=how["seed"],
+    )  # fmt: skip
+    if not (quiet or as_json):
+        passes = {"weights": "no calibration", "forward": "a forward pass", "backward": "a forward and backward pass"}
+        over = "" if chosen.tier == "weights" else f" over {how['windows']} × {length} tokens"
+        say(
+            f"plan  {len(layers.blocks)} blocks, {len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights · "
+            f"{passes[chosen.tier]}{over}"
+        )
+    seconds: dict[str, float] = {}
+    with progress(quiet or as_json) as bar:
+        start = time.perf_counter()
+        before = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
+        seconds["evaluation"] = time.perf_counter() - start
+        pruned = prune(
+            loaded.model, chosen, windows=texts.calibration_windows, sparsity=how["sparsity"], pattern=pattern,
+            per=how["per"], sequential=how["sequential"], seed=how["seed"], progress=bar,
+        )  # fmt: skip
+        after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
+    content = record(
+        metric=_described(chosen),
+        model=loaded,
+        options={"model": model, "metric": metric, "device": device, "dtype": dtype, **how, "length": length},
+        pruned=pruned,
+        calibration=None if chosen.tier == "weights" else texts.calibration,
+        evaluation=texts.evaluation,
+        perplexity={"before": before, "after": after},
+        seconds=seconds,
+    )
+    save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)
+    if as_json:
+        print_json({"output": str(folder), **content})
+        return
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    for heading in ("", "dense", "pruned"):
+        table.add_column(heading, justify="right" if heading else "left", header_style="dim")
+    table.add_row("sparsity", f"{pruned.dense_sparsity:.2%}", f"{pruned.sparsity:.2%}")
+    table.add_row("perplexity", f"{before:.2f}", f"{after:.2f}")
+    output.print(table)
+    read = texts.evaluation
+    errors.print(f"perplexity on {read.name} ({read.part}), {how['eval_windows']} × {length} tokens", style="dim", soft_wrap=True)
+    megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+    say(f"wrote {folder} ({megabytes:.0f} MB)   next: pzc eval --model {folder} --data {how['eval_data'] or how['data']}")
+
+
+def _described(metric: Metric) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "source": metric.source,
+        "formula": metric.formula,
+        "per": metric.per,
+        "params": dict(metric.params),
+        "leaves": sorted(metric.leaves),
+        "keys": asdict(metric.keys),
+    }

@@ -1,0 +1,5 @@
+"""`python -m pzc`."""
+
+from pzc.cli.main import main
+
+main()
