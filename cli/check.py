@@ -38,7 +38,13 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool, quiet: b
         errors = [d for d in found if d.severity == "error"]
         bad += bool(errors)
         if as_json:
-            print_json({"file": str(path), "metrics": [m.name for m in metrics], "diagnostics": [_row(d, source) for d in found]})
+            print_json(
+                {
+                    "file": str(path),
+                    "metrics": [m.name for m in metrics],
+                    "diagnostics": [_row(d, source) for d in found],
+                }
+            )
             continue
         show(found, source, str(path))
         if not quiet:

@@ -14,7 +14,14 @@ from pzc.compiler.load import load, zoo
 
 
 @click.command("compare")
-@click.option("--metric", "-f", "references", multiple=True, metavar="F", help="A metric; may be repeated. [default: the whole zoo]")
+@click.option(
+    "--metric",
+    "-f",
+    "references",
+    multiple=True,
+    metavar="F",
+    help="A metric; may be repeated. [default: the whole zoo]",
+)
 @options.loading
 @options.target
 @options.per
@@ -66,14 +73,20 @@ def command(
         f"{how['windows']} windows of {texts.calibration.name} ({texts.calibration.part})",
         style="dim", soft_wrap=True,
     )  # fmt: skip
-    best = min(rows[1:], key=lambda r: r.perplexity)
-    assert best.metric is not None
-    say(f"best: {best.metric.name}, {best.perplexity / rows[0].perplexity:.2f} times the dense model's perplexity")
+    perplexity, name = min((r.perplexity, r.metric.name) for r in rows if r.metric)
+    say(f"best: {name}, {perplexity / rows[0].perplexity:.2f} times the dense model's perplexity")
 
 
 def _table(rows: list[Any], title: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading, justify in (("metric", "left"), ("formula", "left"), ("per", "left"), ("sparsity", "right"), ("perplexity", "right"), ("s", "right")):
+    for heading, justify in (
+        ("metric", "left"),
+        ("formula", "left"),
+        ("per", "left"),
+        ("sparsity", "right"),
+        ("perplexity", "right"),
+        ("s", "right"),
+    ):
         table.add_column(heading, justify=justify, header_style="dim", overflow="fold", no_wrap=heading != "formula")  # type: ignore[arg-type]
     best = min((r.perplexity for r in rows[1:]), default=0.0)
     for r in [rows[0], *sorted(rows[1:], key=lambda r: r.perplexity)]:

@@ -105,7 +105,7 @@ class _Bars:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].finished and done < total:
+        if stage not in self._tasks or (self._bars.tasks[self._tasks[stage]].finished and done < total):
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
 

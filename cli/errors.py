@@ -16,6 +16,8 @@ def described(error: Exception) -> tuple[str, str | None] | None:
         return "out of memory", "use fewer or shorter windows, or a smaller --dtype"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {error.filename or error.strerror}", "nothing half-written was kept"
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError | FileExistsError):
+    if isinstance(
+        error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError | FileExistsError
+    ):
         return f"{(error.strerror or 'cannot open').lower()}: {error.filename}", None
     return None

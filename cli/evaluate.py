@@ -14,7 +14,9 @@ from pzc.cli.console import output, print_json, progress, say
 
 @click.command("eval")
 @options.loading
-@click.option("--data", "-d", default="pydoc", show_default=True, metavar="D", help="pydoc, self, wikitext2, c4, or a file.")
+@click.option(
+    "--data", "-d", default="pydoc", show_default=True, metavar="D", help="pydoc, self, wikitext2, c4, or a file."
+)
 @click.option("--held-out", is_flag=True, help="Of a file, read only the last fifth, which `pzc prune` leaves unread.")
 @options.eval_windows
 @options.length
@@ -53,7 +55,10 @@ def command(
         if against is not None:
             second = load_model(against, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
             if second.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
-                raise PruningError(f"{model} and {against} read text in different tokens", hint="compare a model with its own dense one")
+                raise PruningError(
+                    f"{model} and {against} read text in different tokens",
+                    hint="compare a model with its own dense one",
+                )
             divergence = kl_divergence(loaded.model, second.model, windows, bar)
     result: dict[str, Any] = {
         "model": model,
@@ -67,7 +72,10 @@ def command(
     if as_json:
         print_json(result)
         return
-    output.print(f"perplexity     {result['perplexity']:.4f}   {text.name} ({text.part}), {len(windows)} × {length} tokens", soft_wrap=True)
+    output.print(
+        f"perplexity     {result['perplexity']:.4f}   {text.name} ({text.part}), {len(windows)} × {length} tokens",
+        soft_wrap=True,
+    )
     if divergence is not None:
         output.print(f"KL divergence  {divergence:.4f}   nats a token, from {against}", soft_wrap=True)
 

@@ -11,7 +11,7 @@ import click
 
 from pzc.cli.console import errors, fail
 from pzc.compiler.load import MetricNotFound
-from pzc.grammar.diagnostics import SourceError
+from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("pzc.cli.check", "Check metrics and report every error."),
@@ -46,15 +46,13 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from pzc.grammar.diagnostics import did_you_mean
-
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
             hint = did_you_mean(args[0], COMMANDS)
-            error.message = f"there is no command `{args[0]}`" + (f"; {hint}" if hint else "")
-            raise
+            raise click.UsageError(f"there is no command `{args[0]}`" + (f"; {hint}" if hint else ""), ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -113,4 +111,3 @@ def _known(error: Exception) -> int:
         raise error
     fail(*found)
     return 1
-

@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = ("row", "col", "layer", "model")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A time such as `90s`, `60m` or `2h`, in seconds."""
 
     name = "time"
@@ -49,11 +49,18 @@ def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> i
 
 
 model = click.option(
-    "--model", "-m", default="pocket", show_default=True, metavar="M",
+    "--model",
+    "-m",
+    default="pocket",
+    show_default=True,
+    metavar="M",
     help="pocket, smollm2, a folder, a GGUF file or a Hugging Face id.",
 )
 metric = click.option(
-    "--metric", "-f", required=True, metavar="F",
+    "--metric",
+    "-f",
+    required=True,
+    metavar="F",
     help="A zoo name, a .pzm file, FILE:NAME, or an expression such as 'abs(W) * X per row'.",
 )
 parameter = click.option(
@@ -65,11 +72,17 @@ sparsity = click.option(
 pattern = click.option("--pattern", metavar="N:M", help="Keep N of every M consecutive inputs instead, such as 2:4.")
 per = click.option("--per", type=click.Choice(GROUPS), help="Comparison group, instead of the metric's own.")
 data = click.option(
-    "--data", "-d", default="pydoc", show_default=True, metavar="D",
+    "--data",
+    "-d",
+    default="pydoc",
+    show_default=True,
+    metavar="D",
     help="Text to calibrate on: pydoc, self, wikitext2, c4, or a text or JSONL file.",
 )
 eval_data = click.option(
-    "--eval-data", metavar="D", help="Text to evaluate on. By default the part of --data that calibration does not read."
+    "--eval-data",
+    metavar="D",
+    help="Text to evaluate on. By default the part of --data that calibration does not read.",
 )
 windows = click.option(
     "--windows", "-n", type=click.IntRange(1), default=16, show_default=True, help="Calibration windows."

@@ -99,9 +99,11 @@ def command(
     table.add_row("perplexity", f"{before:.2f}", f"{after:.2f}")
     output.print(table)
     read = texts.evaluation
-    errors.print(f"perplexity on {read.name} ({read.part}), {how['eval_windows']} × {length} tokens", style="dim", soft_wrap=True)
+    where = f"perplexity on {read.name} ({read.part}), {how['eval_windows']} × {length} tokens"
+    errors.print(where, style="dim", soft_wrap=True)
     megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
-    say(f"wrote {folder} ({megabytes:.0f} MB)   next: pzc eval --model {folder} --data {how['eval_data'] or how['data']}")
+    following = f"pzc eval --model {folder} --data {how['eval_data'] or how['data']}"
+    say(f"wrote {folder} ({megabytes:.0f} MB)   next: {following}")
 
 
 def _described(metric: Metric) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
         return
     metrics = zoo().values()
     if as_json:
-        print_json([{"name": m.name, "formula": m.formula, "per": m.per, "tier": m.tier, "doc": m.doc} for m in metrics])
+        print_json(
+            [{"name": m.name, "formula": m.formula, "per": m.per, "tier": m.tier, "doc": m.doc} for m in metrics]
+        )
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("metric", "needs", "per", "formula"):

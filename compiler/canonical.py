@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -93,7 +93,7 @@ def mul(factors: Iterable[Node]) -> Node:
     weight = 1.0
     powers: dict[Node, float] = {}
     logarithms: list[Node] = []
-    for factor in (f for factor in factors for f in _factors(factor)):
+    for factor in (f for product in factors for f in _factors(product)):
         if factor.op == "number":
             weight *= _value(factor)
             continue
@@ -232,10 +232,10 @@ def _extreme(op: str, args: Iterable[Node]) -> Node:
     return parts[0] if len(parts) == 1 else make(op, *parts)
 
 
-def _folded(op: str, args: list[Node], compute: object) -> Node:
+def _folded(op: str, args: list[Node], compute: Callable[[], object]) -> Node:
     """A constant, or the operation as it stands where its value is not a finite real number."""
     try:
-        result = compute()  # type: ignore[operator]
+        result = compute()
     except (ArithmeticError, ValueError):
         return make(op, *args)
     return number(result) if isinstance(result, float) and math.isfinite(result) else make(op, *args)
@@ -276,7 +276,7 @@ def _leaves_by(op: str, factor: Node) -> bool:
     return op not in ("amin", "amax") or factor.sign.non_negative or factor.sign.negative
 
 
-_RULES = {
+_RULES: dict[str, Callable[..., Node]] = {
     "neg": lambda x: mul([MINUS_ONE, x]),
     "add": lambda *xs: add(xs),
     "sub": lambda a, b: add([a, mul([MINUS_ONE, b])]),

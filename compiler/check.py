@@ -79,7 +79,14 @@ class _Checker:
         self.diagnostics: list[Diagnostic] = []
 
     def report(
-        self, code: str, message: str, at: Span, label: str = "", *, also: tuple[Label, ...] = (), help: str | None = None
+        self,
+        code: str,
+        message: str,
+        at: Span,
+        label: str = "",
+        *,
+        also: tuple[Label, ...] = (),
+        help: str | None = None,
     ) -> None:
         self.diagnostics.append(Diagnostic(code, message, Label(at, label), also, help))
 
@@ -111,19 +118,17 @@ class _Checker:
         first, *rest = file.statements or (None,)
         if not isinstance(first, Edition):
             at = first.span if first else Span(0, 1)
-            self.report("PZ0106", "a file begins with the edition it is written in", at, help=f"begin with `pzm {EDITION}`")
-        elif first.number != str(EDITION):
             self.report(
-                "PZ0106", f"edition {first.number} is not known; this pzc reads edition {EDITION}", first.span
+                "PZ0106", "a file begins with the edition it is written in", at, help=f"begin with `pzm {EDITION}`"
             )
+        elif first.number != str(EDITION):
+            self.report("PZ0106", f"edition {first.number} is not known; this pzc reads edition {EDITION}", first.span)
         for s in rest:
             if isinstance(s, Edition):
                 self.report("PZ0106", "the edition is stated once, at the top of the file", s.span)
 
     def define(self, name: str, span: Span, kind: str, node: Node | None) -> None:
-        taken = (
-            "a leaf" if name in LEAVES or name in ALIASES else "a function" if name in FUNCTION_NAMES else None
-        )
+        taken = "a leaf" if name in LEAVES or name in ALIASES else "a function" if name in FUNCTION_NAMES else None
         if taken:
             self.report("PZ0204", f"`{name}` is the name of {taken}", span, help="choose another name")
         elif name in self.scope and self.scope[name].kind != "broken":
@@ -155,9 +160,17 @@ class _Checker:
         elif node is not None:
             reason = constant_axes(node, per)
             if reason:
-                self.report("PZ0301", f"the score of `{m.name}` is constant inside its group", m.value.span, reason[0], help=reason[1])
+                self.report(
+                    "PZ0301",
+                    f"the score of `{m.name}` is constant inside its group",
+                    m.value.span,
+                    reason[0],
+                    help=reason[1],
+                )
             else:
-                params = tuple((n, float(d.node.value or 0.0)) for n, d in self.scope.items() if d.kind == "param" and d.node)
+                params = tuple(
+                    (n, float(d.node.value or 0.0)) for n, d in self.scope.items() if d.kind == "param" and d.node
+                )
                 self.metrics.append(Checked(m.name, node, per, m.doc, params, m))
 
     # Expressions
@@ -247,11 +260,16 @@ class _Checker:
         values = len(call.arguments) - len(axes)
         if axes and not reduces:
             self.report(
-                "PZ0206", f"`{function.name}` takes values, not an axis", axes[0].span, help="only reductions take an axis"
+                "PZ0206",
+                f"`{function.name}` takes values, not an axis",
+                axes[0].span,
+                help="only reductions take an axis",
             )
         elif len(axes) > 1 or (axes and not isinstance(call.arguments[-1], AxisName)):
             self.report(
-                "PZ0206", f"`{function.name}` takes one axis, as its last argument", axes[0].span,
+                "PZ0206",
+                f"`{function.name}` takes one axis, as its last argument",
+                axes[0].span,
                 help=f"without an axis `{function.name}` reduces both",
             )
         elif values != function.arity:
@@ -286,8 +304,12 @@ class _Checker:
         if axes:
             axis = axes[0].text
             self.report(
-                "PZ0203", f"`{name}` over `{axis}`, but this value has no `{axis}` axis", axes[0].span,
-                "no such axis here", also=(about,), help=f"did you mean {other}?",
+                "PZ0203",
+                f"`{name}` over `{axis}`, but this value has no `{axis}` axis",
+                axes[0].span,
+                "no such axis here",
+                also=(about,),
+                help=f"did you mean {other}?",
             )
         else:
             self.report("PZ0203", f"`{name}` of a value that has no axis", first.span, "a single number", help=other)

@@ -80,9 +80,8 @@ class Metric:
         if any(type(v).__module__.startswith("torch") for v in given.values()):
             from pzc.runtime.scores import score
 
-            tensors = {n: v for n, v in given.items()}
             shape = (given["W"] if "W" in given else next(iter(given.values()))).shape
-            return score(self.core, tensors, tuple(shape))
+            return score(self.core, given, tuple(shape))
         return self.reference_score(**leaves)
 
     def reference_score(self, **leaves: Any) -> Array:

@@ -210,9 +210,7 @@ def _too_deep(chunk: list[Token]) -> Diagnostic | None:
         run = run + 1 if token.type in _OPERATORS else run
         if level > MAX_DEPTH or run > 4 * MAX_DEPTH:
             what = f"more than {MAX_DEPTH} levels of parentheses or {4 * MAX_DEPTH} operators in one expression"
-            return Diagnostic(
-                "PZ0103", what, Label(span_of(token), "here"), help="give parts a name with `let`"
-            )
+            return Diagnostic("PZ0103", what, Label(span_of(token), "here"), help="give parts a name with `let`")
     return None
 
 

@@ -50,6 +50,8 @@ def _marks(labels: list[Label], primary: Label, source: str, line: str) -> list[
     rows = [f"{marks} {placed[-1][2].text}".rstrip()]
     for k in range(len(placed) - 2, -1, -1):
         if placed[k][2].text:
-            bars = "".join("│".rjust(at - (placed[i - 1][0] if i else -1)) for i, (at, _, _) in enumerate(placed[: k + 1]))
+            bars = "".join(
+                "│".rjust(at - (placed[i - 1][0] if i else -1)) for i, (at, _, _) in enumerate(placed[: k + 1])
+            )
             rows += [bars, bars[:-1] + placed[k][2].text]
     return rows

@@ -17,6 +17,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 _LOGITS_AT_ONCE = {"cpu": 2**22}
 _LOGITS_AT_ONCE_ELSEWHERE = 2**27
 _LARGEST_BATCH = 32
+_NOTHING_TO_PREDICT = -100
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -49,16 +50,19 @@ def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
 
 
 def run_blocks(model: nn.Module, ids: Tensor) -> None:
-    """Run windows of tokens `[n, length]` through the decoder blocks, without the head where that can be done."""
+    """Run windows `[n, length]` through the decoder blocks, and not through the head where that can be."""
     backbone = getattr(model, "base_model", model)
     backbone(input_ids=ids, use_cache=False)
 
 
 def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
     """Each window's mean cross-entropy in nats over its `length − 1` predicted tokens, in float32: `[n]`."""
-    predicted = logits[:, :-1].flatten(0, 1).float()
-    losses = nn.functional.cross_entropy(predicted, ids[:, 1:].flatten(), reduction="none")
-    return losses.view(len(ids), -1).mean(1)
+    none = ids.new_full((len(ids), 1), _NOTHING_TO_PREDICT)  # leaving out logits instead would copy them
+    targets = torch.cat([ids[:, 1:], none], dim=1)
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=_NOTHING_TO_PREDICT
+    )
+    return losses.view(len(ids), -1).sum(1) / (ids.shape[1] - 1)
 
 
 def batches(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:

@@ -297,7 +297,9 @@ def _folding_hook(totals: Table) -> Callable[[Tensor], None]:
         gradient = parameter.grad
         parameter.grad = None
         if gradient is not None:
-            g = gradient.float() / (_HALF_SCALE if gradient.dtype == torch.float16 else 1.0)
+            g = gradient.float()
+            if gradient.dtype == torch.float16:
+                g /= _HALF_SCALE
             for leaf, total in totals.items():
                 _GRADIENTS[leaf](total, g)
 

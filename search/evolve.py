@@ -8,15 +8,18 @@ slot.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
-from pzc.compiler.canonical import keys
+from pzc.compiler.canonical import canonical, keys, rank_form, text
 from pzc.compiler.core import size
+from pzc.compiler.load import inline
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
 from pzc.runtime.errors import NonFiniteScore, PruningError
@@ -35,7 +38,8 @@ class Plan:
     """How a population evolves.
 
     `tournament` candidates are drawn for each parent and the best is taken; a share of `immigrants` of every
-    generation is random. With `seed_zoo` the published metrics take part in the first generation.
+    generation is random. At most `alike` candidates of the population differ only in their numbers. With `seed_zoo`
+    the published metrics take part in the first generation.
     """
 
     population: int = 32
@@ -43,6 +47,7 @@ class Plan:
     seed: int = 0
     tournament: int = 4
     immigrants: float = 0.1
+    alike: int = 2
     seed_zoo: bool = False
 
 
@@ -97,10 +102,22 @@ class State:
         return sorted((c for c in self.candidates if c.generation != ZOO and c.status == "evaluated"), key=_order)
 
     def population(self, generation: int) -> list[Candidate]:
-        """The best candidates of all generations before this one."""
+        """The best candidates of all generations before this one, at most `alike` of one shape.
+
+        Without that bound, one good formula with ever finer exponents would crowd out everything else.
+        """
         first = ZOO if self.plan.seed_zoo else 0
         pool = [c for c in self.candidates if first <= c.generation < generation and c.status == "evaluated"]
-        return sorted(pool, key=_order)[: self.plan.population]
+        chosen: list[Candidate] = []
+        shapes: Counter[str] = Counter()
+        for c in sorted(pool, key=_order):
+            shape = _shape(c.formula, c.per)
+            shapes[shape] += 1
+            if shapes[shape] <= self.plan.alike:
+                chosen.append(c)
+            if len(chosen) == self.plan.population:
+                break
+        return chosen
 
     def next_place(self) -> tuple[int, int, int]:
         """The generation, slot and attempt to settle next."""
@@ -112,6 +129,13 @@ class State:
         if last.slot + 1 < self.plan.population:
             return last.generation, last.slot + 1, 0
         return last.generation + 1, 0, 0
+
+
+@cache
+def _shape(formula: str, per: str) -> str:
+    """What a metric ranks by, with every number left out."""
+    metric = inline(f"{formula} per {per}")
+    return per + re.sub(r"number:-?[\w.+-]+", "number", text(rank_form(canonical(metric.core), per)))
 
 
 def _order(c: Candidate) -> tuple[float, int, int]:
@@ -131,7 +155,9 @@ def rng_for(seed: int, generation: int, slot: int, attempt: int) -> Rng:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, generation, slot, attempt])))
 
 
-def measure_zoo(state: State, fitness: Fitness, store: Store, metrics: Iterable[Metric], stop: Callable[[], bool]) -> None:
+def measure_zoo(
+    state: State, fitness: Fitness, store: Store, metrics: Iterable[Metric], stop: Callable[[], bool]
+) -> None:
     """Measure the published metrics that have not been measured yet."""
     done = {c.slot for c in state.candidates if c.generation == ZOO}
     for slot, metric in enumerate(metrics):
@@ -144,12 +170,12 @@ def measure_zoo(state: State, fitness: Fitness, store: Store, metrics: Iterable[
             state.add(candidate)
 
 
-def evolve(
-    state: State, fitness: Fitness, store: Store, space: Space, stop: Callable[[], bool]
-) -> None:
+def evolve(state: State, fitness: Fitness, store: Store, space: Space, stop: Callable[[], bool]) -> None:
     """Settle candidate after candidate until `stop()` says so or the generations are through."""
-    generation, population, cutoff = -1, [], ()
+    generation = -1
+    population: list[Candidate] = []
     parents: list[Genotype] = []
+    cutoff: tuple[float, ...] = ()
     while not stop():
         place = state.next_place()
         if place[0] >= state.plan.generations:
@@ -174,7 +200,7 @@ def propose(
 
     `population` is sorted, best first, so the winner of a tournament is the lowest position drawn.
     """
-    if len(population) < 2 or population[0].generation == ZOO == population[-1].generation and rng.random() < 0.5:
+    if len(population) < 2 or (population[0].generation == ZOO == population[-1].generation and rng.random() < 0.5):
         return random_genotype(space, rng), "random", ()
     if rng.random() < plan.immigrants:
         return random_genotype(space, rng), "immigrant", ()
@@ -211,7 +237,9 @@ def settle(
     return replace(_settled(new, state, fitness, genotype, cutoff), seconds=round(time.perf_counter() - start, 4))
 
 
-def _settled(new: Candidate, state: State, fitness: Fitness, genotype: Genotype, cutoff: tuple[float, ...]) -> Candidate:
+def _settled(
+    new: Candidate, state: State, fitness: Fitness, genotype: Genotype, cutoff: tuple[float, ...]
+) -> Candidate:
     alias = state.same_ranking(new.rank_key)
     if alias is not None:
         return replace(new, status="same ranking", alias_of=alias)

@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from pzc.compiler.canonical import canonical, plain, rank_form
-from pzc.compiler.core import size
-from pzc.compiler.load import inline
+from pzc.compiler.core import Node, make, number, size, topological
+from pzc.compiler.load import inline, zoo_metric
 from pzc.compiler.metric import Metric
-from pzc.search.candidate import Candidate, perplexity
+from pzc.search.candidate import ZOO, Candidate, perplexity
 from pzc.search.fitness import Fitness
 from pzc.search.space import Genotype
 
@@ -29,18 +29,32 @@ class Member:
 
 
 def readable(candidate: Candidate, name: str) -> Metric:
-    """The shortest form of a candidate's metric that ranks alike: as found, or what is left of it."""
+    """The shortest form of a candidate's metric that ranks alike, with numbers of four digits: what people read,
+    what is written to the hall of fame, and what is measured on held-out text."""
     found = inline(f"{candidate.formula} per {candidate.per}", name)
     form = canonical(found.core)
     forms = [found.core, plain(form), plain(rank_form(form, found.per))]
-    return Metric(name, min(forms, key=size), found.per, found.doc)
+    return Metric(name, rounded(min(forms, key=size)), found.per, found.doc)
 
 
-def measure(fitness: Fitness, candidates: Iterable[Candidate], windows: Tensor, progress: Callable[[int], None]) -> list[Member]:
+def rounded(root: Node) -> Node:
+    """The same graph with every number rounded to four significant digits."""
+    built: dict[Node, Node] = {}
+    for node in topological(root):
+        if node.op == "number":
+            built[node] = number(float(f"{float(node.value or 0.0):.4g}"))
+        else:
+            built[node] = make(node.op, *(built[a] for a in node.args), value=node.value)
+    return built[root]
+
+
+def measure(
+    fitness: Fitness, candidates: Iterable[Candidate], windows: Tensor, progress: Callable[[int], None]
+) -> list[Member]:
     """The held-out perplexity of each candidate, in the order given."""
     members = []
     for i, c in enumerate(candidates):
-        metric = readable(c, c.operator if c.generation < 0 else f"found_{i + 1}")
+        metric = zoo_metric(c.operator) if c.generation == ZOO else readable(c, f"found_{i + 1}")
         members.append(Member(c, metric, perplexity(fitness.on(Genotype(metric.core, metric.per), windows))))
         progress(i + 1)
     return members

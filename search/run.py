@@ -117,7 +117,13 @@ def open_store(folder: Path, settings: Settings | None) -> tuple[Store, Settings
 
 
 def prepare(
-    store: Store, settings: Settings, folder: Path, *, device: str = "auto", trust_remote_code: bool = False, progress: Progress = silent
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    *,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
 ) -> Prepared:
     """Load the model and the texts and gather the statistics.
 
@@ -173,9 +179,9 @@ def _same_content(store: Store, settings: Settings, loaded: Loaded, *texts: Text
     for key, now in content.items():
         if kept.get(key) != now:
             what = "model" if key == "model_sha256" else "text"
+            hashes = f"{_short(kept.get(key))} then, {_short(now)} now"
             raise StoreError(
-                f"the {what} is not the one that this search began with: {_short(kept.get(key))} then, {_short(now)} now",
-                "start a new search for it",
+                f"the {what} is not the one that this search began with: {hashes}", "start a new search for it"
             )
 
 
@@ -202,6 +208,8 @@ def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, to
     chosen = [*best, *run.state.zoo]
     every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
     dense = perplexity(run.fitness.on(None, run.held_out))
-    about = f"{run.settings.model} at {run.settings.pattern or f'{run.settings.sparsity:.0%}'}, seed {run.settings.seed}"
+    about = (
+        f"{run.settings.model} at {run.settings.pattern or f'{run.settings.sparsity:.0%}'}, seed {run.settings.seed}"
+    )
     files = hall.write(every[: len(best)], run.folder / "hall_of_fame", about)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)

@@ -56,9 +56,7 @@ class Store:
             _mend(journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(journal)))
-        self.study = optuna.create_study(
-            storage=storage, study_name=STUDY, direction="minimize", load_if_exists=True
-        )
+        self.study = optuna.create_study(storage=storage, study_name=STUDY, direction="minimize", load_if_exists=True)
         self.candidates: list[Candidate] = [_candidate(t) for t in self.study.get_trials(deepcopy=False)]
 
     @property

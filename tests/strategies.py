@@ -20,9 +20,13 @@ def _larger(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         st.builds(make, UNARY, children),
         st.builds(make, BINARY, children, children),
         st.builds(lambda x, e: make("pow", x, number(e)), children, EXPONENTS),
-        st.builds(lambda x, a, b: make("clamp", x, number(min(a, b)), number(max(a, b))), children, EXPONENTS, EXPONENTS),
+        st.builds(
+            lambda x, a, b: make("clamp", x, number(min(a, b)), number(max(a, b))), children, EXPONENTS, EXPONENTS
+        ),
         st.builds(_reduction, REDUCTIONS, children, st.integers(0, 2)),
-        st.builds(lambda x, p: make("norm", x, number(p), value=None) if x.axes else x, children, st.sampled_from([1, 2, 3])),
+        st.builds(
+            lambda x, p: make("norm", x, number(p), value=None) if x.axes else x, children, st.sampled_from([1, 2, 3])
+        ),
     )
 
 

@@ -69,7 +69,9 @@ def test_canonical_forms_are_fixed_points(node: Node, per: str) -> None:
     form = canonical(node)
     if any(n.sign == Sign.NONE for n in topological(form)):
         return  # 0 ^ -2: nowhere defined
-    assert canonical(plain(form)) is form, f"{expression(node)} → {expression(plain(form))} → {expression(plain(canonical(plain(form))))}"
+    assert canonical(plain(form)) is form, (
+        f"{expression(node)} → {expression(plain(form))} → {expression(plain(canonical(plain(form))))}"
+    )
     ranked = rank_form(form, per)
     assert rank_form(canonical(plain(ranked)), per) is ranked
 

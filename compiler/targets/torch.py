@@ -84,9 +84,7 @@ def emit(metric: Metric, version: str) -> str:
         formula=metric.formula,
         version=version,
         signature=", ".join(f"{argument(n)}: torch.Tensor" for n in leaves),
-        arguments="\n".join(
-            f"    {argument(n)}: [{', '.join(LEAVES[n].axes)}] {LEAVES[n].doc}" for n in leaves
-        ),
+        arguments="\n".join(f"    {argument(n)}: [{', '.join(LEAVES[n].axes)}] {LEAVES[n].doc}" for n in leaves),
     )
     return header + "\n".join([*map(_align, leaves), *lines, f"    return {full}"]) + "\n"
 
@@ -95,7 +93,7 @@ def _align(leaf: str) -> str:
     """A line that brings a leaf to float32 and two dimensions."""
     name = argument(leaf)
     axes = LEAVES[leaf].axes
-    shape = {("in",): ".reshape(1, -1)", ("out",): ".reshape(-1, 1)"}.get(axes, "")
+    shape = ".reshape(1, -1)" if axes == ("in",) else ".reshape(-1, 1)" if axes == ("out",) else ""
     return f"    {name} = {name}.to(torch.float32){shape}"
 
 

@@ -81,7 +81,9 @@ def _table(shown: list[Candidate], zoo: Candidate | None) -> Table:
     table.add_column("per", header_style="dim", no_wrap=True)
     for place, c in enumerate(shown, 1):
         text = formula(_formula(c.formula, c.per, c.number))
-        table.add_row(str(place), f"{c.fitness:.2f}", _versus(c, zoo), str(c.complexity), str(c.generation), text, c.per)
+        table.add_row(
+            str(place), f"{c.fitness:.2f}", _versus(c, zoo), str(c.complexity), str(c.generation), text, c.per
+        )
     if zoo is not None:
         name = Text.assemble("best of the zoo: ", (zoo.operator, "bold"))
         table.add_row("·", f"{zoo.fitness:.2f}", "", str(zoo.complexity), "", name, zoo.per, style="dim")

@@ -1,0 +1,70 @@
+"""The end of a search: the winner beside the best of the zoo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from pzc.cli.console import formula, output, print_json, say
+from pzc.search.hall import Member
+from pzc.search.run import Prepared, Result
+
+
+def report(run: Prepared, result: Result, as_json: bool) -> None:
+    """The winner beside the best of the zoo, on held-out text."""
+    everyone = [*result.members, *result.zoo]
+    if as_json:
+        print_json(
+            {
+                "event": "done",
+                "run": str(run.folder),
+                "dense": result.dense,
+                "counts": dict(result.state.counts),
+                "hall_of_fame": [_row(m) for m in result.members],
+                "zoo": [_row(m) for m in result.zoo],
+            }
+        )
+        return
+    best_zoo = min(result.zoo, key=lambda m: m.held_out)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("metric", "formula", "per", "search", "held-out"):
+        table.add_column(
+            heading,
+            header_style="dim",
+            overflow="fold",
+            justify="right" if heading in ("search", "held-out") else "left",
+        )
+    low = min(m.held_out for m in everyone)
+    table.add_row("[bold]dense[/]", "", "", "", f"{result.dense:.2f}")
+    for m in [*result.members[:3], *sorted(result.zoo, key=lambda m: m.held_out)]:
+        text = Text(f"{m.held_out:.2f}", style="good" if m.held_out == low else "")
+        table.add_row(
+            f"[bold]{m.metric.name}[/]", formula(m.metric.formula), m.metric.per, f"{m.candidate.fitness:.2f}", text
+        )
+    output.print(table)
+    if not result.members:
+        say("nothing was measured in full: give the search more time")
+        return
+    winner = result.members[0]
+    change = winner.held_out / best_zoo.held_out - 1
+    against = f"{change:+.1%} in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
+    output.print(f"\n[bold]the best metric found[/], {against}:\n", soft_wrap=True)
+    output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
+    output.print("[bold]the best of the zoo[/]:\n")
+    output.print(formula(best_zoo.metric.source), soft_wrap=True)
+    following = f"pzc compare --metric wanda --metric {result.files[0]} --model {run.settings.model}"
+    say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
+
+
+def _row(m: Member) -> dict[str, Any]:
+    return {
+        "name": m.metric.name,
+        "formula": m.metric.formula,
+        "per": m.metric.per,
+        "fitness": m.candidate.fitness,
+        "held_out": m.held_out,
+        "candidate": m.candidate.number,
+        "generation": m.candidate.generation,
+    }
