@@ -80,21 +80,26 @@ class Metric:
         if any(type(v).__module__.startswith("torch") for v in given.values()):
             from pzc.runtime.scores import score
 
-            shape = (given["W"] if "W" in given else next(iter(given.values()))).shape
-            return score(self.core, given, tuple(shape))
+            return score(self.core, given, _layer_shape(given))
         return self.reference_score(**leaves)
 
     def reference_score(self, **leaves: Any) -> Array:
         """The scores by the reference evaluator in numpy float64; arguments as for `score`."""
         given = {_leaf_name(name): value for name, value in leaves.items()}
-        shape = np.broadcast_shapes(*(_plain_shape(n, v) for n, v in given.items()))
-        scores: Array = np.broadcast_to(evaluate(self.core, given), shape)
+        scores: Array = np.broadcast_to(evaluate(self.core, given), _layer_shape(given))
         return scores
 
 
-def _plain_shape(name: str, value: Any) -> tuple[int, ...]:
-    shape = np.shape(value)
-    return (1, *shape) if LEAVES[name].axes == ("in",) else shape
+def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:
+    """`(out, in)` as far as the leaves tell; 1 for an axis that none of them has."""
+    rows, columns = 1, 1
+    for name, value in leaves.items():
+        shape = np.shape(value)
+        if len(LEAVES[name].axes) == 2 and len(shape) == 2:
+            return shape[0], shape[1]
+        if LEAVES[name].axes == ("in",) and shape:
+            columns = shape[-1]
+    return rows, columns
 
 
 def _leaf_name(argument: str) -> str:

@@ -99,9 +99,7 @@ def test_an_existing_folder_is_kept(tiny: Callable[..., Any], tokenizer: Any, tm
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_what_is_no_model_is_never_overwritten(
-    tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path
-) -> None:
+def test_what_is_no_model_is_never_overwritten(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(PruningError, match="no model's folder"):
         save(tiny(), tokenizer, {}, tmp_path, overwrite=True)
@@ -157,9 +155,7 @@ def hang_before_the_rename(folder: str) -> None:
 def test_a_killed_save_leaves_no_folder_and_the_next_one_cleans_up(
     tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path
 ) -> None:
-    process = multiprocessing.get_context("spawn").Process(
-        target=hang_before_the_rename, args=(str(tmp_path),)
-    )
+    process = multiprocessing.get_context("spawn").Process(target=hang_before_the_rename, args=(str(tmp_path),))
     process.start()
     deadline = time.monotonic() + 60
     while not (tmp_path / "ready").exists() and process.is_alive() and time.monotonic() < deadline:
@@ -173,9 +169,7 @@ def test_a_killed_save_leaves_no_folder_and_the_next_one_cleans_up(
     assert json.loads((tmp_path / "out" / "pruning.json").read_text()) == {"run": 2}
 
 
-def test_a_save_killed_between_two_renames_is_mended(
-    tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path
-) -> None:
+def test_a_save_killed_between_two_renames_is_mended(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> None:
     gone = 2**22 + 1  # beyond the largest process id of Linux
     out = tmp_path / "out"
     save(tiny(), tokenizer, {"run": 1}, out)
@@ -197,8 +191,19 @@ def test_folders_of_processes_that_live_are_left_alone(
     assert other.is_dir()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_access(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> None:
+def test_a_folder_without_access(
+    tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(PruningError, match="cannot be written"):
+    if os.geteuid() == 0:  # root may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PruningError, match="cannot be written to"):
+        save(tiny(), tokenizer, {}, tmp_path / "out")
+
+    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(PruningError, match="out cannot be written: Permission denied"):
         save(tiny(), tokenizer, {}, tmp_path / "out")

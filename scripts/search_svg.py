@@ -1,0 +1,37 @@
+"""Draw the live table of a finished search as the picture in the README.
+
+    pzc search --model pocket --windows 64 --fitness-windows 64 --time 5m --seed-zoo --run runs/readme
+    python scripts/search_svg.py runs/readme docs/search.svg
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from pzc.cli.console import THEME
+from pzc.cli.live import Heading, draw
+from pzc.search.evolve import Plan, replay
+from pzc.search.run import open_store
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, path_type=Path))
+@click.argument("svg", type=click.Path(path_type=Path))
+@click.option("--minutes", default=5, show_default=True, help="The time limit that the run had.")
+def main(run: Path, svg: Path, minutes: int) -> None:
+    """Draw RUN's live table to SVG, at 80 columns."""
+    store, settings = open_store(run, None)
+    state = replay(Plan(settings.population, seed=settings.seed, seed_zoo=settings.seed_zoo), store.candidates)
+    store.close()
+    console = Console(record=True, width=80, theme=THEME, highlight=False, file=io.StringIO())
+    heading = Heading(settings.model, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(run))
+    console.print(draw(state, heading, 60.0 * minutes, 60.0 * minutes))
+    console.save_svg(str(svg), title="pzc search")
+
+
+if __name__ == "__main__":
+    main()
