@@ -12,7 +12,7 @@ import numpy as np
 from pzc.compiler.canonical import Keys, keys
 from pzc.compiler.check import check
 from pzc.compiler.core import Node, leaves_of, size
-from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier
+from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
 from pzc.compiler.reference import Array, evaluate
 from pzc.compiler.source import expression
 from pzc.grammar import printer
@@ -76,7 +76,7 @@ class Metric:
         given = {_leaf_name(name): value for name, value in leaves.items()}
         missing = sorted(self.leaves - set(given))
         if missing:
-            raise TypeError(f"the metric {self.name} needs {', '.join(missing)}")
+            raise TypeError(f"the metric {self.name} needs {', '.join(map(short, missing))}")
         if any(type(v).__module__.startswith("torch") for v in given.values()):
             from pzc.runtime.scores import score
 
