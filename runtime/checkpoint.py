@@ -92,9 +92,7 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
         raise PruningError(f"{parent} cannot be written to")
 
 
-def save(
-    model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False
-) -> Path:
+def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False) -> Path:
     """Write the model, its tokenizer and `pruning.json` to the folder `output`, in the model's own type.
 
     Everything is written to `.NAME.partial-PID` beside it and renamed when whole: a crash leaves either what

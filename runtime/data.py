@@ -163,9 +163,7 @@ def _read(name: str) -> _Pieces:
     except OSError as error:
         raise PruningError(f"{name} cannot be read: {error.strerror}", data=name) from error
     except UnicodeDecodeError as error:
-        raise PruningError(
-            f"{name} is no text in UTF-8: byte {error.start} is not part of it", data=name
-        ) from error
+        raise PruningError(f"{name} is no text in UTF-8: byte {error.start} is not part of it", data=name) from error
     rows = _rows(name, text) if path.suffix in (".jsonl", ".ndjson") else None
     pieces = _Pieces(tuple(text.split("\n")), "\n") if rows is None else _Pieces(rows, "\n\n")
     if not pieces.whole.strip():
@@ -183,9 +181,7 @@ def _rows(name: str, text: str) -> tuple[str, ...]:
         except (ValueError, RecursionError) as error:
             raise PruningError(f"{name}, line {number}, is no JSON", data=name, line=number) from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise PruningError(
-                f"{name}, line {number}, has no field `text` that is a string", data=name, line=number
-            )
+            raise PruningError(f"{name}, line {number}, has no field `text` that is a string", data=name, line=number)
         rows.append(row["text"])
     return tuple(rows)
 

@@ -32,9 +32,7 @@ def perplexity(losses: Sequence[float]) -> float:
     return math.exp(mean) if mean < 700 else math.inf if mean == mean else math.nan
 
 
-def kl_divergence(
-    model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent
-) -> float:
+def kl_divergence(model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent) -> float:
     """Mean of KL(against ‖ model) in nats over the tokens that perplexity counts: the next-token
     distributions of `against`, the dense model, are the truth.
 

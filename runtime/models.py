@@ -62,9 +62,7 @@ def load_model(
     wanted = resolve_dtype(dtype)
     if name == "pocket":
         if not (POCKET / "config.json").is_file():
-            raise PruningError(
-                "this installation lacks the embedded model `pocket`", hint="install pzc again"
-            )
+            raise PruningError("this installation lacks the embedded model `pocket`", hint="install pzc again")
         return _load(name, POCKET, target, wanted)
     if name == "smollm2":
         from pzc.runtime.smollm2 import folder
@@ -202,8 +200,9 @@ def _check_gguf(name: str, path: Path) -> None:
         raise PruningError(
             f"{name} is no GGUF file", hint="a model is a folder with config.json, or a GGUF file", model=name
         )
-    if find_spec("gguf") is None:
-        raise PruningError("GGUF files need the package `gguf`", hint="pip install 'pzc[gguf]'", model=name)
+    for package in ("gguf", "accelerate"):
+        if find_spec(package) is None:
+            raise PruningError(f"GGUF files need the package `{package}`", hint="pip install 'pzc[gguf]'", model=name)
 
 
 def _weight_files(source: Path | str) -> tuple[Path, ...]:

@@ -157,8 +157,7 @@ def check_target(core: Node, target: Target, layers: Sequence[Layer] = ()) -> No
         group = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {target.per}"
         axes = ", ".join(sorted(core.axes, reverse=True)) or "none"
         raise PruningError(
-            f"the score is the same for all weights that are compared with each other {group}: "
-            f"its axes are [{axes}]",
+            f"the score is the same for all weights that are compared with each other {group}: its axes are [{axes}]",
             hint="choose another group with --per" if core.axes and not target.pattern else None,
         )
 

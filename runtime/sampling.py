@@ -20,9 +20,7 @@ def sampler(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, seed:
     random numbers for calibration and for evaluation."""
 
     def sample(side: Side) -> str:
-        return sample_text(
-            model, tokenizer, tokens=tokens, length=length, seed=2 * seed + (side == "evaluation")
-        )
+        return sample_text(model, tokenizer, tokens=tokens, length=length, seed=2 * seed + (side == "evaluation"))
 
     return sample
 
@@ -39,9 +37,7 @@ def sample_text(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, s
     found = 0
     with torch.no_grad(), evaluating(model):
         for _ in range(_ROUNDS * (1 + tokens // (length * _TOGETHER))):
-            rows = _stretches(
-                model, tokenizer, min(_TOGETHER, 1 + tokens // length), length, generator, device
-            )
+            rows = _stretches(model, tokenizer, min(_TOGETHER, 1 + tokens // length), length, generator, device)
             for row in rows:
                 text = tokenizer.decode(row, skip_special_tokens=True).strip()
                 if text:
@@ -58,11 +54,7 @@ def _stretches(
     """Sample `rows` sequences of up to `length` tokens, each cut at its end-of-text token."""
     start = tokenizer.bos_token_id
     size = model.get_input_embeddings().num_embeddings
-    ids = (
-        torch.full((rows, 1), start)
-        if start is not None
-        else torch.randint(size, (rows, 1), generator=generator)
-    )
+    ids = torch.full((rows, 1), start) if start is not None else torch.randint(size, (rows, 1), generator=generator)
     cache = None
     step: Tensor = ids
     for _ in range(length):

@@ -73,9 +73,7 @@ class _Entered(Exception):
     """Ends a forward pass at the first block."""
 
 
-def _capture(
-    model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor
-) -> tuple[list[Tensor], list[list[Call]]]:
+def _capture(model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor) -> tuple[list[Tensor], list[list[Call]]]:
     """The hidden states that enter the first block, by window, and the other arguments of every block, by
     block and window. Blocks may differ in them, as sliding and full attention do.
 
@@ -88,9 +86,7 @@ def _capture(
         calls = [[call] * len(parts) for call in entries[0].calls]
         return [entry.hidden for entry in entries] + [_enter(model, blocks[0], i) for i in parts[2:]], calls
     entries += [_walk(model, blocks, ids) for ids in parts[2:]]
-    return [entry.hidden for entry in entries], [
-        list(c) for c in zip(*(e.calls for e in entries), strict=True)
-    ]
+    return [entry.hidden for entry in entries], [list(c) for c in zip(*(e.calls for e in entries), strict=True)]
 
 
 def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:

@@ -46,9 +46,7 @@ def folder() -> Path:
                 if not (final / _READY).is_file():  # otherwise another process was faster
                     raise
     except OSError as error:
-        raise PruningError(
-            f"the model smollm2 cannot be kept in {base}: {error.strerror or error}"
-        ) from error
+        raise PruningError(f"the model smollm2 cannot be kept in {base}: {error.strerror or error}") from error
     return final
 
 
@@ -83,9 +81,7 @@ def _convert(gguf: Path, output: Path) -> None:
 
     with gguf.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != GGUF_SHA256:
-            raise PruningError(
-                f"{gguf.name} is not the file that {PACKAGE} holds", hint="remove it and try again"
-            )
+            raise PruningError(f"{gguf.name} is not the file that {PACKAGE} holds", hint="remove it and try again")
     loaded = load_model(str(gguf), device="cpu", dtype="float32")
     model: Any = loaded.model
     with quiet():

@@ -204,3 +204,15 @@ def test_another_file_is_not_taken_for_smollm2(tmp_path: Path) -> None:
     path.write_bytes(b"GGUF")
     with pytest.raises(PruningError, match="is not the file"):
         smollm2._convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("missing", ["gguf", "accelerate"])
+def test_a_gguf_file_without_the_packages_that_read_it(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(20))
+    monkeypatch.setattr(models, "find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(PruningError, match=missing) as caught:
+        load_model(str(path))
+    assert caught.value.hint == "pip install 'pzc[gguf]'"
