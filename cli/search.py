@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pzc.cli import options
-from pzc.cli.console import progress, say
+from pzc.cli.console import print_json, progress, say
 
-FOREVER = 365 * 24 * 3600.0
+if TYPE_CHECKING:
+    from pzc.search.run import Prepared, Settings
+
+LIMIT = 600.0
+"""Seconds that a search takes when nothing else is said."""
+
+ANEW = ("model", "data", "eval_data", "generations", "limit")
+"""What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
 
 @click.command("search")
@@ -34,7 +44,8 @@ FOREVER = 365 * 24 * 3600.0
     "--time",
     "limit",
     type=options.Duration(),
-    help="Stop after this long: 90s, 60m, 2h. [default: 10m, or no limit with --generations]",
+    help="Stop after searching this long, earlier sessions of the run included: 90s, 60m, 2h. "
+    "[default: 10m, or no limit with --generations]",
 )
 @options.seed
 @click.option("--seed-zoo", is_flag=True, help="Let the zoo's metrics into the first population.")
@@ -48,7 +59,7 @@ FOREVER = 365 * 24 * 3600.0
     "--resume",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Go on with a run, with its own settings.",
+    help="Go on with a run, with its own settings; --time and --generations may be larger.",
 )
 @options.as_json
 @options.quiet
@@ -69,13 +80,15 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     from pzc.search.run import Budget, finish, open_store, prepare, search
 
     resumed: Path | None = given["resume"]
-    settings = None if resumed else _settings(given)
-    folder = resumed or given["folder"] or _folder(given["model"])
+    if resumed and given["folder"]:
+        raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
     silent = given["quiet"] or given["as_json"]
-    store, settings = open_store(folder, settings)
-    limit = given["limit"] or (FOREVER if _given(ctx, "generations") else 600.0)
-    budget = Budget(limit)
+    folder = resumed or given["folder"] or _folder(given["model"])
+    store, settings = open_store(folder, None if resumed else _settings(ctx, given))
     try:
+        if resumed:
+            settings = _changed(ctx, settings, given)
+        budget = Budget(settings.limit or math.inf)
         with progress(silent) as bar:
             run = prepare(
                 store,
@@ -85,23 +98,42 @@ def command(ctx: click.Context, /, **given: Any) -> None:
                 trust_remote_code=given["trust_remote_code"],
                 progress=bar,
             )
+        if not silent:
+            say(_plan(run))
+        before = len(run.state.candidates)
         with gentle(budget), watching(run, budget, silent, given["as_json"]):
             search(run, budget)
         if budget.asked:
-            say(f"stopped; go on with: pzc search --resume {folder}")
-            ctx.exit(130)
+            raise KeyboardInterrupt
+        if resumed and len(run.state.candidates) == before:
+            say("this run has gone as far as it may; --time or --generations make it go on")
         with progress(silent) as bar:
             result = finish(run, lambda done, total: bar("held-out text", done, total))
         report(run, result, given["as_json"])
+    except KeyboardInterrupt:
+        following = f"; go on with: pzc search --resume {shlex.quote(str(folder))}"
+        say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
+        if given["as_json"]:
+            print_json({"event": "stopped", "run": str(folder)})
+        ctx.exit(130)
     finally:
         store.close()
+
+
+def _plan(run: Prepared) -> str:
+    """What is about to happen, and for how long."""
+    s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
+    size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
+    texts = f"statistics of {s.windows} × {windows.shape[1]} tokens, {len(windows)} windows a candidate"
+    until = f"{s.limit:g} s" if s.limit else f"{s.generations} generations"
+    return f"plan  {size} · {texts} · {s.space} space, population {s.population}, {until} → {run.folder}"
 
 
 def _given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
-def _settings(given: dict[str, Any]) -> Any:
+def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     from pzc.grammar.diagnostics import did_you_mean
     from pzc.runtime.masks import check_sparsity, parse_pattern
     from pzc.search.run import Settings
@@ -113,8 +145,24 @@ def _settings(given: dict[str, Any]) -> Any:
     check_sparsity(given["sparsity"])
     if given["pattern"]:
         parse_pattern(given["pattern"])
-    names = Settings.__dataclass_fields__
-    return Settings(**{name: given[name] for name in names if name in given})
+    chosen = {f.name: given[f.name] for f in fields(Settings)}
+    if chosen["limit"] is None and not _given(ctx, "generations"):
+        chosen["limit"] = LIMIT
+    return Settings(**chosen)
+
+
+def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Settings:
+    """The settings of a run with what is given anew. Raises UsageError for what a run cannot change."""
+    options = {p.name: p.opts[0] for p in ctx.command.params}
+    names = [f.name for f in fields(kept) if _given(ctx, f.name)]
+    for name in names:
+        was = getattr(kept, name)
+        if name not in ANEW and given[name] != was:
+            raise click.UsageError(f"{options[name]} of a run cannot change; it began with {was}", ctx)
+    changed = {name: given[name] for name in names if name in ANEW}
+    if "generations" in changed and "limit" not in changed:
+        changed["limit"] = None
+    return replace(kept, **changed)
 
 
 def _folder(model: str) -> Path:

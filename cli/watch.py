@@ -14,7 +14,10 @@ from rich.live import Live
 
 from pzc.cli.console import errors, print_json, say
 from pzc.cli.live import Heading, draw
+from pzc.compiler.metric import Metric
+from pzc.search.candidate import Candidate
 from pzc.search.run import Budget, Prepared
+from pzc.search.state import Standing
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def watching(run: Prepared, budget: Budget, silent: bool, as_json: bool) -> Iter
     if errors.is_terminal and not silent:
         with Live(
             console=errors,
-            get_renderable=lambda: draw(run.state, heading, budget.elapsed, budget.seconds),
+            get_renderable=lambda: draw(run.state.standing(), heading, budget.elapsed, budget.seconds),
             refresh_per_second=2,
         ):
             yield
@@ -62,29 +65,37 @@ def watching(run: Prepared, budget: Budget, silent: bool, as_json: bool) -> Iter
 
 def _lines(run: Prepared, budget: Budget, done: threading.Event, as_json: bool) -> None:
     """A line for every new best, and one every quarter of a minute."""
-    best, shown = float("inf"), time.monotonic()
-    while not done.wait(0.5):
-        found = run.state.found
-        now = time.monotonic()
-        if not found or (found[0].fitness >= best and now - shown < 15):
+    best, shown, last = float("inf"), time.monotonic(), False
+    while not last:
+        last = done.wait(0.5)
+        standing = run.state.standing()
+        if not standing.best:
             continue
-        c, shown = found[0], now
+        c, metric = standing.best[0]
+        now = time.monotonic()
         improved = c.fitness < best
-        best = min(best, c.fitness)
-        counts = dict(run.state.counts)
-        if as_json:
-            print_json(
-                {
-                    "event": "best" if improved else "progress",
-                    "seconds": round(budget.elapsed, 1),
-                    "generation": c.generation,
-                    "fitness": c.fitness,
-                    "formula": c.formula,
-                    "per": c.per,
-                    "counts": counts,
-                }
-            )
-        else:
-            mark = "new best" if improved else "    best"
-            settled = f"{budget.elapsed:6.0f} s  {sum(counts.values()):6,} settled"
-            say(f"{settled}  {mark} {c.fitness:8.3f}  {c.formula}  per {c.per}")
+        if improved or now - shown >= 15:
+            best, shown = c.fitness, now
+            (_event if as_json else _line)(standing, c, metric, improved, budget.elapsed)
+
+
+def _event(standing: Standing, c: Candidate, metric: Metric, improved: bool, elapsed: float) -> None:
+    print_json(
+        {
+            "event": "best" if improved else "progress",
+            "seconds": round(elapsed, 1),
+            "candidate": c.number,
+            "generation": standing.generation,
+            "fitness": c.fitness,
+            "formula": metric.formula,
+            "per": c.per,
+            "counts": standing.counts,
+            "refusals": standing.refusals,
+        }
+    )
+
+
+def _line(standing: Standing, c: Candidate, metric: Metric, improved: bool, elapsed: float) -> None:
+    mark = "new best" if improved else "    best"
+    settled = f"{elapsed:6.0f} s  {standing.counts.total():6,} settled"
+    say(f"{settled}  {mark} {c.fitness:8.3f}  {metric.formula}  per {c.per}")

@@ -1,7 +1,7 @@
 """Draw the live table of a finished search as the picture in the README.
 
-    pzc search --model pocket --windows 64 --fitness-windows 64 --time 5m --seed-zoo --run runs/readme
-    python scripts/search_svg.py runs/readme docs/search.svg
+pzc search --model pocket --windows 64 --fitness-windows 64 --time 5m --seed-zoo --run runs/readme
+python scripts/search_svg.py runs/readme docs/search.svg
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rich.console import Console
 
 from pzc.cli.console import THEME
 from pzc.cli.live import Heading, draw
-from pzc.search.evolve import Plan, replay
 from pzc.search.run import open_store
+from pzc.search.state import Plan, replay
 
 
 @click.command()
@@ -29,7 +29,7 @@ def main(run: Path, svg: Path, minutes: int) -> None:
     store.close()
     console = Console(record=True, width=80, theme=THEME, highlight=False, file=io.StringIO())
     heading = Heading(settings.model, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(run))
-    console.print(draw(state, heading, 60.0 * minutes, 60.0 * minutes))
+    console.print(draw(state.standing(), heading, 60.0 * minutes, 60.0 * minutes))
     console.save_svg(str(svg), title="pzc search")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Literal
 
 from pzc.compiler.load import inline
@@ -21,8 +22,9 @@ class Candidate:
     """A settled candidate.
 
     `(generation, slot, attempt)` is its place in the run; `operator` the variation that made it, from `parents`.
-    `losses` are nats a token of each fitness window that it was measured on, `alias_of` the number of the
-    candidate that it repeats, `reason` why it was refused, `seconds` what settling it took.
+    `losses` are nats a token of each fitness window that it was measured on, `shape` is what formulas share that
+    differ only in their numbers, `alias_of` the number of the candidate that it repeats, `reason` why it was refused,
+    `seconds` what settling it took.
     """
 
     number: int
@@ -37,13 +39,13 @@ class Candidate:
     complexity: int
     parents: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
-    probe_hash: str = ""
+    shape: str = ""
     mask_hash: str = ""
     alias_of: int | None = None
     reason: str = ""
     seconds: float = 0.0
 
-    @property
+    @cached_property
     def fitness(self) -> float:
         """Perplexity over the fitness windows it was measured on; lower is better."""
         return perplexity(self.losses)
@@ -76,4 +78,5 @@ def perplexity(losses: Sequence[float]) -> float:
 def from_attributes(number: int, attributes: dict[str, Any]) -> Candidate:
     """A candidate from what the store keeps of it."""
     lists = {key: tuple(attributes[key]) for key in ("parents", "losses")}
-    return Candidate(number=number, **{**attributes, **lists})
+    known = {f.name: attributes[f.name] for f in fields(Candidate) if f.name in attributes}
+    return Candidate(**{**known, **lists, "number": number})

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pzc.compiler.core import leaves_of
+from pzc.compiler.core import leaf, leaves_of, make
 from pzc.runtime.dense import Dense
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import window_losses
 from pzc.runtime.layers import Layer, find_layers
 from pzc.runtime.masks import Target, mask_hash
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import masks_for
+from pzc.runtime.prune import check_target, masks_for
 from pzc.runtime.scores import check_finite, score
 from pzc.runtime.statistics import Statistics, gather
 from pzc.search.space import Genotype
@@ -34,7 +34,7 @@ class Fitness:
 
     `statistics` windows feed the scores, `fitness` windows measure the pruned model; both are int64 `[n, length]`
     of calibration-side text. `leaves` says which statistics the search may read; of `target` a genotype brings its
-    own group.
+    own group. Raises PruningError for a pattern that does not fit a layer.
     """
 
     def __init__(
@@ -52,19 +52,18 @@ class Fitness:
         self.target = target
         self.windows = fitness
         self.layers = find_layers(model)
+        check_target(make("abs", leaf("W")), target, self.layers.layers)
         self.dense = Dense(self.layers)
         gathered = gather(model, self.layers, statistics, leaves, seed=seed, progress=progress)
         self.statistics = Statistics(gathered.tables, gathered.windows, gathered.seed, self.dense.weights)
-        self._probe = probe_layers(self.layers.layers)
-
-    def probe(self, genotype: Genotype) -> str:
-        """A hash of the masks on a few layers. Raises PruningError for scores that are not finite or all tie."""
-        self._check_ties(genotype)
-        return mask_hash(masks_for(genotype.core, self._target(genotype), self.statistics, self._probe))
+        self._sample = middle_layer(self.layers.layers)
 
     def masks(self, genotype: Genotype) -> tuple[dict[str, Tensor], str]:
-        """The masks of every layer, bool `[out, in]`, and their hash."""
-        masks = masks_for(genotype.core, self._target(genotype), self.statistics, self.layers.layers)
+        """The masks of every layer, bool `[out, in]`, and their hash. Raises NonFiniteScore, and PruningError for
+        scores that are nearly all equal."""
+        self._check_ties(genotype)
+        target = replace(self.target, per=genotype.per)
+        masks = masks_for(genotype.core, target, self.statistics, self.layers.layers)
         return masks, mask_hash(masks)
 
     def race(self, masks: dict[str, Tensor], cutoff: Sequence[float]) -> tuple[list[float], bool]:
@@ -88,12 +87,9 @@ class Fitness:
         self.dense.apply(self.masks(genotype)[0] if genotype else {})
         return window_losses(self.model, windows)
 
-    def _target(self, genotype: Genotype) -> Target:
-        return replace(self.target, per=genotype.per)
-
     def _check_ties(self, genotype: Genotype) -> None:
-        """Refuse a score that has few distinct values on the first probe layer: its mask would be arbitrary."""
-        layer = self._probe[0]
+        """Refuse a score that has few distinct values on a layer of the middle block: its mask would be arbitrary."""
+        layer = self._sample
         values = self.statistics.of(layer, leaves_of(genotype.core))
         scores = score(genotype.core, values, layer.shape)
         check_finite(genotype.core, values, scores, layer.name)
@@ -102,11 +98,10 @@ class Fitness:
             raise PruningError("most scores are equal")
 
 
-def probe_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers of the middle block: one of each role."""
-    middle = sorted({layer.block for layer in layers})
-    block = middle[len(middle) // 2]
-    return tuple(layer for layer in layers if layer.block == block)
+def middle_layer(layers: Sequence[Layer]) -> Layer:
+    """The first layer of the middle block."""
+    blocks = sorted({layer.block for layer in layers})
+    return next(layer for layer in layers if layer.block == blocks[len(blocks) // 2])
 
 
 def _behind(losses: Sequence[float], cutoff: Sequence[float]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from pzc.runtime.passes import Progress, silent
 from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import hall
-from pzc.search.candidate import perplexity
-from pzc.search.evolve import Plan, State, evolve, measure_zoo, replay
+from pzc.search.candidate import ZOO, perplexity
+from pzc.search.evolve import evolve, measure_zoo
 from pzc.search.fitness import Fitness
-from pzc.search.space import SPACES
+from pzc.search.space import SPACES, space_for
+from pzc.search.state import Plan, State, replay
 from pzc.search.store import Store, StoreError
 
 STATISTICS_SHARE = 0.5
@@ -38,7 +40,11 @@ STATISTICS_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a run's result. A run can be resumed only with the settings it was started with."""
+    """What a run is started with, and resumed with.
+
+    Only how far it goes, `generations` and the `limit` in seconds, may be another when it is resumed. The model and
+    the texts may have other names then, but not another content.
+    """
 
     model: str = "pocket"
     data: str = "pydoc"
@@ -55,16 +61,20 @@ class Settings:
     seed: int = 0
     seed_zoo: bool = False
     dtype: str | None = None
+    limit: float | None = None
 
 
 @dataclass
 class Budget:
-    """When to stop: after `seconds` of searching, earlier sessions of the run included, or when asked to."""
+    """When to stop: after `seconds` of searching, earlier sessions of the run included, or when asked to.
 
-    seconds: float
+    `asked` may be set by a signal handler. The clock stands until `start`: measuring the zoo does not count.
+    """
+
+    seconds: float = math.inf
     spent: float = 0.0
     asked: bool = False
-    _since: float = field(default_factory=time.monotonic)
+    _since: float | None = None
 
     def start(self) -> None:
         """Begin to count now."""
@@ -73,7 +83,7 @@ class Budget:
     @property
     def elapsed(self) -> float:
         """Seconds of searching so far."""
-        return self.spent + time.monotonic() - self._since
+        return self.spent + (0.0 if self._since is None else time.monotonic() - self._since)
 
     def over(self) -> bool:
         """Whether the search should stop before the next candidate."""
@@ -109,9 +119,9 @@ def open_store(folder: Path, settings: Settings | None) -> tuple[Store, Settings
     if settings is not None:
         return store, settings
     kept = store.settings
-    if kept is None:  # killed before anything was written
+    if kept is None:  # it ended before it was ready to search
         store.close()
-        raise StoreError(f"{folder} holds a search that never began", "remove the folder and start again")
+        raise StoreError(f"the search in {folder} never began", f"begin it with --run {folder} and its options")
     known = {f.name for f in fields(Settings)}
     return store, Settings(**{k: v for k, v in kept.items() if k in known})
 
@@ -135,28 +145,23 @@ def prepare(
     needed = length * max(2 * settings.windows, 2 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
-    _same_content(store, settings, loaded, search_text, held_out_text)
+    content = _content(loaded, search_text, held_out_text)
+    _check_same(store.settings or content, content)
     tokens = tokenise(loaded.tokenizer, search_text.text)
     cut = int(len(tokens) * STATISTICS_SHARE)
     fitness = Fitness(
         loaded.model,
         calibration_windows(tokens[:cut], settings.windows, length),
         calibration_windows(tokens[cut:], settings.fitness_windows, length),
-        _leaves(settings),
+        leaves_for(settings),
         target_of(settings),
         seed=settings.seed,
         progress=progress,
     )
-    held_out = tokenise(loaded.tokenizer, held_out_text.text)
+    held_out = evaluation_windows(tokenise(loaded.tokenizer, held_out_text.text), settings.held_out_windows, length)
     plan = Plan(settings.population, settings.generations, settings.seed, seed_zoo=settings.seed_zoo)
-    return Prepared(
-        settings,
-        folder,
-        store,
-        replay(plan, store.candidates),
-        fitness,
-        evaluation_windows(held_out, settings.held_out_windows, length),
-    )
+    store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
+    return Prepared(settings, folder, store, replay(plan, store.candidates), fitness, held_out)
 
 
 def target_of(settings: Settings) -> Target:
@@ -164,18 +169,18 @@ def target_of(settings: Settings) -> Target:
     return Target("row", settings.sparsity, parse_pattern(settings.pattern) if settings.pattern else None)
 
 
-def _leaves(settings: Settings) -> frozenset[str]:
+def leaves_for(settings: Settings) -> frozenset[str]:
     """The statistics that the space or the zoo reads."""
     named = {ALIASES.get(n, n) for n, _ in SPACES[settings.space].leaves}
     return frozenset(named | {n for m in zoo().values() for n in m.leaves if n in LEAVES})
 
 
-def _same_content(store: Store, settings: Settings, loaded: Loaded, *texts: Text) -> None:
-    content: dict[str, Any] = {"model_sha256": loaded.sha256, "text_sha256": [t.sha256 for t in texts]}
-    kept = store.settings
-    if kept is None:
-        store.set_settings({**asdict(settings), **content})
-        return
+def _content(loaded: Loaded, *texts: Text) -> dict[str, Any]:
+    return {"model_sha256": loaded.sha256, "text_sha256": [t.sha256 for t in texts]}
+
+
+def _check_same(kept: dict[str, Any], content: dict[str, Any]) -> None:
+    """Raise StoreError unless the model and the texts have the content that the run began with."""
     for key, now in content.items():
         if kept.get(key) != now:
             what = "model" if key == "model_sha256" else "text"
@@ -191,20 +196,20 @@ def _short(sha256: Any) -> str:
 
 def search(run: Prepared, budget: Budget) -> None:
     """Measure the zoo, then evolve until the budget is spent."""
-    budget.spent = sum(c.seconds for c in run.state.candidates if c.generation >= 0)
+    budget.spent = sum(c.seconds for c in run.state.candidates if c.generation != ZOO)
     measure_zoo(run.state, run.fitness, run.store, zoo().values(), lambda: budget.asked)
     budget.start()
     if not run.state.zoo and not budget.asked:
         raise PruningError("no metric of the zoo can be measured on this model", hint="check the model with pzc eval")
-    evolve(run.state, run.fitness, run.store, SPACES[run.settings.space], budget.over)
+    evolve(run.state, run.fitness, run.store, space_for(run.settings.space, bool(run.settings.pattern)), budget.over)
 
 
 def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None) -> Result:
     """Measure the best candidates, the zoo and the dense model on held-out text, and write the hall of fame.
 
-    The order is that of fitness: held-out text never chooses.
+    The order is that of fitness: held-out text never chooses. The model is dense again afterwards.
     """
-    best = run.state.found[: hall.MEMBERS]
+    best = run.state.best(hall.MEMBERS)
     chosen = [*best, *run.state.zoo]
     every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
     dense = perplexity(run.fitness.on(None, run.held_out))

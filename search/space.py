@@ -7,15 +7,16 @@ gets its magnitude, a reduction over an axis that its argument lacks takes the o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, depth, leaf, make, number, size
+from pzc.compiler.core import Node, depth, leaf, make, number, size, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import GROUPS, constant_in
+from pzc.compiler.leaves import ALIASES
 
 Rng = np.random.Generator
 Weighted = tuple[tuple[str, float], ...]
@@ -78,7 +79,17 @@ SPACES: dict[str, Space] = {
 }
 """The spaces by name."""
 
-_LEAF_NAMES = {"X": "X.l2", "G": "G.l2"}
+LARGEST_NUMBER = 1e6
+"""Retuned constants stay below this."""
+
+TRIES = 100
+"""How many random trees are drawn for one that a space takes."""
+
+
+def space_for(name: str, pattern: bool = False) -> Space:
+    """A space by name. A pattern compares inside rows whatever the group, so with one there is no other group."""
+    space = SPACES[name]
+    return replace(space, groups=("row",)) if pattern else space
 
 
 def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:
@@ -90,7 +101,7 @@ def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:
 def terminal(space: Space, rng: Rng) -> Node:
     """A leaf. Importance hardly ever depends on the sign of a weight, so `W` comes as its magnitude."""
     name = pick(rng, space.leaves)
-    node = leaf(_LEAF_NAMES.get(name, name))
+    node = leaf(ALIASES.get(name, name))
     return make("abs", node) if name == "W" else node
 
 
@@ -102,11 +113,19 @@ def build(op: str, *args: Node, value: float | str | None = None) -> Node:
             return first
         axis = value if value in first.axes and len(first.axes) > 1 else None
         return make(op, *args, value=axis)
-    if op == "sqrt" or (op == "pow" and args[1].value != int(float(args[1].value or 0))):
+    if op == "abs":
+        return _magnitude(first)
+    if op == "neg" and first.op == "number":
+        return number(-float(first.value or 0.0))
+    if op == "sqrt" or (op == "pow" and not _whole(args[1])):
         return make(op, _magnitude(first), *args[1:])
     if op == "ln" and not first.sign.positive:
         return make("ln", make("add", _magnitude(first), number(1)))
     return make(op, *args)
+
+
+def _whole(exponent: Node) -> bool:
+    return exponent.op == "number" and float(exponent.value or 0.0).is_integer()
 
 
 def _magnitude(x: Node) -> Node:
@@ -150,15 +169,21 @@ def why_not(genotype: Genotype, space: Space) -> str | None:
         return "too large"
     if depth(core) > 3 * space.depth[1]:
         return "too deep"
+    if any(n.op == "number" and abs(float(n.value or 0.0)) > LARGEST_NUMBER for n in topological(core)):
+        return "number too large"
     if constant_in(core, genotype.per) or constant_in(canonical(core), genotype.per):
         return "constant"
     return None
 
 
 def random_genotype(space: Space, rng: Rng) -> Genotype:
-    """A random tree with a random group; the group is one that the score varies in."""
-    while True:
+    """A random tree with a random group; the group is one that the score varies in.
+
+    Should a space hardly ever give such a tree, the magnitude of the weights stands in.
+    """
+    for _ in range(TRIES):
         levels = int(rng.integers(space.depth[0], space.depth[1] + 1))
         genotype = Genotype(random_tree(space, rng, levels), str(rng.choice(space.groups)))
         if why_not(genotype, space) is None:
             return genotype
+    return Genotype(make("abs", leaf("W")), space.groups[0])

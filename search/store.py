@@ -37,23 +37,30 @@ class Store:
     """The candidates of one run, in the order in which they were settled.
 
     Only one process at a time may hold a run. Raises StoreError when another does, when `folder` holds a run that
-    was not asked for, or none that was.
+    was not asked for, or none that was. A run that ended before its settings were written never began: a new one may
+    take its place.
     """
 
     def __init__(self, folder: Path, *, resume: bool) -> None:
         journal = folder / JOURNAL
         if resume and not journal.is_file():
             raise StoreError(f"there is no search to resume in {folder}")
-        if not resume and journal.exists():
-            raise StoreError(f"{folder} already holds a search", f"go on with it: pzc search --resume {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StoreError(f"another process is working on {folder}") from None
-        if resume:
-            _mend(journal)
+        try:
+            self._open(journal)
+            if not resume and self.settings is not None:
+                raise StoreError(f"{folder} already holds a search", f"go on with it: pzc search --resume {folder}")
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, journal: Path) -> None:
+        _mend(journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(journal)))
         self.study = optuna.create_study(storage=storage, study_name=STUDY, direction="minimize", load_if_exists=True)
@@ -67,7 +74,8 @@ class Store:
 
     def set_settings(self, settings: dict[str, Any]) -> None:
         """Keep what the run was started with, and the hashes of its model and texts."""
-        self.study.set_user_attr("settings", json.dumps(settings, sort_keys=True))
+        if settings != self.settings:
+            self.study.set_user_attr("settings", json.dumps(settings, sort_keys=True))
 
     def add(self, candidate: Candidate) -> None:
         """Append a settled candidate. It is on disk when this returns."""
@@ -94,9 +102,8 @@ def _candidate(trial: FrozenTrial) -> Candidate:
 
 def _mend(journal: Path) -> None:
     """Drop a last line that was cut short, and a lock that its holder can no longer release."""
-    content = journal.read_bytes()
-    if not content.endswith(b"\n"):
-        whole = content[: content.rfind(b"\n") + 1]
+    content = journal.read_bytes() if journal.is_file() else b""
+    if content and not content.endswith(b"\n"):
         with journal.open("r+b") as file:
-            file.truncate(len(whole))
+            file.truncate(content.rfind(b"\n") + 1)
     journal.with_name(JOURNAL + ".lock").unlink(missing_ok=True)

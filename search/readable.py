@@ -1,0 +1,55 @@
+"""A candidate's metric as people read it: shorter than it was bred, with the same ranking."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+from pzc.compiler.canonical import canonical, plain, rank_form, text
+from pzc.compiler.core import Node, make, number, size, topological
+from pzc.compiler.load import inline
+from pzc.compiler.metric import Metric
+from pzc.grammar.diagnostics import SourceError
+from pzc.search.candidate import Candidate
+
+
+def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
+    """Forms of a candidate's metric that rank alike, shortest first: as it was bred, as its canonical form, as its
+    rank form. All but the first have numbers of four digits.
+
+    They are equal over the reals; in float32 a short form may overflow where the bred one, which is among them, does
+    not.
+    """
+    bred = inline(f"{candidate.formula} per {candidate.per}", name)
+    form = canonical(bred.core)
+    found = [bred]
+    for node in (plain(form), plain(rank_form(form, bred.per))):
+        metric = Metric(name, rounded(node), bred.per)
+        try:
+            found.append(inline(f"{metric.formula} per {metric.per}", name))
+        except SourceError:  # a number that was folded beyond float32
+            continue
+    return sorted(found, key=lambda m: size(m.core))
+
+
+def readable(candidate: Candidate) -> Metric:
+    """The shortest form."""
+    return forms(candidate)[0]
+
+
+def rounded(root: Node) -> Node:
+    """The same graph with every number rounded to four significant digits."""
+    built: dict[Node, Node] = {}
+    for node in topological(root):
+        if node.op == "number":
+            built[node] = number(float(f"{float(node.value or 0.0):.4g}"))
+        else:
+            built[node] = make(node.op, *(built[a] for a in node.args), value=node.value)
+    return built[root]
+
+
+def shape(core: Node, per: str) -> str:
+    """A hash of what a metric ranks by with every number left out: the same for formulas that differ in those."""
+    numbers = re.compile(r"number:-?[\w.+-]+")
+    skeleton = numbers.sub("number", text(rank_form(canonical(core), per)))
+    return blake2b(f"{per} {skeleton}".encode(), digest_size=8).hexdigest()

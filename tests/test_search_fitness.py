@@ -1,0 +1,165 @@
+"""Fitness is what an independent hand would measure: a copy of the model, pruned, read by a plain loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import pzc
+from pzc.compiler.load import inline, load
+from pzc.runtime.errors import PruningError
+from pzc.runtime.masks import Target
+from pzc.search.candidate import Candidate, perplexity
+from pzc.search.fitness import RUNGS, Fitness
+from pzc.search.hall import measure
+from pzc.search.readable import forms, readable
+from pzc.search.run import Budget, Settings, finish, open_store, prepare, search
+from pzc.search.space import Genotype
+from tests.conftest import make_tiny
+from tests.searches import some_windows, tiny_fitness
+
+FORMULAS = [
+    "abs(W) per layer",
+    "abs(W) * X per row",
+    "abs(W) * G ^ 0.8 per model",
+    "(abs(W) / sum(abs(W), in) + abs(W) / sum(abs(W), out)) * X ^ 0.5 per col",
+]
+
+
+def plain_losses(model: Any, windows: torch.Tensor) -> list[float]:
+    """Each window's mean cross-entropy, as transformers computes it."""
+    with torch.no_grad():
+        return [float(model(input_ids=w[None], labels=w[None]).loss) for w in windows]
+
+
+def state_of(model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def genotype(formula: str) -> Genotype:
+    metric = inline(formula)
+    return Genotype(metric.core, metric.per)
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+def test_losses_are_those_of_a_pruned_copy(formula: str, pattern: tuple[int, int] | None) -> None:
+    if pattern and not formula.endswith("row"):
+        formula = formula.rsplit(" per ", 1)[0] + " per row"
+    copied = copy.deepcopy(make_tiny())
+    fitness = tiny_fitness(Target(pattern=pattern))
+    masks, _ = fitness.masks(genotype(formula))
+    losses, whole = fitness.race(masks, ())
+    pzc.prune(copied, load(formula), windows=some_windows(1, 6), pattern=pattern)
+    assert whole
+    assert equal(state_of(fitness.model), state_of(copied))
+    assert losses == pytest.approx(plain_losses(copied, some_windows(2, 16)), abs=2e-6)
+    assert perplexity(losses) == pytest.approx(math.exp(sum(losses) / 16))
+
+
+def test_one_candidate_leaves_no_trace_in_the_next() -> None:
+    fitness = tiny_fitness()
+    first = [fitness.race(fitness.masks(genotype(f))[0], ()) for f in FORMULAS]
+    again = [fitness.race(fitness.masks(genotype(f))[0], ()) for f in reversed(FORMULAS)]
+    assert first == list(reversed(again))
+
+
+def test_the_dense_model_comes_back() -> None:
+    dense = state_of(make_tiny())
+    fitness = tiny_fitness()
+    fitness.race(fitness.masks(genotype(FORMULAS[0]))[0], ())
+    held_out = some_windows(3, 4)
+    assert not equal(state_of(fitness.model), dense)
+    assert fitness.on(None, held_out) == pytest.approx(plain_losses(make_tiny(), held_out), abs=2e-6)
+    assert equal(state_of(fitness.model), dense)
+    assert all(torch.equal(w, dense[f"{name}.weight"]) for name, w in fitness.dense.weights.items())
+
+
+def test_a_whole_search_leaves_the_model_as_it_was(tmp_path: Any) -> None:
+    settings = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, generations=1)
+    store, _ = open_store(tmp_path, settings)
+    run = prepare(store, settings, tmp_path)
+    dense = state_of(run.fitness.model)
+    search(run, Budget())
+    result = finish(run)
+    store.close()
+    assert equal(state_of(run.fitness.model), dense)
+    assert all(torch.equal(w, dense[f"{name}.weight"]) for name, w in run.fitness.dense.weights.items())
+    assert result.dense == pytest.approx(math.exp(sum(plain_losses(run.fitness.model, run.held_out)) / 2), rel=1e-5)
+    assert [m.candidate.fitness for m in result.members] == sorted(m.candidate.fitness for m in result.members)
+
+
+def test_a_race_runs_rung_after_rung() -> None:
+    fitness = tiny_fitness()
+    masks, _ = fitness.masks(genotype(FORMULAS[0]))
+    full, _ = fitness.race(masks, ())
+    rungs = [round(share * 16) for share in RUNGS]
+    assert rungs == [2, 4, 8, 16]
+    behind_at_once = [x - 1 for x in full]
+    assert fitness.race(masks, behind_at_once) == (full[:4], False)
+    behind_late = [*full[:8], *(x - 1 - i / 100 for i, x in enumerate(full[8:]))]
+    assert fitness.race(masks, behind_late) == (full, True)
+    assert fitness.race(masks, full) == (full, True)
+
+
+def test_a_loss_that_is_not_finite_ends_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitness = tiny_fitness()
+    masks, _ = fitness.masks(genotype(FORMULAS[0]))
+    monkeypatch.setattr("pzc.search.fitness.window_losses", lambda model, windows: [math.inf] * len(windows))
+    losses, whole = fitness.race(masks, ())
+    assert (len(losses), whole) == (2, False)
+
+
+def test_a_pattern_that_does_not_fit_is_said_before_anything_is_measured() -> None:
+    with pytest.raises(PruningError, match="3:5 needs a multiple of 5 inputs"):
+        tiny_fitness(Target(pattern=(3, 5)))
+
+
+def test_fitness_windows_are_only_measured_on() -> None:
+    """Statistics, and so masks, do not change with the fitness windows."""
+    leaves = ["W", "X.l2", "G.l2"]
+    one = Fitness(make_tiny(), some_windows(1, 6), some_windows(2, 4), leaves, Target())
+    other = Fitness(make_tiny(), some_windows(1, 6), some_windows(9, 4), leaves, Target())
+    for formula in FORMULAS:
+        assert one.masks(genotype(formula))[1] == other.masks(genotype(formula))[1]
+
+
+# What people read
+
+
+def candidate(formula: str, per: str) -> Candidate:
+    return Candidate(0, 0, 0, 0, formula, per, "random", "evaluated", "", 0, losses=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("bred", "per", "read"),
+    [
+        ("sqr(W) * sqr(X)", "row", "abs(W) * X"),
+        ("tanh(abs(W) / (X / X)) * 0.123456789", "row", "abs(W)"),
+        ("sqr(W) * sqr(G + 0.123456789)", "model", "abs(W) * (G + 0.1235)"),
+    ],
+)
+def test_the_readable_form_is_the_shortest(bred: str, per: str, read: str) -> None:
+    metric = readable(candidate(bred, per))
+    assert inline(metric.formula).core is inline(read).core
+    assert metric.per == per
+    assert len({m.keys.rank for m in forms(candidate("sqr(W) * sqr(X) + 1", per))}) == 1
+
+
+def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rank form of ln(e^x) · … can be e^(e^x): short, and infinite in float32."""
+    fitness = tiny_fitness()
+    bred = candidate("ln(exp(abs(W) * 200) / exp(abs(W) * 199) + 1)", "row")
+    short = inline("exp(exp(abs(W) * 200))", "found_1")
+    monkeypatch.setattr("pzc.search.hall.forms", lambda c, name: [short, *forms(c, name)])
+    (member,) = measure(fitness, [bred], some_windows(3, 2), lambda done: None)
+    assert member.metric != short
+    assert math.isfinite(member.held_out)

@@ -1,0 +1,154 @@
+"""Random trees and offspring are metrics that the checker accepts, inside the space that they were made for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pzc.compiler.canonical import canonical
+from pzc.compiler.core import Node, depth, leaf, leaves_of, make, number, size, topological
+from pzc.compiler.groups import constant_in
+from pzc.compiler.leaves import ALIASES
+from pzc.compiler.load import inline, zoo
+from pzc.compiler.source import expression
+from pzc.search.evolve import rng_for
+from pzc.search.space import SPACES, Genotype, Space, build, random_genotype, space_for, why_not
+from pzc.search.variation import VARIATIONS, offspring, positions, replaced
+
+A, X = make("abs", leaf("W")), leaf("X.l2")
+
+
+def assert_valid(g: Genotype, space: Space) -> None:
+    """A candidate that survives being printed and read, varies in its group and keeps to the limits."""
+    read = inline(f"{expression(g.core)} per {g.per}")
+    assert read.core is g.core, expression(g.core)
+    assert read.per == g.per
+    assert g.per in space.groups
+    assert not constant_in(canonical(g.core), g.per)
+    assert size(g.core) <= space.largest
+    assert depth(g.core) <= 3 * space.depth[1]
+
+
+def parents_of(space: Space, seed: int) -> list[Genotype]:
+    rng = rng_for(seed, 0, 0, 0)
+    return [random_genotype(space, rng) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_random_genotypes_are_valid(name: str) -> None:
+    space = SPACES[name]
+    leaves = {ALIASES.get(n, n) for n, _ in space.leaves}
+    made = [random_genotype(space, rng_for(1, 0, slot, 0)) for slot in range(300)]
+    for g in made:
+        assert_valid(g, space)
+        assert leaves_of(g.core) <= leaves
+    assert len(set(made)) > 200
+    assert {g.per for g in made} == set(space.groups)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("variation", VARIATIONS)
+def test_each_variation_makes_valid_offspring_where_it_applies(name: str, variation: str) -> None:
+    space = SPACES[name]
+    vary, weight = VARIATIONS[variation]
+    assert weight > 0
+    made = 0
+    for seed in range(60):
+        parents = parents_of(space, seed)
+        child = vary(parents, space, rng_for(seed, 1, 0, 0))
+        if child is not None and child not in parents and why_not(child, space) is None:
+            assert_valid(child, space)
+            made += 1
+    applies = {"elementwise": set(VARIATIONS) - {"normalise", "axis", "group"}}.get(name, set(VARIATIONS))
+    assert (made > 0) == (variation in applies)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_generations_of_offspring_stay_valid(name: str) -> None:
+    space = SPACES[name]
+    published = [g for m in zoo().values() if not why_not(g := Genotype(m.core, m.per), space)]
+    population = published + [random_genotype(space, rng_for(0, 0, slot, 0)) for slot in range(10)]
+    used = set()
+    for slot in range(300):
+        rng = rng_for(0, 1, slot, 0)
+        chosen = [population[int(i)] for i in rng.integers(len(population), size=2)]
+        child, how = offspring(chosen, space, rng)
+        assert why_not(child, space) is None
+        assert child not in chosen
+        read = inline(f"{expression(child.core)} per {child.per}")
+        assert read.core is child.core, expression(child.core)
+        population[int(rng.integers(len(population)))] = child
+        used.add(how)
+    assert used >= {"crossover", "node", "leaf", "constant", "subtree", "hoist", "insert", "factor"}
+
+
+def test_offspring_follow_the_seed_and_the_place() -> None:
+    space = SPACES["default"]
+    places = [(s, g, slot, a) for s in (0, 1) for g in (0, 1) for slot in (0, 1) for a in (0, 1)]
+    parents = parents_of(space, 4)
+
+    def made() -> list[tuple[Genotype, str]]:
+        return [offspring(parents, space, rng_for(*place)) for place in places]
+
+    assert made() == made()
+    draws = [tuple(rng_for(*place).integers(2**60, size=2)) for place in places]
+    assert len(set(draws)) == len(places)
+
+
+def test_a_space_that_gives_no_tree_does_not_hang() -> None:
+    columns = replace(SPACES["elementwise"], leaves=(("X", 1.0),), groups=("col",))
+    assert random_genotype(columns, rng_for(0, 0, 0, 0)) == Genotype(A, "col")
+    child, how = offspring([Genotype(A, "col")] * 2, replace(columns, largest=0), rng_for(0, 0, 0, 0))
+    assert (child, how) == (Genotype(A, "col"), "random")
+
+
+def test_a_pattern_leaves_rows_as_the_only_group() -> None:
+    assert space_for("default", pattern=True).groups == ("row",)
+    assert space_for("default").groups == ("row", "col", "layer", "model")
+
+
+def test_operations_are_made_valid() -> None:
+    W = leaf("W")
+    assert build("sqrt", W) is make("sqrt", A)
+    assert build("pow", W, number(0.5)) is make("pow", A, number(0.5))
+    assert build("pow", W, number(2)) is make("pow", W, number(2))
+    assert build("ln", X).args[0].sign.positive
+    assert build("mean", X, value="out") is make("mean", X)
+    assert build("mean", build("mean", X)) is make("mean", X)
+    assert build("neg", number(1)) is number(-1)
+    assert build("abs", A) is A
+
+
+@pytest.mark.parametrize(
+    ("core", "per", "why"),
+    [
+        (make("sum", leaf("W"), value="in"), "row", "constant"),
+        (make("mul", X, make("div", A, A)), "col", "constant"),
+        (make("pow", A, number(1e7)), "row", "number too large"),
+        (make("mul", A, X), "row", None),
+    ],
+)
+def test_what_is_no_candidate(core: Node, per: str, why: str | None) -> None:
+    assert why_not(Genotype(core, per), SPACES["default"]) == why
+
+
+def test_trees_that_grow_too_far_are_no_candidates() -> None:
+    wide = deep = A
+    for _ in range(5):
+        wide = make("add", wide, wide)
+    for _ in range(15):
+        deep = make("tanh", deep)
+    assert why_not(Genotype(wide, "row"), SPACES["default"]) == "too large"
+    assert why_not(Genotype(deep, "row"), SPACES["default"]) == "too deep"
+
+
+def test_any_position_can_be_replaced() -> None:
+    for seed in range(40):
+        root = random_genotype(SPACES["default"], rng_for(seed, 0, 0, 0)).core
+        for path, node in positions(root):
+            assert replaced(root, path, node) is root
+            assert node in topological(root)
+            changed = replaced(root, path, make("mul", leaf("W"), leaf("G.l2")))
+            assert np.isin("W", list(leaves_of(changed)))

@@ -1,0 +1,300 @@
+"""The store: nothing that was settled is lost, whatever ends the process, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pzc.cli.main import pzc as cli
+from pzc.search.candidate import Candidate
+from pzc.search.run import Budget, Settings, open_store, prepare, search
+from pzc.search.store import JOURNAL, Store, StoreError
+
+SMALL = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
+SETTINGS = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, generations=2)
+
+
+def candidates(n: int) -> list[Candidate]:
+    kinds: list[dict[str, Any]] = [
+        {"status": "evaluated", "losses": (2.5, 1 / 3), "mask_hash": "ab", "shape": "s", "parents": (1, 2)},
+        {"status": "lost race", "losses": (9.0,), "mask_hash": "cd", "seconds": 0.25},
+        {"status": "same ranking", "alias_of": 0},
+        {"status": "same mask", "alias_of": 1, "mask_hash": "cd"},
+        {"status": "refused", "reason": "not finite"},
+        {"status": "evaluated", "losses": (800.0,)},  # its perplexity is beyond a float
+    ]
+    basis = Candidate(0, 0, 0, 0, "abs(W) * X", "row", "random", "refused", "key", 4)
+    return [replace(basis, number=i, slot=i, **kinds[i % len(kinds)]) for i in range(n)]
+
+
+def filled(folder: Path, n: int = 8) -> list[Candidate]:
+    store = Store(folder, resume=False)
+    store.set_settings(asdict(SETTINGS))
+    for c in candidates(n):
+        store.add(c)
+    store.close()
+    return candidates(n)
+
+
+def read(folder: Path) -> list[Candidate]:
+    store = Store(folder, resume=True)
+    store.close()
+    found: list[Candidate] = store.candidates
+    return found
+
+
+def test_candidates_survive(tmp_path: Path) -> None:
+    want = filled(tmp_path)
+    assert read(tmp_path) == want
+    store, settings = open_store(tmp_path, None)
+    store.close()
+    assert settings == SETTINGS
+
+
+def test_it_is_an_optuna_study(tmp_path: Path) -> None:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    filled(tmp_path, 6)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    study = optuna.load_study(study_name="search", storage=storage)
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED", "FAIL", "COMPLETE"]
+    assert study.best_trial.user_attrs["formula"] == "abs(W) * X"
+    assert study.best_value == pytest.approx(candidates(1)[0].fitness)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 60])
+def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path, cut: int) -> None:
+    want = filled(tmp_path)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-cut])
+    assert read(tmp_path) == want[:-1]
+    store = Store(tmp_path, resume=True)
+    store.add(want[-1])
+    store.close()
+    assert read(tmp_path) == want
+    assert all(json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines())
+
+
+def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path) -> None:
+    want = filled(tmp_path)
+    (tmp_path / f"{JOURNAL}.lock").symlink_to(tmp_path / JOURNAL)
+    store = Store(tmp_path, resume=True)
+    store.add(replace(want[0], number=len(want)))
+    store.close()
+    assert len(read(tmp_path)) == len(want) + 1
+
+
+def test_only_one_process_works_on_a_run(tmp_path: Path) -> None:
+    filled(tmp_path)
+    store = Store(tmp_path, resume=True)
+    code = (
+        "import sys; from pathlib import Path; from pzc.search.store import Store, StoreError\n"
+        "try: Store(Path(sys.argv[1]), resume=True)\n"
+        "except StoreError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert refused.stdout.strip() == f"another process is working on {tmp_path}"
+    store.close()
+    allowed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert allowed.stdout == ""
+
+
+def test_folders_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no search to resume"):
+        open_store(tmp_path / "none", None)
+    assert not (tmp_path / "none").exists()
+    filled(tmp_path)
+    with pytest.raises(StoreError, match="already holds a search") as caught:
+        open_store(tmp_path, SETTINGS)
+    assert caught.value.hint == f"go on with it: pzc search --resume {tmp_path}"
+    read(tmp_path)  # the lock was given back
+
+
+def test_a_search_that_never_began_can_be_begun(tmp_path: Path) -> None:
+    Store(tmp_path, resume=False).close()
+    with pytest.raises(StoreError, match="never began") as caught:
+        open_store(tmp_path, None)
+    assert str(tmp_path) in str(caught.value.hint)
+    store, settings = open_store(tmp_path, SETTINGS)
+    store.close()
+    assert settings == SETTINGS
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A run on `pocket` and a text file that went through two generations of four."""
+    lines = [f"line {i} says that {i * i} is the square of {i}\n" for i in range(400)]
+    (tmp_path / "text.txt").write_text("".join(lines), encoding="utf-8")
+    settings = replace(SETTINGS, data=str(tmp_path / "text.txt"))
+    store, _ = open_store(tmp_path / "run", settings)
+    search(prepare(store, settings, tmp_path / "run"), Budget())
+    store.close()
+    return tmp_path / "run"
+
+
+def test_another_content_under_the_same_name_is_refused(begun: Path) -> None:
+    text = begun.parent / "text.txt"
+    text.write_text(text.read_text(encoding="utf-8").replace("square", "second power"), encoding="utf-8")
+    before = read(begun)
+    store, settings = open_store(begun, None)
+    with pytest.raises(StoreError, match=r"the text is not .*: \w{12} and \w{12} then, \w{12} and \w{12} now"):
+        prepare(store, settings, begun)
+    store.close()
+    assert read(begun) == before
+
+
+def test_another_model_is_refused(begun: Path, tmp_path: Path) -> None:
+    from pzc.runtime.models import load_model
+
+    loaded = load_model("pocket")
+    loaded.model.model.layers[0].mlp.up_proj.weight.data.mul_(2)
+    loaded.model.save_pretrained(tmp_path / "other")
+    loaded.tokenizer.save_pretrained(tmp_path / "other")
+    store, settings = open_store(begun, None)
+    with pytest.raises(StoreError, match=r"the model is not .*: \w{12} then, \w{12} now"):
+        prepare(store, replace(settings, model=str(tmp_path / "other")), begun)
+    store.close()
+    result = CliRunner().invoke(cli, ["search", "--resume", str(begun), "--model", str(tmp_path / "other")])
+    assert isinstance(result.exception, StoreError)
+
+
+def test_a_text_may_have_moved(begun: Path) -> None:
+    moved = begun.parent / "moved.txt"
+    (begun.parent / "text.txt").rename(moved)
+    options = ["search", "--resume", str(begun), "--data", str(moved), "--generations", "3", "--quiet"]
+    result = CliRunner().invoke(cli, options)
+    assert result.exit_code == 0, result.output
+    assert max(c.generation for c in read(begun)) == 2
+    store, settings = open_store(begun, None)
+    store.close()
+    assert (settings.data, settings.generations) == (str(moved), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--population", "9"], "--population of a run cannot change; it began with 4"),
+        (["--sparsity", "0.7"], "--sparsity of a run cannot change; it began with 0.5"),
+        (["--run", "elsewhere"], "--run begins a search and --resume goes on with one"),
+    ],
+)
+def test_what_a_resumed_run_cannot_change(begun: Path, options: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli, ["search", "--resume", str(begun), *options])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_run_whose_budget_is_spent_goes_to_the_final(begun: Path) -> None:
+    before = read(begun)
+    for options in (["--quiet"], ["--time", "0.001s", "--generations", "50"]):
+        result = CliRunner().invoke(cli, ["search", "--resume", str(begun), *options])
+        assert result.exit_code == 0, result.output
+        assert read(begun) == before
+        assert list((begun / "hall_of_fame").glob("*.pzm"))
+    assert "this run has gone as far as it may" in result.output
+
+
+def test_the_limit_of_a_run_is_kept(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["search", *SMALL, "--quiet", "--population", "4", "--run", str(run)]
+    for more, limit in ((["--generations", "1"], None), (["--time", "3s", "--generations", "1"], 3.0)):
+        folder = run / str(limit)
+        result = CliRunner().invoke(cli, [*options[:-1], str(folder), *more])
+        assert result.exit_code == 0, result.output
+        store, settings = open_store(folder, None)
+        store.close()
+        assert settings.limit == limit
+
+
+def test_time_counts_the_sessions_before(begun: Path) -> None:
+    store, settings = open_store(begun, None)
+    run = prepare(store, settings, begun)
+    spent = sum(c.seconds for c in run.state.candidates if c.generation >= 0)
+    budget = Budget(seconds=spent)
+    assert budget.elapsed == 0
+    search(run, budget)
+    store.close()
+    assert budget.spent == spent
+    assert budget.over()
+
+
+# Ends that nobody asked for
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `pzc search`; whatever still runs at the end of the test is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "pzc", "search", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_trials(folder: Path, n: int, process: subprocess.Popen[str]) -> None:
+    journal = folder / JOURNAL
+    for _ in range(1200):
+        if journal.is_file() and journal.read_bytes().count(b'"formula":') >= n:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"fewer than {n} candidates in a minute")
+
+
+def test_kill_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
+    run = tmp_path / "run"
+    process = started(*SMALL, "--population", "6", "--time", "1h", "--quiet", "--run", str(run))
+    wait_for_trials(run, 20, process)
+    process.kill()
+    process.communicate()
+    killed = read(run)
+    assert len(killed) >= 20
+    generations = killed[-1].generation + 2
+
+    resumed = started("--resume", str(run), "--generations", str(generations), "--json")
+    output, problems = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, problems
+    after = read(run)
+    assert after[: len(killed)] == killed
+    assert len(after) > len(killed)
+    places = [c.place for c in after]
+    assert len(set(places)) == len(places)
+    assert after[-1].generation == generations - 1
+    assert json.loads(output.splitlines()[-1])["event"] == "done"
+    assert list((run / "hall_of_fame").glob("*.pzm"))
+
+
+def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
+    run = tmp_path / "run"
+    process = started(*SMALL, "--population", "6", "--time", "1h", "--run", str(run))
+    wait_for_trials(run, 20, process)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"stopped; go on with: pzc search --resume {run}" in message.replace("\n", " ")
+    assert "Traceback" not in message
+    assert "plan  28 linears" in message
+    assert len(read(run)) >= 20

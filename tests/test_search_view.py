@@ -1,0 +1,240 @@
+"""What a search shows and writes: the live view, events for machines, the hall of fame."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from rich.cells import cell_len
+from rich.console import Console
+
+from pzc.cli.console import THEME
+from pzc.cli.live import Heading, clock, draw, sparkline
+from pzc.cli.main import pzc as cli
+from pzc.compiler.load import inline, load
+from pzc.search.candidate import ZOO, Candidate
+from pzc.search.hall import Member, write
+from pzc.search.run import Budget, Settings, open_store, prepare, search
+from pzc.search.state import SHOWN, Plan, State
+from pzc.search.store import Store
+from tests.searches import timeless
+
+HEADING = Heading(
+    "a-model-with-a-rather-long-name-135M", "50%", 12345, "runs/2026-11-23-a-model-with-a-rather-long-name"
+)
+LONG = "abs(W) * (G + X.l1 / (1 + abs(W))) ^ 0.875 / mean(X * sqrt(G) / (norm(abs(W) * X, 2, in) + X.max), out)"
+PLAN = Plan(population=4, seed_zoo=True)
+
+
+def made(number: int, **more: Any) -> Candidate:
+    basis = Candidate(
+        number, 0, 0, 0, "abs(W) * X", "row", "random", "evaluated", f"rank {number}", 4, shape=str(number)
+    )
+    return replace(basis, **more)
+
+
+def filled() -> State:
+    """A run of three generations with every kind of candidate."""
+    state = State(PLAN)
+    more: list[dict[str, Any]] = [
+        {"generation": ZOO, "operator": "wanda", "losses": (3.0,)},
+        {"generation": ZOO, "operator": "magnitude", "losses": (3.5,), "formula": "abs(W)", "per": "layer"},
+        *({"losses": (2.9 - i / 100,), "generation": i // 4, "formula": LONG, "per": "model"} for i in range(12)),
+        {"losses": (2.5,), "generation": 3, "formula": "sqr(W) * sqr(G) / (X / X)", "complexity": 9, "per": "model"},
+        {"losses": (900.0,), "generation": 3},
+        {"status": "lost race", "losses": (8.0,), "generation": 3},
+        *[{"status": "same ranking", "alias_of": 0, "generation": 3}] * 5,
+        *[{"status": "same mask", "alias_of": 0, "generation": 3}] * 2,
+        *[{"status": "refused", "reason": "not finite", "generation": 3}] * 1234,
+        *[{"status": "refused", "reason": "most scores are equal", "generation": 4}] * 7,
+        *[{"status": "refused", "reason": "the pruned model's loss is not finite", "generation": 4}] * 3,
+    ]
+    for number, changes in enumerate(more):
+        state.add(made(number, **changes))
+    return state
+
+
+def drawn(state: State, width: int = 80, elapsed: float = 754.0, limit: float = 3600.0) -> str:
+    console = Console(width=width, file=io.StringIO(), theme=THEME, highlight=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(draw(state.standing(), HEADING, elapsed, limit))
+    return capture.get()
+
+
+@pytest.mark.parametrize("state", [State(PLAN), filled()], ids=["empty", "filled"])
+@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("limit", [90.0, 360_000.0, math.inf])
+def test_the_view_keeps_to_the_width(state: State, width: int, limit: float) -> None:
+    text = drawn(state, width, 100_000.0, limit)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    lines = 8 + SHOWN + 1 if state.candidates else 7
+    assert len(text.splitlines()) <= lines
+
+
+def test_the_view_says_how_the_run_stands() -> None:
+    text = drawn(filled(), 120)
+    assert "12:34 / 1:00:00" in text
+    best = next(line for line in text.splitlines() if line.split()[:1] == ["1"])
+    assert best.split()[1:5] == ["12.18", "−39.3%", "4", "3"]  # fitness, against the zoo, size as shown, generation
+    assert best.rstrip().endswith("model")
+    assert "abs(W) * G" in best
+    assert "best of the zoo: wanda" in text
+    assert f"{math.exp(3):.2f}" in text
+    assert "generation 4" in text
+    assert "15 measured · 1,266 settled" in text
+    assert "refused 98%" in text
+    assert "same ranking 0%" in text
+    assert "not finite 1,234 · most scores are equal 7" in text
+    assert "ctrl-c" in text
+
+
+def test_a_view_without_candidates() -> None:
+    text = drawn(State(PLAN))
+    assert "measuring the zoo · 0 measured · 0 settled" in text
+    state = State(PLAN)
+    state.add(made(0, generation=ZOO, operator="wanda", losses=(3.0,)))
+    state.add(made(1, generation=0, status="refused", reason="not finite"))
+    text = drawn(state)
+    assert "generation 0" in text
+    assert "not finite 1" in text
+
+
+def test_a_fitness_beyond_all_bounds_is_shown() -> None:
+    state = State(PLAN)
+    state.add(made(0, generation=ZOO, operator="wanda", losses=(800.0,)))
+    state.add(made(1, losses=(800.0,)))
+    state.add(made(2, losses=(600.0,)))
+    state.add(made(3, losses=(20.0,), generation=1))
+    text = drawn(state)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert "inf" in text
+    assert "nan" not in text
+
+
+def test_the_view_is_drawn_while_candidates_come() -> None:
+    state, done, failed = State(PLAN), threading.Event(), []
+
+    def watch() -> None:
+        try:
+            while not done.is_set():
+                drawn(state)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for number in range(3000):
+        status: Any = ("evaluated", "refused", "same mask")[number % 3]
+        reason = f"reason {number}" if status == "refused" else ""
+        changes = {"status": status, "reason": reason, "losses": (3 - number / 10_000,), "generation": number // 30}
+        state.add(made(number, **changes))
+    done.set()
+    thread.join()
+    assert not failed
+
+
+def test_a_standing_does_not_change() -> None:
+    state = filled()
+    before = state.standing()
+    copied = (dict(before.counts), dict(before.refusals), before.best, before.history)
+    state.add(made(9999, losses=(1.0,), generation=5))
+    assert (dict(before.counts), dict(before.refusals), before.best, before.history) == copied
+    assert state.standing().best[0][0].number == 9999
+    assert list(before.history) == sorted(before.history, reverse=True)
+    assert len(before.history) == before.generation + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [([], ""), ([5.0], "▁"), ([1.0, math.e, math.e**2], "▁▅█"), ([3.0, 3.0], "▁▁"), ([math.inf, 1.0], "█▁")],
+)
+def test_sparklines(values: list[float], line: str) -> None:
+    assert sparkline(values) == line
+    assert len(sparkline(values * 50)) <= 16
+
+
+def test_clocks() -> None:
+    assert [clock(s) for s in (0, 61.9, 3600, 36_000)] == ["00:00", "01:01", "1:00:00", "10:00:00"]
+
+
+# Events and files of a whole search
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("view") / "run"
+    windows = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
+    command = [sys.executable, "-m", "pzc", "search", "--json", "--seed-zoo", "--generations", "4", "--population", "8"]
+    done = subprocess.run(
+        [*command, *windows, "--run", str(folder)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_events_are_json_lines_and_nothing_else(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = run
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    assert [e["event"] for e in events[:-1]] == ["best"] * (len(events) - 1)
+    assert events[-1]["event"] == "done"
+    assert events[-1]["run"] == str(folder)
+    fitness = [e["fitness"] for e in events[:-1]]
+    assert fitness
+    assert fitness == sorted(fitness, reverse=True)
+    hall = events[-1]["hall_of_fame"]
+    assert hall[0]["fitness"] == fitness[-1]
+    assert hall[0]["formula"] == events[-2]["formula"]
+    assert {m["name"] for m in events[-1]["zoo"]} >= {"wanda", "magnitude", "random"}
+
+
+def test_the_hall_of_fame_holds_metrics_that_load(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = run
+    paths = sorted((folder / "hall_of_fame").iterdir())
+    assert [p.name for p in paths] == [f"{i:02d}.pzm" for i in range(1, len(paths) + 1)]
+    checked = CliRunner().invoke(cli, ["check", *map(str, paths)])
+    assert checked.exit_code == 0, checked.output
+    hall = json.loads(done.stdout.splitlines()[-1])["hall_of_fame"]
+    assert [m["fitness"] for m in hall] == sorted(m["fitness"] for m in hall)
+    for place, (path, member) in enumerate(zip(paths, hall, strict=True), 1):
+        metric = load(str(path))
+        assert (metric.name, metric.per, metric.formula) == (f"found_{place}", member["per"], member["formula"])
+        assert f"Number {place} of the hall of fame of pocket at 50%, seed 0." in metric.doc
+        assert f"Perplexity {member['fitness']:.4f} on the search's windows" in metric.doc
+        assert f"{member['held_out']:.4f} on held-out text" in metric.doc
+        assert f"Candidate {member['candidate']}: generation {member['generation']}" in metric.doc
+
+
+def test_another_process_finds_the_same(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    settings = Settings(
+        windows=2, fitness_windows=4, held_out_windows=2, length=32, population=8, generations=4, seed_zoo=True
+    )
+    store, _ = open_store(tmp_path, settings)
+    search(prepare(store, settings, tmp_path), Budget())
+    store.close()
+    other = Store(run[0], resume=True)
+    other.close()
+    assert timeless(store.candidates) == timeless(other.candidates)
+
+
+def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    def members(n: int) -> list[Member]:
+        return [Member(made(i, losses=(2.0,), parents=(1, 2)), inline("abs(W) * X", f"m{i}"), 9.0) for i in range(n)]
+
+    folder = tmp_path / "run" / "hall_of_fame"
+    (tmp_path / "run" / "hall_of_fame.new").mkdir(parents=True)
+    (tmp_path / "run" / "hall_of_fame.new" / "99.pzm").write_text("half", encoding="utf-8")
+    assert len(write(members(5), folder, "a test")) == 5
+    paths = write(members(3), folder, "a test")
+    assert sorted(folder.iterdir()) == paths
+    assert [p.name for p in folder.parent.iterdir()] == ["hall_of_fame"]
+    assert "by random from 1, 2." in load(str(paths[0])).doc
