@@ -63,7 +63,8 @@ def evolve(state: State, fitness: Fitness, store: Store, space: Space, stop: Cal
             generation = place[0]
             population = state.population(generation)
             parents = {c.number: parents.get(c.number) or c.genotype for c in population}
-            cutoff = population[-1].losses if len(population) == state.plan.population else ()
+            worst = max(population, key=lambda c: c.fitness, default=None)
+            cutoff = worst.losses if worst and len(population) == state.plan.population else ()
         rng = rng_for(state.plan.seed, *place)
         genotype, operator, chosen = propose(state.plan, population, list(parents.values()), space, rng)
         numbers = tuple(population[i].number for i in chosen)
@@ -77,7 +78,7 @@ def propose(
 ) -> tuple[Genotype, str, tuple[int, ...]]:
     """A new genotype, the variation that made it, and the positions of its parents in the population.
 
-    `population` is sorted, best first, so the winner of a tournament is the lowest position drawn.
+    `population` is in the order in which it breeds, so the winner of a tournament is the lowest position drawn.
     """
     published = all(c.generation == ZOO for c in population)
     if len(population) < 2 or (published and rng.random() < 0.5):

@@ -25,8 +25,9 @@ class Plan:
     """How a population evolves.
 
     `tournament` candidates are drawn for each parent and the best is taken; a share of `immigrants` of every
-    generation is random. At most `alike` candidates of the population differ only in their numbers. With `seed_zoo`
-    the published metrics take part in the first generation.
+    generation is random. At most `alike` candidates of the population differ only in their numbers. A node more must
+    earn a share of `parsimony` of the perplexity. With `seed_zoo` the published metrics take part in the first
+    generation.
     """
 
     population: int = 32
@@ -35,6 +36,7 @@ class Plan:
     tournament: int = 4
     immigrants: float = 0.1
     alike: int = 2
+    parsimony: float = 0.0005
     seed_zoo: bool = False
 
 
@@ -118,10 +120,15 @@ class State:
     def population(self, generation: int) -> list[Candidate]:
         """The best candidates of all generations before this one, at most `alike` of one shape.
 
-        Without that bound, one good formula with ever finer exponents would crowd out everything else.
+        Without that bound, one good formula with ever finer exponents would crowd out everything else; without
+        parsimony, formulas would fill up with parts that do nothing. They are in the order in which they breed.
         """
         pool = heapq.merge(self.zoo if self.plan.seed_zoo else [], self.found, key=_order)
-        return self._distinct((c for c in pool if c.generation < generation), self.plan.population)
+        fittest = self._distinct((c for c in pool if c.generation < generation), 2 * self.plan.population)
+        best = fittest[:1]
+        fittest.sort(key=lambda c: c.fitness * (1 + self.plan.parsimony * c.complexity))
+        chosen = fittest[: self.plan.population]
+        return chosen if set(best) <= set(chosen) else [*chosen[:-1], *best]
 
     def _distinct(self, pool: Iterable[Candidate], n: int) -> list[Candidate]:
         chosen: list[Candidate] = []

@@ -73,8 +73,9 @@ def test_the_best_is_never_lost(whole: State) -> None:
     for generation in range(1, generations + 1):
         earlier = [c for c in whole.candidates if c.generation < generation and c.status == "evaluated"]
         population = whole.population(generation)
-        assert population[0] == min(earlier, key=lambda c: c.order)
-        assert population == sorted(population, key=lambda c: c.order)
+        assert min(earlier, key=lambda c: c.order) in population
+        breeding = [c.fitness * (1 + whole.plan.parsimony * c.complexity) for c in population]
+        assert breeding[:-1] == sorted(breeding[:-1])  # the last may be the best, kept in spite of its size
         assert len(population) <= PLAN.population
         assert population[0].fitness <= before
         before = population[0].fitness
