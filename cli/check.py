@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from pzc.cli import options
-from pzc.cli.console import output, print_json
+from pzc.cli.console import fail, output, print_json
 from pzc.cli.diagnostics import show
-from pzc.compiler.load import read_file
+from pzc.compiler.load import MetricNotFound, read_file
 from pzc.compiler.metric import Metric, compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.render import position
@@ -33,7 +33,12 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool, quiet: b
     """
     bad = 0
     for path in files:
-        source = read_file(path)
+        try:
+            source = read_file(path)
+        except MetricNotFound as error:
+            fail(str(error))
+            bad += 1
+            continue
         metrics, found = _checked(source, str(path))
         errors = [d for d in found if d.severity == "error"]
         bad += bool(errors)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import io
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from pzc.cli.console import errors, output, say
-from pzc.compiler.load import read_file
+from pzc.cli.console import errors, fail, output, say
+from pzc.cli.diagnostics import show
+from pzc.compiler.load import MetricNotFound, read_file
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.parse import parse
 from pzc.grammar.printer import format_source
@@ -30,14 +35,22 @@ def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool)
     pzc fmt --check metrics/*.pzm
     pzc fmt - < my.pzm
     """
-    changed = 0
+    changed = bad = 0
     for name in files:
-        source = sys.stdin.read() if name == "-" else read_file(Path(name))
-        formatted = formatted_source(source, name)
+        try:
+            source = _standard_input() if name == "-" else read_file(Path(name))
+            formatted = formatted_source(source, name)
+        except SourceError as error:
+            show(error.diagnostics, error.source, error.filename)
+            bad += 1
+            continue
+        except MetricNotFound as error:
+            fail(str(error))
+            bad += 1
+            continue
         changed += formatted != source
         if diff:
-            lines = difflib.unified_diff(source.splitlines(True), formatted.splitlines(True), name, name)
-            output.out("".join(lines), end="", highlight=False)
+            output.out("".join(_difference(source, formatted, name)), end="", highlight=False)
         elif check:
             if formatted != source:
                 say(f"{name} would change")
@@ -46,7 +59,20 @@ def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool)
         elif formatted != source:
             replace_file(Path(name), formatted)
             errors.print(f"formatted {name}", soft_wrap=True)
-    ctx.exit(1 if changed and check else 0)
+    ctx.exit(1 if bad or (changed and check) else 0)
+
+
+def _difference(before: str, after: str, name: str) -> Iterator[str]:
+    old, new = (io.StringIO(text).readlines() for text in (before, after))  # splits at \n alone, as the language does
+    for line in difflib.unified_diff(old, new, name, name):
+        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MetricNotFound(f"standard input is not UTF-8 text (byte {error.start})") from error
 
 
 def formatted_source(source: str, name: str) -> str:
@@ -58,11 +84,16 @@ def formatted_source(source: str, name: str) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that it is never half-written."""
-    beside = path.with_name(f".{path.name}.new")
+    """Write beside the file and rename, so that it is never half-written. Links and permissions stay."""
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.new")
     try:
         beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
+        if target.exists():
+            shutil.copymode(target, beside)
+        beside.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        error.filename, error.filename2 = str(path), None
         raise

@@ -72,6 +72,7 @@ def main() -> NoReturn:
     """Run the command line; never returns, never shows a traceback for a user's mistake."""
     try:
         code = pzc.main(standalone_mode=False, prog_name="pzc")
+        sys.stdout.flush()  # a reader that has gone away shows here, not when Python ends
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         code = 2
@@ -89,7 +90,7 @@ def main() -> NoReturn:
     except MetricNotFound as error:
         fail(str(error))
         code = 1
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click ends with the latter when the reader of a pipe has gone away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:

@@ -30,14 +30,30 @@ class Duration(click.ParamType[float]):
 def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
     settings: dict[str, float] = {}
     for value in values:
-        name, equals, number = value.partition("=")
+        name, _, number = value.partition("=")
         try:
             settings[name.strip()] = float(number)
         except ValueError:
             raise click.BadParameter(f"`{value}` is not NAME=NUMBER", ctx, param) from None
-        if not equals:
+        if not name.strip():
             raise click.BadParameter(f"`{value}` is not NAME=NUMBER", ctx, param)
     return settings
+
+
+def _sparsity(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not 0 < value < 1:
+        raise click.BadParameter(
+            f"{value:g} is not between 0 and 1; write 0.5 to prune half of the weights", ctx, param
+        )
+    return value
+
+
+def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", value or "")
+    if value is not None and not (found and 0 < int(found[1]) < int(found[2])):
+        message = f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4"
+        raise click.BadParameter(message, ctx, param)
+    return value
 
 
 def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
@@ -67,9 +83,21 @@ parameter = click.option(
     "--set", "settings", multiple=True, metavar="NAME=NUMBER", callback=_settings, help="Set a parameter of the metric."
 )
 sparsity = click.option(
-    "--sparsity", "-s", type=float, default=0.5, show_default=True, metavar="S", help="Share of weights to prune."
+    "--sparsity",
+    "-s",
+    type=float,
+    default=0.5,
+    show_default=True,
+    metavar="S",
+    callback=_sparsity,
+    help="Share of weights to prune.",
 )
-pattern = click.option("--pattern", metavar="N:M", help="Keep N of every M consecutive inputs instead, such as 2:4.")
+pattern = click.option(
+    "--pattern",
+    metavar="N:M",
+    callback=_pattern,
+    help="Keep N of every M consecutive inputs instead, such as 2:4.",
+)
 per = click.option("--per", type=click.Choice(GROUPS), help="Comparison group, instead of the metric's own.")
 data = click.option(
     "--data",

@@ -26,6 +26,8 @@ ZERO, ONE, MINUS_ONE = number(0), number(1), number(-1)
 _SIZES = {"in": "in_features", "out": "out_features"}
 _text: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
 _SORTED = {"add", "mul", "min", "max"}
+_LONGEST = 1000
+"""Characters of a text before its hash stands for it: a part that is shared at every level doubles at every level."""
 
 
 def text(node: Node) -> str:
@@ -35,7 +37,8 @@ def text(node: Node) -> str:
             inner = [_text[a] for a in n.args]
             parts = sorted(inner) if n.op in _SORTED else inner
             value = "" if n.value is None else f":{n.value!r}"
-            _text[n] = f"({n.op}{value}{''.join(' ' + p for p in parts)})"
+            written = f"({n.op}{value}{''.join(' ' + p for p in parts)})"
+            _text[n] = written if len(written) <= _LONGEST else f"(# {_sha256(written)})"
     return _text[node]
 
 

@@ -10,12 +10,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pzc.compiler.core import Node, make, number
-from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS, Function
+from pzc.compiler.canonical import canonical, plain
+from pzc.compiler.core import Node, depth, make, number, size
+from pzc.compiler.functions import ELEMENTWISE, ELSEWHERE, FUNCTION_NAMES, OPERATORS, REDUCTIONS, Function
 from pzc.compiler.groups import GROUPS, constant_axes
-from pzc.compiler.leaves import ALIASES, LEAVES
-from pzc.grammar.diagnostics import Diagnostic, Label, did_you_mean
-from pzc.grammar.parse import KEYWORDS
+from pzc.compiler.leaves import ALIASES, AXES, LEAVES
+from pzc.compiler.source import expression
+from pzc.grammar import printer
+from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, too_many
+from pzc.grammar.parse import MAX_DEPTH
 from pzc.grammar.syntax import (
     AxisName,
     Binary,
@@ -36,6 +39,12 @@ EDITION = 1
 """The newest edition this compiler reads."""
 
 FLOAT32_MAX = 3.4028234663852886e38
+FLOAT32_MIN = 1.401298464324817e-45
+
+MAX_SIZE = 2000
+"""Operations and leaves of one expression with its `let`s written out."""
+MAX_SHOWN = 30
+"""Operations and leaves of an expression that a message writes out."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,11 @@ class _Definition:
     node: Node | None
     used: bool = False
 
+    @property
+    def broken(self) -> bool:
+        """Whether it comes from a statement that does not parse."""
+        return self.kind == "broken"
+
 
 class _Checker:
     def __init__(self, settings: Mapping[str, float]) -> None:
@@ -93,85 +107,110 @@ class _Checker:
     # Statements
 
     def file(self, file: File) -> None:
-        if not file.broken or any(isinstance(s, Edition) for s in file.statements):
+        if "pzm" not in file.broken:
             self._edition(file)
         self.scope = {name: _Definition(Span(), "broken", None) for name in file.broken if name}
         self.later = {s.name: s.name_span for s in file.statements if isinstance(s, Let | Param)}
         for s in file.statements:
+            if len(self.diagnostics) >= MAX_ERRORS:
+                self.diagnostics.append(too_many(s.span))
+                return
             match s:
                 case Let(name, value):
-                    node = self.lower(value)
-                    self.define(name, s.name_span, "let", node)
+                    self.define(name, s.name_span, "let", self._value(value))
                 case Param():
                     self._param(s)
                 case MetricDefinition():
                     self._metric(s)
-        if file.broken:  # what they use and define is not known
+        if file.broken or any(d.severity == "error" for d in self.diagnostics):
+            return  # what a part with an error would use is not known
+        if file.statements and not any(isinstance(s, MetricDefinition) for s in file.statements):
+            self.report("PZ0402", "this file defines no metric", file.statements[-1].span)
             return
         for name, d in self.scope.items():
             if d.kind in ("let", "param") and not d.used:
                 self.report("PZ0401", f"`{name}` is never used", d.span)
-        if file.statements and not any(isinstance(s, MetricDefinition) for s in file.statements):
-            self.report("PZ0402", "this file defines no metric", file.statements[-1].span)
 
     def _edition(self, file: File) -> None:
-        first, *rest = file.statements or (None,)
-        if not isinstance(first, Edition):
-            at = first.span if first else Span(0, 1)
-            self.report(
-                "PZ0106", "a file begins with the edition it is written in", at, help=f"begin with `pzm {EDITION}`"
-            )
-        elif first.number != str(EDITION):
-            self.report("PZ0106", f"edition {first.number} is not known; this pzc reads edition {EDITION}", first.span)
-        for s in rest:
-            if isinstance(s, Edition):
-                self.report("PZ0106", "the edition is stated once, at the top of the file", s.span)
+        stated = [s for s in file.statements if isinstance(s, Edition)]
+        begin = f"begin with `pzm {EDITION}`"
+        if not stated and not file.statements and not file.broken:
+            self.report("PZ0106", "there is no metric here: this file has no statements", Span(0, 1), help=begin)
+        elif not stated:
+            at = file.statements[0].span if file.statements else Span(0, 1)
+            self.report("PZ0106", "a file begins with the edition it is written in", at, help=begin)
+        elif stated[0].number != str(EDITION):
+            message = f"edition {stated[0].number} is not known; this pzc reads edition {EDITION}"
+            self.report("PZ0106", message, stated[0].span)
+        for s in stated if stated and stated[0] is not file.statements[0] else stated[1:]:
+            self.report("PZ0106", "the edition is stated once, at the top of the file", s.span)
 
     def define(self, name: str, span: Span, kind: str, node: Node | None) -> None:
         taken = "a leaf" if name in LEAVES or name in ALIASES else "a function" if name in FUNCTION_NAMES else None
         if taken:
             self.report("PZ0204", f"`{name}` is the name of {taken}", span, help="choose another name")
-        elif name in self.scope and self.scope[name].kind != "broken":
+        elif name in self.scope and not self.scope[name].broken:
             before = Label(self.scope[name].span, "first defined here")
             self.report("PZ0204", f"`{name}` is defined twice", span, "again here", also=(before,))
         else:
             self.scope[name] = _Definition(span, kind, node)
 
     def _param(self, p: Param) -> None:
-        default = float(self.settings.get(p.name, p.default))
-        if p.low is not None and p.high is not None:
-            low, high = float(p.low), float(p.high)
+        given = p.name in self.settings
+        default = float(self.settings[p.name] if given else p.default)
+        low, high = float(p.low or "-inf"), float(p.high or "inf")
+        node = None
+        if self._fits(f"{default:g}" if given else p.default, default, p.span):
+            node = number(default)
             if low > high:
                 self.report("PZ0207", f"the range [{p.low}, {p.high}] is empty", p.span)
             elif not low <= default <= high:
-                self.report("PZ0207", f"{default:g} is not in [{p.low}, {p.high}]", p.span)
-        finite = abs(default) <= FLOAT32_MAX
-        if not finite:
-            self.report("PZ0104", f"{p.default} is beyond float32", p.span)
-        self.define(p.name, p.name_span, "param", number(default) if finite else None)
+                self.report("PZ0207", f"`{p.name}` = {default:g} is not in its range [{p.low}, {p.high}]", p.span)
+        self.define(p.name, p.name_span, "param", node)
+
+    def _fits(self, text: str, value: float, at: Span) -> bool:
+        """Whether float32 holds the number, neither as infinity nor, if it is not zero, as zero."""
+        if not abs(value) <= FLOAT32_MAX:
+            self.report("PZ0104", f"{text} is beyond float32", at, help="the largest number is about 3.4e38")
+        elif abs(value) <= FLOAT32_MIN / 2 and text.strip("-").lower().split("e")[0].strip("0."):
+            self.report("PZ0104", f"{text} is zero in float32", at, help="the smallest number is about 1.4e-45")
+        else:
+            return True
+        return False
+
+    def _value(self, value: Expression) -> Node | None:
+        """The node of a whole expression. Its size is limited, since `let`s can double it at every line."""
+        node = self.lower(value)
+        if node is None or (size(node) <= MAX_SIZE and depth(node) <= MAX_DEPTH):
+            return node
+        message = f"with every `let` written out, this has more than {MAX_SIZE:,} parts or {MAX_DEPTH} levels"
+        self.report("PZ0103", message, value.span)
+        return None
 
     def _metric(self, m: MetricDefinition) -> None:
-        node = self.lower(m.value)
+        node = self._value(m.value)
         self.define(m.name, m.name_span, "metric", None)
         per = m.per or "row"
         if per not in GROUPS:
             hint = did_you_mean(per, GROUPS) or "the groups are " + ", ".join(f"`{g}`" for g in GROUPS)
             self.report("PZ0205", f"there is no comparison group `{per}`", m.per_span, help=hint)
         elif node is not None:
-            reason = constant_axes(node, per)
+            self._score(m, node, per)
+
+    def _score(self, m: MetricDefinition, node: Node, per: str) -> None:
+        reason, simplified = constant_axes(node, per), ""
+        if reason is None:
+            form = canonical(node)
+            reason = constant_axes(form, per)
             if reason:
-                self.report(
-                    "PZ0301",
-                    f"the score of `{m.name}` is constant inside its group",
-                    m.value.span,
-                    reason[0],
-                    help=reason[1],
-                )
-            else:
-                params = tuple(
-                    (n, float(d.node.value or 0.0)) for n, d in self.scope.items() if d.kind == "param" and d.node
-                )
-                self.metrics.append(Checked(m.name, node, per, m.doc, params, m))
+                written = f"`{expression(plain(form))}`, which" if size(form) <= MAX_SHOWN else "a score that"
+                simplified = f"simplifies to {written} "
+        if reason:
+            message = f"the score of `{m.name}` is constant inside its group"
+            self.report("PZ0301", message, m.value.span, simplified + reason[0], help=reason[1])
+            return
+        params = tuple((n, float(d.node.value or 0.0)) for n, d in self.scope.items() if d.kind == "param" and d.node)
+        self.metrics.append(Checked(m.name, node, per, m.doc, params, m))
 
     # Expressions
 
@@ -194,11 +233,7 @@ class _Checker:
                 return self._call(e)
 
     def _number(self, text: str, at: Span) -> Node | None:
-        value = float(text)
-        if value > FLOAT32_MAX:
-            self.report("PZ0104", f"{text} is beyond float32", at, help="the largest number is about 3.4e38")
-            return None
-        return number(value)
+        return number(float(text)) if self._fits(text, float(text), at) else None
 
     def _name(self, name: str, at: Span) -> Node | None:
         full = ALIASES.get(name, name)
@@ -208,31 +243,34 @@ class _Checker:
         if found is not None and found.kind != "metric":
             found.used = True
             return found.node
-        self.report("PZ0201", *self._unknown(name, at, found))
+        self.report("PZ0201", self._unknown(name, found), at)
         return None
 
-    def _unknown(self, name: str, at: Span, found: _Definition | None) -> tuple[str, Span, str]:
+    def _unknown(self, name: str, found: _Definition | None) -> str:
+        family, _, member = name.partition(".")
         if found is not None:
-            message = f"`{name}` is a metric, not a value; give its expression a name with `let` and use that"
-        elif name in self.later:
-            message = f"`{name}` is defined further down; a name is known from the statement after it"
-        elif name in FUNCTION_NAMES:
-            message = f"`{name}` is a function: write `{name}(…)`"
-        elif "." in name and name.split(".")[0] in ALIASES:
-            family = name.split(".")[0]
+            return f"`{name}` is a metric, not a value; give its expression a name with `let` and use that"
+        if name in self.later:
+            return f"`{name}` is defined further down; a name is known from the statement after it"
+        if name in FUNCTION_NAMES:
+            return f"`{name}` is a function: write `{name}(…)`"
+        if member and family in ALIASES:
             members = ", ".join(f"`{n}`" for n in LEAVES if n.startswith(family + "."))
-            message = f"`{family}` has no `{name.split('.', 1)[1]}`; there are {members}"
-        else:
-            known = [*LEAVES, *ALIASES, *self.scope, *FUNCTION_NAMES]
-            hint = did_you_mean(name, known)
-            message = f"`{name}` is not known here" + (f"; {hint}" if hint else "")
-        return message, at, ""
+            return f"`{family}` has no `{member}`; there are {members}"
+        if member and (family in LEAVES or family in self.scope):
+            return f"`{family}` has no members; write `{family}`"
+        hint = did_you_mean(name, [*LEAVES, *ALIASES, *self.scope])
+        return f"`{name}` is not known here" + (f"; {hint}" if hint else "")
 
     def _call(self, call: Call) -> Node | None:
         axes = [a for a in call.arguments if isinstance(a, AxisName)]
         function = self._function(call, bool(axes))
-        values = [self.lower(a) for a in call.arguments if not isinstance(a, AxisName)]
-        if function is None or not self._arguments_fit(call, function, axes):
+        fits = function is not None and self._arguments_fit(call, function, axes)
+        written = [a for a in call.arguments if not isinstance(a, AxisName)]
+        values: list[Node | None] = []
+        for argument in written[: function.arity if function else None]:
+            values.append(self.lower(argument))
+        if function is None or not fits:
             return None
         nodes = [v for v in values if v is not None]
         if len(nodes) < len(values):
@@ -247,13 +285,20 @@ class _Checker:
         elementwise, reduction = ELEMENTWISE.get(name), REDUCTIONS.get(name)
         if elementwise and reduction:
             return reduction if has_axis or len(call.arguments) == 1 else elementwise
-        if not (elementwise or reduction):
-            if name in LEAVES or name in ALIASES or name in self.scope:
-                message, hint = f"`{name}` is a value, not a function", f"write `{name} * (…)` to multiply"
-            else:
-                message, hint = f"there is no function `{name}`", did_you_mean(name, FUNCTION_NAMES) or ""
-            self.report("PZ0201", message, call.function_span, help=hint or None)
-        return elementwise or reduction
+        if elementwise or reduction:
+            return elementwise or reduction
+        found = self.scope.get(name)
+        if found is not None and found.broken:
+            return None
+        if found is not None:
+            found.used = True
+        if name in LEAVES or name in ALIASES or found is not None:
+            message, hint = f"`{name}` is a value, not a function", f"write `{name} * (…)` to multiply"
+        else:
+            message = f"there is no function `{name}`"
+            hint = f"write `{ELSEWHERE[name]}`" if name in ELSEWHERE else did_you_mean(name, FUNCTION_NAMES) or ""
+        self.report("PZ0201", message, call.function_span, help=hint or None)
+        return None
 
     def _arguments_fit(self, call: Call, function: Function, axes: list[AxisName]) -> bool:
         reduces = function is REDUCTIONS.get(function.name)
@@ -275,7 +320,9 @@ class _Checker:
         elif values != function.arity:
             wanted = f"{function.arity} value{'s' if function.arity > 1 else ''}"
             extra = " and may be given an axis" if reduces else ""
-            self.report("PZ0202", f"`{function.name}` takes {wanted}{extra}; {values} given", call.span)
+            written = f"`{function.written}` is {function.doc}"
+            hint = f"an axis is `in` or `out`, as in `{function.name}(x, in)`" if reduces and values == 2 else written
+            self.report("PZ0202", f"`{function.name}` takes {wanted}{extra}; {values} given", call.span, help=hint)
         else:
             return True
         return False
@@ -298,22 +345,19 @@ class _Checker:
 
     def _missing_axis(self, call: Call, name: str, argument: Node, axes: list[AxisName]) -> None:
         first = call.arguments[0]
-        has = ", ".join(a for a in ("out", "in") if a in argument.axes)
-        about = Label(first.span, f"has axes [{has}]" if has else "has no axis")
-        other = f"`{name}(…, {has})`" if has else f"leave `{name}` out"
-        if axes:
-            axis = axes[0].text
-            self.report(
-                "PZ0203",
-                f"`{name}` over `{axis}`, but this value has no `{axis}` axis",
-                axes[0].span,
-                "no such axis here",
-                also=(about,),
-                help=f"did you mean {other}?",
-            )
-        else:
-            self.report("PZ0203", f"`{name}` of a value that has no axis", first.span, "a single number", help=other)
-
-
-RESERVED = frozenset(KEYWORDS) | {"per", "in", "out"}
-"""Words that cannot be names."""
+        has = [a for a in AXES if a in argument.axes]
+        about = Label(first.span, f"has axes [{', '.join(has)}]" if has else "has no axis")
+        if not axes:
+            hint = f"leave `{name}` out"
+            self.report("PZ0203", f"`{name}` of a value that has no axis", first.span, "a single number", help=hint)
+            return
+        axis = axes[0].text
+        written = ", ".join(printer.expression(a) for a in call.arguments[:-1])
+        self.report(
+            "PZ0203",
+            f"`{name}` over `{axis}`, but this value has no `{axis}` axis",
+            axes[0].span,
+            "no such axis here",
+            also=(about,),
+            help=f"did you mean `{name}({written}, {has[0]})`?" if has else f"leave `{name}` out",
+        )

@@ -17,6 +17,12 @@ class Function:
     arity: int
     doc: str
 
+    @property
+    def written(self) -> str:
+        """A call with every argument: `clamp(x, lo, hi)`."""
+        arguments = {"norm": ("x", "p"), "clamp": ("x", "lo", "hi")}.get(self.name, ("x", "y")[: self.arity])
+        return f"{self.name}({', '.join(arguments)})"
+
 
 ELEMENTWISE: dict[str, Function] = {
     f.name: f
@@ -55,3 +61,22 @@ REDUCING: frozenset[str] = frozenset(f.op for f in REDUCTIONS.values())
 """The core operations that remove axes."""
 
 FUNCTION_NAMES: tuple[str, ...] = tuple(sorted({*ELEMENTWISE, *REDUCTIONS}))
+
+ELSEWHERE: dict[str, str] = {
+    "log": "ln(x)",
+    "log1p": "ln(1 + x)",
+    "pow": "x ^ 2",
+    "power": "x ^ 2",
+    "square": "sqr(x)",
+    "clip": "clamp(x, lo, hi)",
+    "avg": "mean(x)",
+    "average": "mean(x)",
+    "minimum": "min(x, y)",
+    "maximum": "max(x, y)",
+    "absolute": "abs(x)",
+    "neg": "-x",
+    "relu": "max(x, 0)",
+    "mms": "(x - min(x)) / (max(x) - min(x))",
+    "zsn": "(x - mean(x)) / std(x)",
+}
+"""How to write functions that have another name, or none, here."""

@@ -19,7 +19,7 @@ class MetricNotFound(Exception):
 def read_file(path: Path) -> str:
     """The text of a `.pzm` file. Raises MetricNotFound when there is none or it is not UTF-8 text."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise MetricNotFound(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
@@ -60,12 +60,22 @@ def load(reference: str, settings: Mapping[str, float] | None = None) -> Metric:
     path, _, name = text.partition(":")
     if text in zoo_names():
         return _with_settings(zoo_source(text), f"{text}.pzm", "", settings)
-    if path.endswith(".pzm") or Path(text).is_file():
+    if path.endswith(".pzm") or _is_file(text):
         return _with_settings(read_file(Path(path)), path, name, settings)
     if text.isidentifier() and text not in LEAVES and text not in ALIASES:
         hint = did_you_mean(text, zoo_names())
         raise MetricNotFound(f"there is no metric `{text}` in the zoo" + (f"; {hint}" if hint else ""))
+    if settings:
+        raise MetricNotFound(f"an expression has no parameter `{min(settings)}`; write the number into it")
     return inline(text)
+
+
+def _is_file(text: str) -> bool:
+    """Whether a file has this name; an expression may be longer than any name."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _with_settings(source: str, filename: str, name: str, settings: Mapping[str, float] | None) -> Metric:
@@ -89,10 +99,10 @@ def inline(text: str, name: str = "inline") -> Metric:
     """A metric from an expression with an optional group, such as `abs(W) * X per row`."""
     head = f"pzm 1 metric {name} = "
     try:
-        metrics, _ = compile_source(head + text, "expression")
+        metrics, warnings = compile_source(head + text, "expression")
     except SourceError as error:
         raise SourceError([_shifted(d, len(head)) for d in error.diagnostics], text, "expression") from None
-    if len(metrics) != 1:
+    if len(metrics) != 1 or warnings:
         raise MetricNotFound("an inline metric is one expression, such as 'abs(W) * X per row'")
     return metrics[0]
 

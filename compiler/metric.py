@@ -11,7 +11,7 @@ from pzc.compiler.canonical import Keys, keys
 from pzc.compiler.check import check
 from pzc.compiler.core import Node, leaves_of, size
 from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
-from pzc.compiler.source import expression
+from pzc.compiler.source import expression, to_syntax
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import parse
@@ -58,7 +58,7 @@ class Metric:
     @property
     def source(self) -> str:
         """A complete `.pzm` file that defines this metric."""
-        definition = MetricDefinition(self.name, _parsed(self.formula), self.per, self.doc)
+        definition = MetricDefinition(self.name, to_syntax(self.core), self.per, self.doc)
         return printer.format_source(File((Edition("1", Span(0, 0)), definition)), "")
 
     @cached_property
@@ -112,11 +112,6 @@ def _leaf_name(argument: str) -> str:
     if full not in LEAVES:
         raise TypeError(f"there is no leaf {argument}; there are {', '.join([*ALIASES, *LEAVES])}")
     return full
-
-
-def _parsed(formula: str) -> Any:
-    file, _ = parse(f"let x = {formula}")
-    return file.statements[0].value  # type: ignore[union-attr]
 
 
 def compile_source(

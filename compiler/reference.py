@@ -6,6 +6,7 @@ with length 1 for an axis it lacks, so that numpy's broadcasting joins axes by n
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,7 +79,8 @@ def evaluate(root: Node, leaves: Mapping[str, Any]) -> Array:
     defined (`ln(0)`, `0 / 0`) the value is not finite.
     """
     values: dict[Node, Array] = {}
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the deviation of a single value: NaN, as it should be
         for node in topological(root):
             values[node] = _apply(node, [values[a] for a in node.args], leaves)
     return values[root]

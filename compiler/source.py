@@ -13,7 +13,7 @@ _NAMES = {f.op: f.name for f in (*REDUCTIONS.values(), *ELEMENTWISE.values())}
 
 def number_text(value: float) -> str:
     """The shortest text that reads back as the same float64: `2`, `0.5`, `1e-05`."""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    return str(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
 
 
 def to_syntax(root: Node) -> syntax.Expression:

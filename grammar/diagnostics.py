@@ -57,6 +57,15 @@ class Diagnostic:
         return CODES[self.code][0]
 
 
+MAX_ERRORS = 100
+"""Errors that one source is read for, by the parser and again by the checker."""
+
+
+def too_many(span: Span) -> Diagnostic:
+    """What stands in for every error after the first hundred."""
+    return Diagnostic("PZ0103", f"more than {MAX_ERRORS} errors; what follows is not checked", Label(span))
+
+
 class SourceError(Exception):
     """A source text with errors: all of them, with the text and the name to show them under."""
 

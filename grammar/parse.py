@@ -14,7 +14,7 @@ from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedToken
 
-from pzc.grammar.diagnostics import Diagnostic, Label
+from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, too_many
 from pzc.grammar.syntax import (
     NOWHERE,
     AxisName,
@@ -32,12 +32,13 @@ from pzc.grammar.syntax import (
     Param,
     Span,
     Statement,
+    depth,
 )
 
-MAX_LENGTH = 1_000_000
+MAX_LENGTH = 100_000
 """Characters in one source."""
-MAX_DEPTH = 150
-"""Levels of nesting in one expression."""
+MAX_DEPTH = 200
+"""Levels of one expression: of functions in functions, and of operators; a - b - c nests as deep as it is long."""
 
 KEYWORDS = {"pzm": "PZM", "let": "LET", "param": "PARAM", "metric": "METRIC"}
 """The words that begin a statement, and their tokens."""
@@ -63,6 +64,8 @@ _READABLE = {
 }
 _OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CARET"}
 _VALUES = {"NAME", "NUMBER", "LPAR", "MINUS"}
+_WORDS = {*KEYWORDS.values(), "PER", "IN", "OUT"}
+_UNFINISHED = _OPERATORS | set(KEYWORDS.values()) | {"EQUAL", "LPAR", "COMMA", "LSQB"}
 
 
 def span_of(token: Token) -> Span:
@@ -91,12 +94,13 @@ class _Build(Transformer[Token, Any]):
         return tuple(x for x in c if x is not None)
 
     def call(self, c: list[Any]) -> Call:
-        function, arguments = c
-        end = arguments[-1].span if arguments else span_of(function)
-        return Call(str(function), arguments, span_of(function).to(Span(0, end.end + 1)), span_of(function))
+        function, _, arguments, close = c
+        return Call(str(function), arguments, span_of(function).to(span_of(close)), span_of(function))
 
-    def group(self, c: list[Expression]) -> Expression:
-        return c[0]
+    def group(self, c: list[Any]) -> Expression:
+        opening, inner, close = c
+        grouped: Expression = replace(inner, span=span_of(opening).to(span_of(close)))
+        return grouped
 
     def negation(self, c: list[Any]) -> Negation:
         return Negation(c[1], span_of(c[0]).to(c[1].span))
@@ -142,140 +146,187 @@ def parse(source: str) -> tuple[File, list[Diagnostic]]:
     """The file's statements that could be parsed, and a diagnostic for each that could not."""
     if len(source) > MAX_LENGTH:
         message = f"the source has {len(source):,} characters; at most {MAX_LENGTH:,} are read"
-        return File(()), [Diagnostic("PZ0103", message, Label(Span(0, 1)))]
+        return File((), broken=("pzm",)), [Diagnostic("PZ0103", message, Label(Span(0, 1)))]
     statements: list[Statement] = []
     diagnostics: list[Diagnostic] = []
     broken: list[str] = []
     for chunk in _statements(list(_parser().lex(source))):
+        if len(diagnostics) == MAX_ERRORS:
+            diagnostics.append(too_many(span_of(chunk[0])))
+            break
         result = _parse_statement(chunk)
         if isinstance(result, Diagnostic):
             diagnostics.append(result)
-            broken.append(_defined(chunk))
+            broken += _defined(chunk, result)
         else:
             statements.append(result)
     return File(tuple(statements), tuple(_comments(source)), tuple(broken)), diagnostics
 
 
-def _defined(chunk: list[Token]) -> str:
-    """The name that a statement with an error would have defined, so that its uses are not reported too."""
+def _defined(chunk: list[Token], problem: Diagnostic) -> list[str]:
+    """The names that a statement with an error would have defined, so that their uses are not reported too."""
     words = [t for t in chunk if t.type != "DOC"]
-    return str(words[1]) if len(words) > 1 and words[1].type == "NAME" else ""
+    after = [t for t in words if t.start_pos is not None and t.start_pos >= problem.primary.span.start]
+    until = next((i for i, t in enumerate(after) if t.type == "EQUAL"), 0)
+    edition = not words or words[0].type in ("PZM", "NAME")  # it was one, or is one misspelt
+    names = [str(t) for t in [*words[1:2], *after[:until]] if t.type == "NAME"]
+    return ["pzm", *names] if edition else ["", *names]
 
 
 def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
-    """Cut the tokens where a statement begins: at a keyword, or at the doc comments before it."""
+    """Cut the tokens where a statement begins: at a keyword, or at the doc comments before it.
+
+    A keyword that stands where a name or a value should, as in `let metric = 1`, begins nothing.
+    """
     chunk: list[Token] = []
     for token in tokens:
-        begins = token.type in KEYWORDS.values() and not all(t.type == "DOC" for t in chunk)
-        documents = token.type == "DOC" and bool(chunk) and chunk[-1].type != "DOC"
-        if chunk and (begins or documents):
-            yield chunk
-            chunk = []
+        if chunk and chunk[-1].type != "DOC":
+            misplaced = chunk[-1].type in _UNFINISHED and chunk[-1].line == token.line
+            if token.type == "DOC" or (token.type in KEYWORDS.values() and not misplaced):
+                yield chunk
+                chunk = []
         chunk.append(token)
     if chunk:
         yield chunk
 
 
 def _parse_statement(chunk: list[Token]) -> Statement | Diagnostic:
-    if all(t.type == "DOC" for t in chunk):
-        return Diagnostic(
-            "PZ0105",
-            "a doc comment belongs to the statement after it, and there is none",
-            Label(span_of(chunk[0])),
-            help="write `#` for a comment that stands alone",
-        )
+    if chunk[-1].type == "DOC":
+        return _stray_doc("a doc comment belongs to the statement after it, and there is none", chunk)
     stray = next((t for t in chunk if t.type == "STRAY"), None)
     if stray is not None:
         return _stray_character(stray)
-    deep = _too_deep(chunk)
-    if deep is not None:
-        return deep
     state = _parser().parse_interactive(start="statement")
     try:
         for token in chunk:
             state.feed_token(token)
         statement: Statement = state.feed_eof(chunk[-1])
     except UnexpectedToken as error:
-        return _unexpected(error, chunk)
+        return _unexpected(error.token, chunk)
+    if isinstance(statement, Let | MetricDefinition) and depth(statement.value) > MAX_DEPTH:
+        message = f"more than {MAX_DEPTH} levels in one expression"
+        return Diagnostic("PZ0103", message, Label(statement.value.span), help="give parts a name with `let`")
     return replace(statement, span=span_of(chunk[0]).to(span_of(chunk[-1])))
 
 
-def _too_deep(chunk: list[Token]) -> Diagnostic | None:
-    """Refuse what would nest deeper than the limit, before anything recursive sees it."""
-    level = run = 0
-    for token in chunk:
-        if token.type in ("LPAR", "RPAR"):
-            level += 1 if token.type == "LPAR" else -1
-        # Chains such as a - b - c or 2 ^ 2 ^ 2 nest too: a level for each operator of a parenthesis.
-        run = run + 1 if token.type in _OPERATORS else run
-        if level > MAX_DEPTH or run > 4 * MAX_DEPTH:
-            what = f"more than {MAX_DEPTH} levels of parentheses or {4 * MAX_DEPTH} operators in one expression"
-            return Diagnostic("PZ0103", what, Label(span_of(token), "here"), help="give parts a name with `let`")
-    return None
+def _stray_doc(message: str, chunk: list[Token]) -> Diagnostic:
+    hint = "write `#` for a comment that stands alone"
+    return Diagnostic("PZ0105", message, Label(span_of(chunk[0])), help=hint)
+
+
+_INSTEAD = {
+    **dict.fromkeys("×·∙⋅∗", "write `*`"),
+    "÷": "write `/`",
+    **dict.fromkeys("−–—", "write `-`"),
+    "²": "write `^ 2`",
+    "³": "write `^ 3`",
+    "√": "write `sqrt(…)`",
+    "∑": "write `sum(…)`",
+    "‖": "write `norm(…, 2)`",
+    "|": "write `abs(…)`",
+    ";": "statements need no separator",
+    **dict.fromkeys("<>", "there are no comparisons; `sign`, `min`, `max` and `clamp` may do"),
+    "@": "there is no matrix product; `*` multiplies position by position",
+    **dict.fromkeys("\"'`", "names and numbers are written without quotes"),
+    **dict.fromkeys("{}", "group with `(` and `)`"),
+}
+"""What to write for characters that people try."""
 
 
 def _stray_character(token: Token) -> Diagnostic:
-    instead = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "{": None, "|": "abs(…)", "²": "^ 2", "√": "sqrt(…)"}
-    hint = instead.get(str(token))
-    return Diagnostic(
-        "PZ0102",
-        f"unexpected character `{token}`",
-        Label(span_of(token)),
-        help=f"write `{hint}`" if hint else None,
-    )
+    character = str(token)
+    hint = _INSTEAD.get(character)
+    if hint is None and character.isalpha():
+        hint = "names are made of the letters A to Z and a to z, digits and `_`"
+    shown = f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
+    return Diagnostic("PZ0102", f"unexpected character {shown}", Label(span_of(token)), help=hint)
 
 
-def _unexpected(error: UnexpectedToken, chunk: list[Token]) -> Diagnostic:
-    token: Token = error.token
+def _unexpected(token: Token, chunk: list[Token]) -> Diagnostic:
+    """What is wrong with the token at which the parser stopped; its type is `$END` when the statement is over."""
     at_end = token.type == "$END"
-    last = chunk[-1]
-    span = Span(span_of(last).end - 1, span_of(last).end) if at_end else span_of(token)
+    at = len(chunk) if at_end else next(i for i, t in enumerate(chunk) if t is token)
+    before, following = chunk[:at], chunk[at + 1 : at + 2]
+    expected = _accepted(before)
+    previous = before[-1] if before else None
+    if token.type == "PZM" and previous is not None and previous.type == "DOC":
+        return _stray_doc("the edition takes no doc comment", chunk)
+    if "$END" in expected and previous is not None and previous.line != token.line:
+        expected, before = {"LET", "PARAM", "METRIC"}, []  # a new line: meant as a statement of its own
+    span = Span(span_of(chunk[-1]).end - 1, span_of(chunk[-1]).end) if at_end else span_of(token)
     found = "the statement ends too early" if at_end else f"unexpected `{token}`"
-    expected = set(error.accepts or error.expected)
     return Diagnostic(
         "PZ0101",
-        f"{found}; expected {_expectation(expected)}",
+        f"{found}; expected {_expectation(expected, before)}",
         Label(span, "after this" if at_end else ""),
-        help=_syntax_help(token, chunk),
+        help=_syntax_help(token, expected, before, following[0].type if following else ""),
     )
 
 
-def _expectation(expected: set[str]) -> str:
-    if expected <= set(KEYWORDS.values()) | {"DOC"}:
-        return "a statement: " + ", ".join(f"`{k}`" for k in KEYWORDS)
+def _accepted(tokens: list[Token]) -> set[str]:
+    """The types of tokens that may follow. The parser that failed can't tell: it has gone on to reduce."""
+    state = _parser().parse_interactive(start="statement")
+    for token in tokens:
+        state.feed_token(token)
+    accepted: set[str] = state.accepts()
+    return accepted
+
+
+def _expectation(expected: set[str], before: list[Token]) -> str:
+    if not before or before[-1].type == "DOC":
+        return "a statement: " + ", ".join(f"`{k}`" for k, t in KEYWORDS.items() if t in expected)
+    if before[-1].type == "PER":
+        return "a comparison group: `row`, `col`, `layer` or `model`"
     words: list[str] = []
     if expected >= _VALUES:
         words.append("a value")
         expected = expected - _VALUES
     if expected >= _OPERATORS:
         words.append("an operator")
-        expected = expected - _OPERATORS
+        expected = expected - _OPERATORS - {"DOT", "LPAR"}
     words += sorted(_READABLE[t] for t in expected if t in _READABLE)
     if "$END" in expected:
         words.append("the end of the statement")
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def _syntax_help(token: Token, chunk: list[Token]) -> str | None:
-    before = [t for t in chunk if t.type != "DOC" and span_of(t).end <= span_of(token).start]
-    previous = before[-1] if before else None
-    if token.type == "STAR" and previous is not None and previous.type == "STAR":
+def _syntax_help(token: Token, expected: set[str], before: list[Token], following: str) -> str | None:
+    """What the author may have meant. `before` is empty where a statement should begin; `following` is a type."""
+    kind = token.type
+    previous = before[-1].type if before else ""
+    if not before:
+        if kind == "SLASH":
+            return "a comment begins with `#`"
+        if following == "EQUAL":
+            return f"write `metric {token} = …` or `let {token} = …`"
+        hint = did_you_mean(str(token), KEYWORDS)
+        return hint or "a file is a list of statements such as `metric m = abs(W) * X per row`"
+    if expected == {"NAME"} and kind in _WORDS and previous in KEYWORDS.values():
+        return f"`{token}` is a word of the language; choose another name"
+    if any(t.type == "PARAM" for t in before):
+        return "a parameter is a number, as in `param a = 0.5 in [0, 1]`"
+    if kind == "STAR" and previous == "STAR":
         return "a power is written `x ^ 2`"
-    if token.type == "NAME" and str(token) == "axis":
-        return "an axis is the last argument: `sum(W, in)`"
-    if token.type in ("IN", "OUT"):
+    if kind == "EQUAL" and "COMMA" in expected:
+        return "arguments have no names; an axis is the last one: `sum(W, in)`"
+    if kind == "DOT" and "NUMBER" in (previous, following):
+        return "a number has digits on both sides of its point: `0.5`, `5.0`"
+    if kind in ("IN", "OUT"):
         return "`in` and `out` are axes: they stand only as an argument of a reduction, as in `sum(W, in)`"
-    if token.type in KEYWORDS.values() or chunk[0].type in (*KEYWORDS.values(), "DOC"):
-        return None
-    return "a file is a list of statements such as `metric m = abs(W) * X per row`"
+    if kind == "RPAR" and previous not in _UNFINISHED:
+        return "this `)` closes nothing"
+    if kind in ("NAME", "NUMBER", "LPAR") and "STAR" in expected:
+        call = f", or parentheses to call: `{before[-1]}({token})`" if previous == "NAME" and kind != "LPAR" else ""
+        return f"write `*` to multiply{call}"
+    return None
 
 
 def _comments(source: str) -> Iterator[Comment]:
     """The plain comments. `#` begins nothing else in the language, so a scan of the lines finds them all."""
     offset = 0
-    for line in source.splitlines(keepends=True):
+    for line in source.split("\n"):
         at = line.find("#")
         if at >= 0 and not line.startswith("##", at):
             text = line[at:].rstrip()
             yield Comment(text, Span(offset + at, offset + at + len(text)))
-        offset += len(line)
+        offset += len(line) + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import assert_never
 
 from pzc.grammar.syntax import (
@@ -42,7 +44,7 @@ def expression(e: Expression | AxisName) -> str:
         case Number(text) | Name(text) | AxisName(text):
             return text
         case Negation(operand):
-            return "-" + _within(operand, _NEGATION if not isinstance(operand, Negation) else _ATOM)
+            return "-" + _within(operand, _NEGATION)
         case Binary("^", left, right):
             return f"{_within(left, _ATOM)} ^ {_within(right, _NEGATION)}"
         case Binary(operator, left, right):
@@ -76,7 +78,7 @@ def statement(s: Statement) -> str:
 
 
 def _documented(doc: str, text: str) -> str:
-    return "".join(f"## {line}".rstrip() + "\n" for line in doc.splitlines()) + text
+    return "".join(f"## {line}".rstrip() + "\n" for line in doc.split("\n") if doc) + text
 
 
 def _assignment(head: str, value: Expression, tail: str) -> str:
@@ -124,21 +126,18 @@ def format_source(file: File, source: str) -> str:
 
 
 def _items(file: File, source: str) -> list[_Item]:
-    waiting = list(file.comments)
+    waiting = deque(file.comments)
     items: list[_Item] = []
-    for s in file.statements:
+    for s, following in zip_longest(file.statements, file.statements[1:]):
         while waiting and waiting[0].span.start < s.span.end:
-            items.append(_comment(waiting.pop(0)))
+            items.append(_comment(waiting.popleft()))
         text, end = statement(s), s.span.end
-        if waiting and "\n" not in source[end : waiting[0].span.start] and _last_on_line(file, s, waiting[0]):
-            trailing = waiting.pop(0)
+        last = bool(waiting) and (following is None or waiting[0].span.start < following.span.start)
+        if last and "\n" not in source[end : waiting[0].span.start]:
+            trailing = waiting.popleft()
             text, end = f"{text}  {trailing.text}", trailing.span.end
         items.append(_Item(text, s.span.start, end, type(s).__name__))
     return items + [_comment(c) for c in waiting]
-
-
-def _last_on_line(file: File, s: Statement, comment: Comment) -> bool:
-    return not any(s.span.end <= t.span.start < comment.span.start for t in file.statements)
 
 
 def _comment(c: Comment) -> _Item:

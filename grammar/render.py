@@ -5,6 +5,8 @@ from __future__ import annotations
 from pzc.grammar.diagnostics import Diagnostic, Label
 
 TAB = 4
+MARGIN = 60
+"""Columns that are kept on either side of the labels of a line that is too long to show."""
 
 
 def position(source: str, offset: int) -> tuple[int, int]:
@@ -19,28 +21,41 @@ def render(d: Diagnostic, source: str, filename: str) -> str:
     labels = [d.primary, *d.secondary]
     numbers = sorted({position(source, label.span.start)[0] for label in labels})
     gutter = len(str(numbers[-1]))
-    rows = [f"{d.severity}[{d.code}]: {d.message}", f"{' ' * gutter} ┌─ {filename}:{line}:{column}"]
+    message = d.message if len(d.message) <= 6 * MARGIN else f"{d.message[:MARGIN]} … {d.message[-2 * MARGIN :]}"
+    rows = [f"{d.severity}[{d.code}]: {message}", f"{' ' * gutter} ┌─ {filename}:{line}:{column}"]
     text = source.split("\n")
     for i, n in enumerate(numbers):
         if i and n > numbers[i - 1] + 1:
             rows.append(f"{' ' * gutter} ·")
-        rows.append(f"{n:>{gutter}} │ {_plain(text[n - 1])}".rstrip())
         on_line = [label for label in labels if position(source, label.span.start)[0] == n]
-        rows += [f"{' ' * gutter} │ {row}" for row in _marks(on_line, d.primary, source, text[n - 1])]
+        shown, skipped = _window(text[n - 1], [position(source, label.span.start)[1] - 1 for label in on_line])
+        rows.append(f"{n:>{gutter}} │ {_plain(shown)}".rstrip())
+        rows += [f"{' ' * gutter} │ {row}" for row in _marks(on_line, d.primary, source, shown, skipped)]
     if d.help:
         rows.append(f"{' ' * gutter} = help: {d.help}")
     return "\n".join(rows)
 
 
+def _window(line: str, columns: list[int]) -> tuple[str, int]:
+    """The part of a long line around its labels, and how many characters before it are left out."""
+    start, end = max(0, min(columns) - MARGIN), max(columns) + MARGIN
+    if len(line) <= 3 * MARGIN:
+        return line, 0
+    before, after = "…" if start else "", "…" if end < len(line) else ""
+    return before + line[start:end] + after, start - len(before)
+
+
 def _plain(line: str) -> str:
-    return line.rstrip("\r").replace("\t", " " * TAB)
+    """The line as a terminal may show it: no tabs, no control characters."""
+    shown = line.rstrip("\r").replace("\t", " " * TAB)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
-def _marks(labels: list[Label], primary: Label, source: str, line: str) -> list[str]:
+def _marks(labels: list[Label], primary: Label, source: str, line: str, skipped: int) -> list[str]:
     """The rows under a source line: marks with the last label's text, then one row for each label before it."""
     placed = []
     for label in sorted(labels, key=lambda x: x.span.start):
-        start = position(source, label.span.start)[1] - 1
+        start = position(source, label.span.start)[1] - 1 - skipped
         length = max(1, min(label.span.end - label.span.start, len(line) - start))
         at = len(_plain(line[:start]))
         placed.append((at, max(1, len(_plain(line[start : start + length]))), label))

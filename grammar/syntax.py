@@ -139,8 +139,27 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """The statements of one file in order, its comments, and the names that statements with errors would define."""
+    """The statements of one file in order, its comments, and the names that statements with errors would define.
+
+    `broken` holds `pzm` when the edition is among them, and an empty name for a statement that would define none.
+    """
 
     statements: tuple[Statement, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False)
     broken: tuple[str, ...] = field(default=(), compare=False)
+
+
+def depth(e: Expression | AxisName) -> int:
+    """Nodes on the longest way down; a number with its minus is one. Iterative, for input of any depth."""
+    deepest = 0
+    waiting: list[tuple[Expression | AxisName, int]] = [(e, 1)]
+    while waiting:
+        node, level = waiting.pop()
+        deepest = max(deepest, level)
+        if isinstance(node, Binary):
+            waiting += [(node.left, level + 1), (node.right, level + 1)]
+        elif isinstance(node, Call):
+            waiting += [(a, level + 1) for a in node.arguments]
+        elif isinstance(node, Negation) and not isinstance(node.operand, Number):
+            waiting.append((node.operand, level + 1))
+    return deepest

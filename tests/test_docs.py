@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pzc.compiler.check import MAX_SIZE
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.metric import compile_source
-from pzc.grammar.diagnostics import CODES
+from pzc.grammar.diagnostics import CODES, MAX_ERRORS
 from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -40,9 +41,12 @@ def test_every_function_reduction_group_and_code_is_documented() -> None:
         assert table[code] == f"{severity}: {title}"
 
 
-def test_the_limits_are_those_of_the_parser() -> None:
-    assert f"{MAX_LENGTH:,} characters" in LANGUAGE
-    assert f"{MAX_DEPTH} levels and has at most {4 * MAX_DEPTH} operators" in LANGUAGE
+def test_the_limits_are_those_of_the_code() -> None:
+    limits = " ".join(LANGUAGE.split("## Limits")[1].split())
+    assert f"at most {MAX_LENGTH:,} characters" in limits
+    assert f"at most {MAX_DEPTH} levels" in limits
+    assert f"{MAX_SIZE:,} parts" in limits
+    assert f"at most {MAX_ERRORS} errors" in limits
 
 
 def test_every_example_of_the_docs_and_the_readme_is_a_metric() -> None:

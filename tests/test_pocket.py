@@ -67,9 +67,7 @@ def test_folder_names_no_machine() -> None:
         assert "_name_or_path" not in json.loads(path.read_text())
 
 
-@pytest.mark.parametrize(
-    "text", ["The quick brown fox.\n\n  jumps, Ünïcode → 中文 \x00 end", " a", "a  b\tc\r\n", ""]
-)
+@pytest.mark.parametrize("text", ["The quick brown fox.\n\n  jumps, Ünïcode → 中文 \x00 end", " a", "a  b\tc\r\n", ""])
 def test_tokenizer_gives_text_back(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
@@ -91,9 +89,7 @@ def input_norms(model: LlamaForCausalLM, windows: torch.Tensor) -> dict[str, tor
     return norms
 
 
-def test_pruning_hurts_and_activations_help(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_pruning_hurts_and_activations_help(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
     """Half of the weights gone, by magnitude and by Wanda (Sun et al., 2023): what pocket is for."""
     calibration = windows_of(pydoc.calibration_text(), tokenizer)
     evaluation = windows_of(pydoc.evaluation_text(), tokenizer)

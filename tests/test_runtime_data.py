@@ -69,9 +69,7 @@ def test_the_sides_of_a_file_share_nothing(lines: list[str]) -> None:
 
 def test_rows_of_jsonl_are_joined_and_never_cut(tmp_path: Path) -> None:
     rows = [f"row {i}\nwith two lines" for i in range(10)]
-    name = written(
-        tmp_path, "a.jsonl", "\n".join(json.dumps({"text": row, "id": 1}) for row in rows) + "\n\n"
-    )
+    name = written(tmp_path, "a.jsonl", "\n".join(json.dumps({"text": row, "id": 1}) for row in rows) + "\n\n")
     assert calibration_text(name).text == "\n\n".join(rows)
     calibration, evaluation = sides(name)
     assert calibration.text == "\n\n".join(rows[:8])
@@ -168,9 +166,7 @@ def test_a_network_that_fails_is_said_so(monkeypatch: pytest.MonkeyPatch) -> Non
         sides("c4")
 
 
-def test_the_model_itself_writes_different_texts_for_the_sides(
-    tiny: Callable[..., Any], tokenizer: Any
-) -> None:
+def test_the_model_itself_writes_different_texts_for_the_sides(tiny: Callable[..., Any], tokenizer: Any) -> None:
     sample = sampler(tiny(), tokenizer, tokens=120, length=20, seed=4)
     calibration, evaluation = sides("self", sampler=sample)
     assert calibration.text != evaluation.text

@@ -47,9 +47,7 @@ def test_weights_are_views_as_rows_of_outputs() -> None:
     assert model.transformer.h[0].attn.c_attn.weight[5, 3].item() == 7.0
 
 
-@pytest.mark.parametrize(
-    "family", ["OPT", "GPTNeoX", "Qwen2", "Gemma2", "Phi", "Mistral", "Falcon", "StableLm"]
-)
+@pytest.mark.parametrize("family", ["OPT", "GPTNeoX", "Qwen2", "Gemma2", "Phi", "Mistral", "Falcon", "StableLm"])
 def test_other_families(family: str) -> None:
     import transformers
 

@@ -74,9 +74,7 @@ def test_both_ways_to_the_kth_score_of_a_model(layers: list[np.ndarray], data: s
 
 
 @given(st.lists(matrices(5), min_size=1, max_size=4), sparsities)
-def test_a_model_is_one_stable_sort_over_its_layers_in_order(
-    layers: list[np.ndarray], sparsity: float
-) -> None:
+def test_a_model_is_one_stable_sort_over_its_layers_in_order(layers: list[np.ndarray], sparsity: float) -> None:
     flat = np.concatenate([scores.ravel() for scores in layers])
     expected = stable(flat, exact_count(flat.size, sparsity))
     found = model_masks({str(i): torch.from_numpy(scores) for i, scores in enumerate(layers)}, sparsity)
@@ -85,9 +83,7 @@ def test_a_model_is_one_stable_sort_over_its_layers_in_order(
 
 
 @given(st.data(), st.sampled_from([(1, 2), (2, 4), (1, 4), (3, 4), (4, 8), (5, 7), (3, 20), (19, 20)]))
-def test_a_pattern_is_a_stable_sort_of_each_run_of_inputs(
-    data: st.DataObject, pattern: tuple[int, int]
-) -> None:
+def test_a_pattern_is_a_stable_sort_of_each_run_of_inputs(data: st.DataObject, pattern: tuple[int, int]) -> None:
     n, m = pattern
     shape = data.draw(st.integers(1, 4)), m * data.draw(st.integers(1, 3))
     scores = data.draw(hnp.arrays(np.float32, shape, elements=st.one_of(few, any_score)))

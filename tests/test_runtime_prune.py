@@ -58,9 +58,7 @@ def drop_half_of_each_row(layer: Any, scores: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("sequential", [False, True])
-def test_wanda_as_a_naive_loop_does_it(
-    tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool
-) -> None:
+def test_wanda_as_a_naive_loop_does_it(tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool) -> None:
     model, expected = tiny(), tiny()
     layers = find_layers(expected)
     dense = tiny()
@@ -83,9 +81,7 @@ def test_gradients_are_the_dense_models(tiny: Callable[..., Any], windows: torch
     for index in range(3):
         norms = {layer.name: input_norms(expected, layer, windows) for layer in layers.of_block(index)}
         for layer in layers.of_block(index):
-            scores = np.abs(layer.weight.numpy()) * (
-                norms[layer.name] + gradients[layer.name]["G.l2"].numpy()
-            )
+            scores = np.abs(layer.weight.numpy()) * (norms[layer.name] + gradients[layer.name]["G.l2"].numpy())
             drop_half_of_each_row(layer, scores)
     result = prune(model, WITH_GRADIENTS, windows=windows, sequential=True)
     assert same_bits(weights(model), weights(expected))

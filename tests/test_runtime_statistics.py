@@ -48,9 +48,7 @@ def inputs_by_hand(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: torch.cat(rows) for name, rows in found.items()}
 
 
-def attention_by_hand(
-    attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]
-) -> torch.Tensor:
+def attention_by_hand(attention: Any, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Causal attention before its output projection: softmax(q kᵀ / √d) v with rotary positions."""
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
@@ -170,9 +168,7 @@ def test_a_pass_serves_all_and_none_is_wasted(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_summed_in_float32(
-    tiny: Callable[..., Any], windows: torch.Tensor, dtype: str
-) -> None:
+def test_half_precision_is_summed_in_float32(tiny: Callable[..., Any], windows: torch.Tensor, dtype: str) -> None:
     model, exact = tiny(dtype=dtype), tiny()
     found = gather(model, find_layers(model), windows, [*X, *G]).tables
     expected = gather(exact, find_layers(exact), windows, [*X, *G]).tables

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
+
 from pzc.compiler.core import Node, topological
-from pzc.compiler.leaves import LEAVES
+from pzc.compiler.leaves import AXES, LEAVES
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import number_text
 
@@ -50,11 +52,20 @@ import torch
 
 
 def {name}({signature}) -> torch.Tensor:
-    """Scores in float32, shape [out, in].
+    """Scores in float32, shape [{shape}].
 
 {arguments}
     """
 '''
+
+
+def function_name(metric: str) -> str:
+    """The metric's name as a Python function, with an underscore behind it where Python or torch takes the name."""
+    return f"{metric}_" if keyword.iskeyword(metric) or metric == "torch" else metric
+
+
+def _in_docstring(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def argument(leaf: str) -> str:
@@ -78,21 +89,28 @@ def emit(metric: Metric, version: str) -> str:
     shape_from = [argument(n) for n in leaves if LEAVES[n].axes == ("out", "in")]
     full = f"torch.broadcast_to({names[metric.core]}, {shape_from[0]}.shape)" if shape_from else names[metric.core]
     header = _HEADER.format(
-        title=metric.doc.splitlines()[0] if metric.doc else metric.name,
-        name=metric.name,
+        title=_in_docstring(metric.doc.split("\n")[0]) or metric.name,
+        name=function_name(metric.name),
         per=metric.per,
         formula=metric.formula,
         version=version,
-        signature=", ".join(f"{argument(n)}: torch.Tensor" for n in leaves),
-        arguments="\n".join(f"    {argument(n)}: [{', '.join(LEAVES[n].axes)}] {LEAVES[n].doc}" for n in leaves),
+        shape="out, in" if shape_from else ", ".join(a if a in metric.core.axes else "1" for a in AXES),
+        signature=", ".join(f"{argument(n)}: {'torch.Tensor' if LEAVES[n].axes else 'float'}" for n in leaves),
+        arguments="\n".join(f"    {argument(n)}: {_axes(n)}{LEAVES[n].doc}" for n in leaves),
     )
     return header + "\n".join([*map(_align, leaves), *lines, f"    return {full}"]) + "\n"
+
+
+def _axes(leaf: str) -> str:
+    return f"[{', '.join(LEAVES[leaf].axes)}] " if LEAVES[leaf].axes else ""
 
 
 def _align(leaf: str) -> str:
     """A line that brings a leaf to float32 and two dimensions."""
     name = argument(leaf)
     axes = LEAVES[leaf].axes
+    if not axes:
+        return f"    {name} = torch.as_tensor({name}, dtype=torch.float32)"
     shape = ".reshape(1, -1)" if axes == ("in",) else ".reshape(-1, 1)" if axes == ("out",) else ""
     return f"    {name} = {name}.to(torch.float32){shape}"
 

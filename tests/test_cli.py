@@ -1,0 +1,210 @@
+"""The command line: exit codes, streams, help, and one clear message for whatever is typed wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import pzc
+from pzc.cli.main import COMMANDS
+from pzc.cli.main import pzc as root
+from pzc.compiler.load import zoo_names, zoo_source
+from pzc.compiler.targets import json as to_json
+from pzc.compiler.targets import torch as to_torch
+from tests.terminal import Terminal, terminal_of
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    """The command line in an empty folder, with no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return terminal_of(monkeypatch)
+
+
+def process(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own."""
+    start = [sys.executable, "-c", code] if code else [sys.executable, "-m", "pzc"]
+    return subprocess.run(
+        [*start, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_version_and_help(terminal: Terminal) -> None:
+    shown = terminal("--version")
+    assert (shown.code, shown.out, shown.err) == (0, f"pzc, version {pzc.__version__}\n", "")
+    for flag in ("-h", "--help"):
+        shown = terminal(flag)
+        assert shown.code == 0
+        assert all(f"  {name} " in shown.out for name in COMMANDS)
+        assert "Exit codes: 0 fine; 1" in shown.out
+    shown = terminal()
+    assert (shown.code, shown.out) == (2, "")
+    assert "Usage: pzc" in shown.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_shows_three_examples(name: str, terminal: Terminal) -> None:
+    shown = terminal(name, "--help")
+    assert (shown.code, shown.err) == (0, "")
+    examples = [line.strip() for line in shown.out.splitlines() if line.strip().startswith("pzc ")]
+    assert len(examples) == 3
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    options = {flag for p in command.params for flag in p.opts + p.secondary_opts}
+    for example in examples:
+        assert example.startswith(f"pzc {name}")
+        assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", example)) <= options, example
+
+
+CHEAP = """
+import sys
+from pzc.cli.main import main
+for arguments in (["check", sys.argv[1]], ["fmt", "--check", sys.argv[1]], ["compile", "wanda", "--to", "json"],
+                  ["compile", "wanda", "--to", "torch"], ["zoo"], ["zoo", "show", "ria"], ["prune", "--help"],
+                  ["check", "absent.pzm"], ["compile", "wnada"], ["compile", "Z"], ["--version"]):
+    sys.argv = ["pzc", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, file=sys.stderr)
+heavy = {"torch", "transformers", "optuna"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_what_needs_no_torch_imports_none(tmp_path: Path) -> None:
+    (tmp_path / "m.pzm").write_text(zoo_source("wanda"))
+    done = process(str(tmp_path / "m.pzm"), code=CHEAP)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^\d$", done.stderr, re.MULTILINE) == list("00000001110")
+
+
+def test_python_dash_m_results_on_stdout_and_no_colour_in_a_pipe() -> None:
+    done = process("zoo", "show", "wanda", FORCE_COLOR="", NO_COLOR="1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, zoo_source("wanda"), "")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"{sys.executable} -m pzc compile wanda | true; echo ${{PIPESTATUS[0]}}"
+    for unbuffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_colour_only_where_it_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "m.pzm").write_text("pzm 1\nmetric m = Z\n")
+    path = str(tmp_path / "m.pzm")
+    plain = process("check", path, FORCE_COLOR="1", NO_COLOR="1").stderr
+    assert "\x1b[3" not in plain
+    coloured = process("check", path, FORCE_COLOR="1", TERM="xterm-256color").stderr
+    assert "\x1b[1;31merror" in coloured
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == re.sub(r"\x1b\[[\d;]*m", "", plain)
+
+
+def test_compile(terminal: Terminal) -> None:
+    assert terminal("compile", "wanda").out == to_json.emit(pzc.load("wanda"))
+    shown = terminal("compile", "gblm", "--to", "torch", "--set", "alpha=3", "-o", "out.py")
+    assert (shown.code, shown.out, shown.err) == (0, "", "wrote out.py\n")
+    assert Path("out.py").read_text() == to_torch.emit(pzc.load("gblm", {"alpha": 3}), pzc.__version__)
+    assert [p.name for p in Path().iterdir()] == ["out.py"]
+
+
+def test_zoo(terminal: Terminal) -> None:
+    shown = terminal("zoo")
+    assert (shown.code, shown.err) == (0, "")
+    assert all(name in shown.out for name in zoo_names())
+    rows = json.loads(terminal("zoo", "--json").out)
+    assert [row["name"] for row in rows] == zoo_names()
+    assert all(set(row) == {"name", "formula", "per", "tier", "doc"} for row in rows)
+    for name in zoo_names():
+        assert terminal("zoo", "show", name).out == zoo_source(name)
+
+
+MODEL = ("--model", "pocket", "--windows", "1", "--eval-windows", "1", "--length", "8")
+PRUNE = ("prune", "-f", "wanda", "-o", "out", *MODEL)
+
+WRONG: list[tuple[tuple[str, ...], int, str]] = [
+    (("chekc", "m.pzm"), 2, "there is no command `chekc`; did you mean `check`?"),
+    (("check",), 2, "Missing argument 'FILE...'"),
+    (("check", "--jsn", "m.pzm"), 2, "No such option '--jsn'"),
+    (("check", "absent.pzm"), 1, "cannot read absent.pzm: no such file or directory"),
+    (("check", "."), 1, "cannot read .: is a directory"),
+    (("fmt", "absent.pzm"), 1, "cannot read absent.pzm: no such file or directory"),
+    (("compile", "wnada"), 1, "there is no metric `wnada` in the zoo; did you mean `wanda`?"),
+    (("compile", "wanda", "--to", "onnx"), 2, "'onnx' is not one of 'json', 'torch'"),
+    (("compile", "wanda", "-o", "no/where.py"), 1, "no such file or directory: no/where.py"),
+    (("compile", "gblm", "--set", "alpha"), 2, "`alpha` is not NAME=NUMBER"),
+    (("compile", "gblm", "--set", "=3"), 2, "`=3` is not NAME=NUMBER"),
+    (("compile", "gblm", "--set", "alpa=3"), 1, "`gblm` has no parameter `alpa`; it has alpha"),
+    (("zoo", "show", "riaa"), 1, "there is no metric `riaa` in the zoo; did you mean `ria`?"),
+    (("zoo", "list"), 2, "No such command 'list'"),
+    ((*PRUNE, "-s", "1.5"), 2, "1.5 is not between 0 and 1"),
+    ((*PRUNE, "-s", "nan"), 2, "nan is not between 0 and 1"),
+    ((*PRUNE, "-s", "half"), 2, "'half' is not a valid float"),
+    ((*PRUNE, "--pattern", "4:2"), 2, "`4:2` is no pattern; write N:M with 0 < N < M"),
+    ((*PRUNE, "--pattern", ""), 2, "`` is no pattern"),
+    ((*PRUNE, "--per", "rows"), 2, "'rows' is not one of 'row', 'col', 'layer', 'model'"),
+    ((*PRUNE, "--windows", "0"), 2, "0 is not in the range x>=1"),
+    (("prune", "-f", "wanda"), 2, "Missing option '--output' / '-o'"),
+    ((*PRUNE, "--device", "cuda:99"), 1, "cuda:99"),
+    ((*PRUNE, "--device", "gpu"), 1, "gpu"),
+    ((*PRUNE, "--data", "absent.txt"), 1, "absent.txt"),
+    ((*PRUNE, "--model", "no/such-model"), 1, "no/such-model"),
+    ((*PRUNE, "-o", "."), 1, "exists"),
+    (("prune", "-f", "X", "--per", "col", "-o", "out", *MODEL), 1, "the same for all weights"),
+    (("eval", "--model", "absent.gguf"), 1, "absent.gguf"),
+    (("compare", "-f", "wanda", "-f", "riaa"), 1, "there is no metric `riaa` in the zoo; did you mean `ria`?"),
+    (("search", "--time", "soon"), 2, "`soon` is no time; write 90s, 60m or 2h"),
+    (("search", "--metric-space", "defualt"), 2, "there is no space `defualt`; did you mean `default`?"),
+    (("search", "--population", "1"), 2, "1 is not in the range x>=4"),
+    (("search", "--resume", "absent"), 1, "absent"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), WRONG, ids=lambda x: " ".join(x) if isinstance(x, tuple) else ""
+)
+def test_what_is_typed_wrong_gets_one_message(
+    arguments: tuple[str, ...], code: int, message: str, terminal: Terminal
+) -> None:
+    shown = terminal(*arguments)
+    errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, shown.err
+    assert message in errors[0]
+    assert shown.code == code
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    assert len(shown.err.splitlines()) <= 5, shown.err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("compile", "abs(W) * Z"), ("prune", "-o", "out", "-f", "sum(W, in) per row")])
+def test_mistakes_in_an_expression_are_shown_under_it(arguments: tuple[str, ...], terminal: Terminal) -> None:
+    shown = terminal(*arguments)
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err.startswith("error[PZ0")
+    assert "┌─ expression:1:" in shown.err
+
+
+def test_a_defect_keeps_its_traceback(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.cli.zoo.zoo", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError), pytest.raises(SystemExit):
+        terminal("zoo")
+
+
+def test_interruption(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pzc.cli.zoo.zoo", interrupt)
+    shown = terminal("zoo")
+    assert (shown.code, shown.err) == (130, "\ninterrupted\n")
