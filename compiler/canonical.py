@@ -1,12 +1,8 @@
-"""Canonical forms: one graph for all expressions that are equal as real functions, one for all that rank alike.
+"""Canonical forms: one graph for all expressions that are equal as real functions.
 
 The canonical graph uses n-ary `add` and `mul` with sorted arguments, and powers with a number as exponent instead of
 `neg sub div sqr sqrt norm clamp`. Every step keeps the value wherever the expression is defined. It may be defined in
 more places: `x / x` becomes 1 though 0 / 0 is an error, which whoever runs the metric as it is written will meet.
-
-The rank form drops what changes no order inside a comparison group: strictly increasing functions at the root,
-positive factors and any addends that are constant inside the group, and a common scale of the exponents of a
-product of non-negative factors.
 """
 
 from __future__ import annotations
@@ -14,12 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.functions import REDUCING
-from pzc.compiler.groups import constant_in
 
 ZERO, ONE, MINUS_ONE = number(0), number(1), number(-1)
 
@@ -38,32 +32,34 @@ def text(node: Node) -> str:
             parts = sorted(inner) if n.op in _SORTED else inner
             value = "" if n.value is None else f":{n.value!r}"
             written = f"({n.op}{value}{''.join(' ' + p for p in parts)})"
-            _text[n] = written if len(written) <= _LONGEST else f"(# {_sha256(written)})"
+            _text[n] = written if len(written) <= _LONGEST else f"(# {hashlib.sha256(written.encode()).hexdigest()})"
     return _text[node]
 
 
-def _value(node: Node) -> float:
+def value_of(node: Node) -> float:
+    """The value of a number."""
     return float(node.value or 0.0)
 
 
-def _split(node: Node) -> tuple[float, Node]:
+def coefficient(node: Node) -> tuple[float, Node]:
     """A term as number times rest."""
     if node.op == "number":
-        return _value(node), ONE
+        return value_of(node), ONE
     if node.op == "mul" and node.args[0].op == "number":
         rest = node.args[1:]
-        return _value(node.args[0]), rest[0] if len(rest) == 1 else make("mul", *rest)
+        return value_of(node.args[0]), rest[0] if len(rest) == 1 else make("mul", *rest)
     return 1.0, node
 
 
-def _factors(node: Node) -> tuple[Node, ...]:
+def factors_of(node: Node) -> tuple[Node, ...]:
+    """The factors of a product; anything else is its own only factor."""
     return node.args if node.op == "mul" else (node,)
 
 
-def _power(node: Node) -> tuple[Node, float]:
+def base_and_exponent(node: Node) -> tuple[Node, float]:
     """A factor as base and exponent."""
     if node.op == "pow" and node.args[1].op == "number":
-        return node.args[0], _value(node.args[1])
+        return node.args[0], value_of(node.args[1])
     return node, 1.0
 
 
@@ -77,18 +73,19 @@ def add(terms: Iterable[Node]) -> Node:
     weights: dict[Node, float] = {}
     for term in terms:
         for part in term.args if term.op == "add" else (term,):
-            weight, rest = _split(part)
+            weight, rest = coefficient(part)
             weights[rest] = weights.get(rest, 0.0) + weight
-    scaled = [_scale(w, rest) for rest, w in weights.items() if w != 0]
-    if len(scaled) < 2:
-        return scaled[0] if scaled else ZERO
-    return make("add", *sorted(scaled, key=lambda t: text(_split(t)[1])))
+    parts = [scaled(w, rest) for rest, w in weights.items() if w != 0]
+    if len(parts) < 2:
+        return parts[0] if parts else ZERO
+    return make("add", *sorted(parts, key=lambda t: text(coefficient(t)[1])))
 
 
-def _scale(weight: float, rest: Node) -> Node:
+def scaled(weight: float, rest: Node) -> Node:
+    """A term from number and rest."""
     if weight == 1:
         return rest
-    return number(weight) if rest is ONE else make("mul", number(weight), *_factors(rest))
+    return number(weight) if rest is ONE else make("mul", number(weight), *factors_of(rest))
 
 
 def mul(factors: Iterable[Node]) -> Node:
@@ -96,14 +93,14 @@ def mul(factors: Iterable[Node]) -> Node:
     weight = 1.0
     powers: dict[Node, float] = {}
     logarithms: list[Node] = []
-    for factor in (f for product in factors for f in _factors(product)):
+    for factor in (f for product in factors for f in factors_of(product)):
         if factor.op == "number":
-            weight *= _value(factor)
+            weight *= value_of(factor)
             continue
         if factor.op == "exp":
             logarithms.append(factor.args[0])
             continue
-        base, exponent = _power(factor)
+        base, exponent = base_and_exponent(factor)
         _join(powers, base, exponent)
     if weight == 0:
         return ZERO
@@ -143,12 +140,12 @@ def power(base: Node, exponent: float) -> Node:
         return base if exponent else ONE
     whole = exponent == int(exponent)
     if base.op == "number":
-        return _folded("pow", [base, number(exponent)], lambda: _value(base) ** exponent)
+        return _folded("pow", [base, number(exponent)], lambda: value_of(base) ** exponent)
     if base.op == "exp":
         return exponential(mul([number(exponent), base.args[0]]))
     if base.op == "mul" and (whole or all(f.sign.non_negative for f in base.args)):
         return mul(power(f, exponent) for f in base.args)
-    inner, e = _power(base)
+    inner, e = base_and_exponent(base)
     if inner is not base:
         return power(inner, e * exponent)
     if not base.sign.non_negative and whole and abs(exponent) >= 2:
@@ -161,13 +158,13 @@ def absolute(x: Node) -> Node:
     if x.sign.non_negative:
         return x
     if x.op == "number":
-        return number(-_value(x))
+        return number(-value_of(x))
     if x.op == "mul":
         return mul(absolute(f) for f in x.args)
-    base, e = _power(x)
+    base, e = base_and_exponent(x)
     if base is not x and e == int(e):
         return power(absolute(base), e)
-    if x.op == "add" and _split(x.args[0])[0] < 0:
+    if x.op == "add" and coefficient(x.args[0])[0] < 0:
         return absolute(mul([MINUS_ONE, x]))
     return make("abs", x)
 
@@ -175,20 +172,20 @@ def absolute(x: Node) -> Node:
 def exponential(x: Node) -> Node:
     """eˣ; e^(ln x) = x."""
     if x.op == "number":
-        return _folded("exp", [x], lambda: math.exp(_value(x)))
+        return _folded("exp", [x], lambda: math.exp(value_of(x)))
     return x.args[0] if x.op == "ln" else make("exp", x)
 
 
 def logarithm(x: Node) -> Node:
     """ln x; ln eˣ = x, ln xᵃ = a · ln x, ln (c·x) = ln c + ln x for a number c > 0."""
-    if x.op == "number" and _value(x) > 0:
-        return number(math.log(_value(x)))
+    if x.op == "number" and value_of(x) > 0:
+        return number(math.log(value_of(x)))
     if x.op == "exp":
         return x.args[0]
-    base, e = _power(x)
+    base, e = base_and_exponent(x)
     if base is not x:
         return mul([number(e), logarithm(base)])
-    weight, rest = _split(x)
+    weight, rest = coefficient(x)
     if weight > 0 and weight != 1 and rest is not ONE:
         return add([number(math.log(weight)), logarithm(rest)])
     return make("ln", x)
@@ -196,16 +193,16 @@ def logarithm(x: Node) -> Node:
 
 def _tanh(x: Node) -> Node:
     if x.op == "number":
-        return number(math.tanh(_value(x)))
-    weight, _ = _split(x)
+        return number(math.tanh(value_of(x)))
+    weight, _ = coefficient(x)
     if weight < 0:
         return mul([MINUS_ONE, make("tanh", mul([MINUS_ONE, x]))])
     return make("tanh", x)
 
 
 def _sigmoid(x: Node) -> Node:
-    if x.op == "number" and abs(_value(x)) < 700:
-        return number(1 / (1 + math.exp(-_value(x))))
+    if x.op == "number" and abs(value_of(x)) < 700:
+        return number(1 / (1 + math.exp(-value_of(x))))
     return make("sigmoid", x)
 
 
@@ -226,7 +223,7 @@ def _extreme(op: str, args: Iterable[Node]) -> Node:
     for arg in args:
         for part in arg.args if arg.op == op else (arg,):
             if part.op == "number":
-                numbers.append(_value(part))
+                numbers.append(value_of(part))
             else:
                 found.add(part)
     parts = sorted(found, key=text)
@@ -250,7 +247,7 @@ def _reduce(node: Node, x: Node) -> Node:
     left = over & x.axes
     lost = [leaf(_SIZES[a]) for a in sorted(over - x.axes)]
     if node.op == "norm":
-        p = _value(node.args[1])
+        p = value_of(node.args[1])
         inner = power(absolute(x), p)
         return power(_reduced("sum", inner, over, left, lost), 1 / p)
     return _reduced(node.op, x, over, left, lost)
@@ -263,8 +260,8 @@ def _reduced(op: str, x: Node, over: frozenset[str], left: frozenset[str], lost:
         return make(op, x, value=None)
     if op in ("std", "var") and x.op == "add":
         x = add(t for t in x.args if t.axes & over)
-    outside = [f for f in _factors(x) if not f.axes & over and _leaves_by(op, f)]
-    inside = [f for f in _factors(x) if f not in outside]
+    outside = [f for f in factors_of(x) if not f.axes & over and _leaves_by(op, f)]
+    inside = [f for f in factors_of(x) if f not in outside]
     inner = mul(inside)
     axis = None if inner.axes == left else next(iter(left))
     flips = op in ("amin", "amax") and sum(1 for f in outside if f.sign.negative) % 2 == 1
@@ -310,163 +307,7 @@ def canonical(root: Node) -> Node:
             forms[node] = _reduce(node, args[0])
         elif node.op == "pow":
             base, exponent = args
-            forms[node] = power(base, _value(exponent)) if exponent.op == "number" else make("pow", base, exponent)
+            forms[node] = power(base, value_of(exponent)) if exponent.op == "number" else make("pow", base, exponent)
         else:
             forms[node] = _RULES[node.op](*args)
     return forms[root]
-
-
-LAYERS = 200
-"""How many layers a rank form strips at most; each is sound alone, so stopping early only misses a likeness."""
-
-_INCREASING = {"exp", "tanh", "sigmoid", "ln"}
-
-
-def rank_form(form: Node, per: str) -> Node:
-    """What is left of a canonical graph when everything is dropped that changes no order inside a group."""
-    direction = 1.0
-    for _ in range(LAYERS):
-        node, flips = _strip(form, per)
-        direction *= -1.0 if flips else 1.0
-        if node is form:
-            break
-        form = node
-    return form if direction > 0 else mul([MINUS_ONE, form])
-
-
-def _strip(node: Node, per: str) -> tuple[Node, bool]:
-    """One layer less at the root, and whether that turns the order round."""
-    if constant_in(node, per):
-        return node, False
-    if node.op in _INCREASING:
-        return node.args[0], False
-    base, e = _power(node)
-    if base is not node and base.sign.non_negative:
-        return base, e < 0
-    if node.op == "add":
-        varying = add(t for t in node.args if not constant_in(t, per))
-        if varying.op != "add":
-            return varying, False
-        terms = [_split(t) for t in varying.args]
-        scale = abs(terms[0][0])
-        return add(_scale(weight / scale, rest) for weight, rest in terms), False
-    if node.op == "mul":
-        return _strip_product(node, per)
-    return node, False
-
-
-def _strip_product(node: Node, per: str) -> tuple[Node, bool]:
-    dropped = [f for f in node.args if constant_in(f, per) and (f.sign.positive or f.sign.negative)]
-    if dropped:
-        flips = sum(f.sign.negative for f in dropped) % 2 == 1
-        return mul(f for f in node.args if f not in dropped), flips
-    exponents = {base: e for base, e in map(_power, node.args) if base.op != "exp"}
-    if exponents and all(base.sign.non_negative for base in exponents):
-        # The exponent of one factor becomes 1: that of |W|, else of the base whose text comes first. Neither choice
-        # changes when all exponents are scaled; e^x is no such base, since its scale goes into x.
-        base = absolute(leaf("W"))
-        exponent = abs(exponents[base if base in exponents else min(exponents, key=text)])
-        if exponent != 1:
-            return power(node, 1 / exponent), False
-    return node, False
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What identifies a metric: SHA-256 in hex.
-
-    `exact`: the same graph up to commutative order; `real`: the same real function; `rank`: the same order inside
-    every comparison group, so the same mask for every model and sparsity.
-    """
-
-    exact: str
-    real: str
-    rank: str
-
-
-def _sha256(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def keys(root: Node, per: str) -> Keys:
-    """The three keys of a score under a comparison group. A pattern N:M ranks as `row` does."""
-    form = canonical(root)
-    return Keys(_sha256(text(root)), _sha256(text(form)), _sha256(f"{per} {text(rank_form(form, per))}"))
-
-
-def plain(form: Node) -> Node:
-    """A canonical graph in the operations that people write: differences, quotients, `sqr`, `sqrt`."""
-    built: dict[Node, Node] = {}
-    for node in topological(form):
-        built[node] = _plain(node, built)
-    return built[form]
-
-
-def _plain(node: Node, built: dict[Node, Node]) -> Node:
-    if node.op == "add":
-        terms = sorted(node.args, key=lambda t: _split(t)[0] < 0)
-        total = built[terms[0]]
-        for term in terms[1:]:
-            weight, rest = _split(term)
-            if weight < 0:
-                total = make("sub", total, _plain_product(number(-weight), rest, built))
-            else:
-                total = make("add", total, built[term])
-        return total
-    if node.op == "mul":
-        return _plain_product(ONE, node, built)
-    if node.op == "pow" and node.args[1].op == "number":
-        return _plain_power(built[node.args[0]], _value(node.args[1]))
-    if node.op in ("min", "max") and len(node.args) > 2:
-        result = built[node.args[0]]
-        for arg in node.args[1:]:
-            result = make(node.op, result, built[arg])
-        return result
-    return make(node.op, *(built[a] for a in node.args), value=node.value) if node.args else node
-
-
-def _plain_power(base: Node, exponent: float) -> Node:
-    if exponent < 0:
-        return make("div", ONE, _plain_power(base, -exponent))
-    if exponent == 1:
-        return base
-    if exponent == 2:
-        return make("sqr", base.args[0] if base.op == "abs" else base)
-    return make("sqrt", base) if exponent == 0.5 else make("pow", base, number(exponent))
-
-
-def _plain_product(weight: Node, node: Node, built: dict[Node, Node]) -> Node:
-    """weight · node, with the factors of negative exponent under one fraction bar."""
-    above: list[Node] = [] if weight is ONE else [weight]
-    below: list[Node] = []
-    for factor in sorted(_factors(node), key=_reading_order):
-        base, e = _power(factor)
-        if e < 0:
-            below.append(_plain_power(_readable(base, built), -e))
-        elif factor is MINUS_ONE and not above:
-            above.append(factor)
-        elif factor is not ONE:
-            above.append(_readable(factor, built))
-    top = _chain(above) if above else ONE
-    return make("div", top, _chain(below)) if below else top
-
-
-def _reading_order(factor: Node) -> tuple[bool, bool, int]:
-    """Numbers first, then the weight, then short factors before long ones."""
-    base, _ = _power(factor)
-    weight = base.args[0] if base.op == "abs" else base
-    return factor.op != "number", weight.value != "W", len(text(factor))
-
-
-def _readable(node: Node, built: dict[Node, Node]) -> Node:
-    return built[node] if node in built else plain(node)
-
-
-def _chain(factors: list[Node]) -> Node:
-    result = factors[0]
-    rest = factors[1:]
-    if result is MINUS_ONE and rest:
-        return make("neg", _chain(rest))
-    for factor in rest:
-        result = make("mul", result, factor)
-    return result

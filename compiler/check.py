@@ -10,11 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pzc.compiler.canonical import canonical, plain
+from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, depth, make, number, size
 from pzc.compiler.functions import ELEMENTWISE, ELSEWHERE, FUNCTION_NAMES, OPERATORS, REDUCTIONS, Function
 from pzc.compiler.groups import GROUPS, constant_axes
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
+from pzc.compiler.plain import plain
 from pzc.compiler.source import expression
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, too_many

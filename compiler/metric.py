@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pzc.compiler.canonical import Keys, keys
 from pzc.compiler.check import check
 from pzc.compiler.core import Node, leaves_of, size
 from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
+from pzc.compiler.rank import Keys, keys
 from pzc.compiler.source import expression, to_syntax
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pzc.compiler.canonical import keys
 from pzc.compiler.core import size
 from pzc.compiler.metric import Metric
+from pzc.compiler.rank import keys
 from pzc.compiler.source import expression
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.search.candidate import ZOO, Candidate

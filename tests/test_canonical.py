@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pzc.compiler.canonical import canonical, keys, plain, rank_form
+from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, topological
 from pzc.compiler.load import inline
+from pzc.compiler.plain import plain
+from pzc.compiler.rank import keys, rank_form
 from pzc.compiler.reference import evaluate
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression

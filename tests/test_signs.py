@@ -61,7 +61,7 @@ def test_nor_in_canonical_forms(node: Node, seed: int, zeros: bool) -> None:
 
 
 def evaluate_canonical(form: Node, leaves: dict[str, np.ndarray]) -> np.ndarray:
-    from pzc.compiler.canonical import plain
+    from pzc.compiler.plain import plain
 
     return evaluate(plain(form), leaves)
 
