@@ -1,7 +1,8 @@
 """Perplexities of SmolLM2-135M pruned to 50 %, beside those of an independent script with the same protocol.
 
-    python benchmarks/baselines.py ../shared/data/text/wikitext2-raw-valid.txt \
-        ../shared/data/text/wikitext2-raw-test.txt [--only wanda]
+    python benchmarks/baselines.py wikitext2-raw-valid.txt wikitext2-raw-test.txt [--only wanda]
+
+The files are WikiText-2's raw validation and test splits.
 
 The protocol: calibration on the first file, 16 windows of 512 tokens spread evenly; evaluation on the second,
 its first 16 windows of 512 tokens; float32 on the CPU. Exits with 1 when a value is off by more than 0.5 %.

@@ -65,7 +65,7 @@ def main(seeds: str, limit: str, together: int, eval_data: str | None, **values:
             f"{zoo['held_out']:.2f}",
             f"{best['formula']} per {best['per']}",
             f"{best['held_out']:.2f}",
-            f"{best['held_out'] / zoo['held_out'] - 1:+.1%}",
+            f"{event['change']['share']:+.1%} ± {event['change']['standard_error']:.1%}",
             str(sum(event["counts"].values())),
         )
     Console(width=160).print(table)

@@ -70,7 +70,8 @@ def say(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON object on a line of stdout."""
-    output.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)  # JSON has no NaN and no infinity
+    output.file.write(json.dumps(finite, ensure_ascii=False) + "\n")
     output.file.flush()
 
 
@@ -84,14 +85,15 @@ class _Lines:
 
     def __init__(self) -> None:
         self._stage = ""
-        self._began = self._shown = 0.0
+        self._began = self._shown = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._stage, self._began, self._shown = stage, now, now
+            self._stage, self._shown = stage, now
         if done >= total:
             say(f"{stage}: {done}/{total} in {now - self._began:.1f} s")
+            self._began = now  # the next stage begins where this one ends
         elif now - self._shown > 10:
             self._shown = now
             say(f"{stage}: {done}/{total}")

@@ -15,9 +15,7 @@ def described(error: Exception) -> tuple[str, str | None] | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory", "use fewer or shorter windows, or a smaller --dtype"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: {error.filename or error.strerror}", "nothing half-written was kept"
-    if isinstance(
-        error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError | FileExistsError
-    ):
-        return f"{(error.strerror or 'cannot open').lower()}: {error.filename}", None
+        return f"the disk is full: {error.filename or error.strerror}", "what was written whole is kept"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror.lower()}: {error.filename}", None
     return None

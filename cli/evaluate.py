@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +15,11 @@ from pzc.cli.console import output, print_json, progress, say
 @click.option(
     "--data", "-d", default="pydoc", show_default=True, metavar="D", help="pydoc, self, wikitext2, c4, or a file."
 )
-@click.option("--held-out", is_flag=True, help="Of a file, read only the last fifth, which `pzc prune` leaves unread.")
+@click.option(
+    "--held-out",
+    is_flag=True,
+    help="Of a file, read only the last fifth: what `pzc prune` leaves to evaluation when it has one file.",
+)
 @options.eval_windows
 @options.length
 @click.option("--against", metavar="M", help="A second model: also print KL(second ‖ first).")
@@ -41,11 +43,11 @@ def command(
     from pzc.runtime.errors import PruningError
     from pzc.runtime.evaluate import kl_divergence, perplexity, window_losses
     from pzc.runtime.models import load_model
-    from pzc.runtime.texts import default_length, evaluation_for
+    from pzc.runtime.texts import default_length, evaluation_for, unread_part
 
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     length = length or default_length(loaded.model)
-    if not held_out and calibrated_on(model, data):
+    if not held_out and unread_part(model, data):
         held_out = True
         say(f"{data} calibrated this model: evaluating on its last fifth")
     text, windows = evaluation_for(loaded, data, held_out=held_out, windows=eval_windows, length=length, seed=seed)
@@ -78,15 +80,3 @@ def command(
     )
     if divergence is not None:
         output.print(f"KL divergence  {divergence:.4f}   nats a token, from {against}", soft_wrap=True)
-
-
-def calibrated_on(model: str, data: str) -> bool:
-    """Whether a folder's `pruning.json` says that the file `data` calibrated it, wholly or in its first part."""
-    from pzc.runtime.checkpoint import RECORD
-    from pzc.runtime.data import calibration_hashes
-
-    try:
-        kept = json.loads((Path(model) / RECORD).read_text(encoding="utf-8"))["data"]["calibration"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return bool(kept) and kept.get("sha256") in calibration_hashes(data)

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 EPILOG = """\b
 Exit codes: 0 fine; 1 the input has errors (a metric, a model, data); 2 wrong usage;
-3 stopped half-way, resumable; 130 interrupted."""
+130 interrupted, what is settled is kept."""
 
 
 class Commands(click.Group):

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from pzc.compiler.groups import GROUPS
 
-GROUPS = ("row", "col", "layer", "model")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[float]):
@@ -98,7 +98,7 @@ pattern = click.option(
     callback=_pattern,
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
 )
-per = click.option("--per", type=click.Choice(GROUPS), help="Comparison group, instead of the metric's own.")
+per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
 data = click.option(
     "--data",
     "-d",
@@ -121,7 +121,9 @@ eval_windows = click.option(
 length = click.option(
     "--length", "-l", type=click.IntRange(2), help="Tokens a window. [default: 512, or the model's longest if less]"
 )
-seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random.")
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Seed of everything random."
+)
 device = click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda:0, …")
 dtype = click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Load weights as this, not as stored."
@@ -148,3 +150,10 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 loading = together(model, device, dtype, trust, threads)
 target = together(sparsity, pattern)
 calibration = together(data, eval_data, windows, eval_windows, length)
+
+
+def check_pattern(ctx: click.Context, pattern: str | None) -> None:
+    """Raise UsageError when `--pattern` comes with what it replaces."""
+    for name in ("sparsity", "per"):
+        if pattern and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--pattern {pattern} replaces --{name}; give one of them", ctx)

@@ -29,9 +29,10 @@ from pzc.compiler.metric import Metric
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
 @options.as_json
 @options.quiet
+@click.pass_context
 def command(
-    metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None, trust_remote_code: bool,
-    folder: Path, overwrite: bool, as_json: bool, quiet: bool, **how: Any,
+    ctx: click.Context, /, metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None,
+    trust_remote_code: bool, folder: Path, overwrite: bool, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune a model with a metric, measure it, and save it as a Hugging Face folder.
 
@@ -40,14 +41,18 @@ def command(
     pzc prune -f my.pzm:best -m smollm2 -d text.txt --pattern 2:4 --sequential -o out/best24
     pzc prune -f 'abs(W) * X ^ 0.5 per row' -m smollm2 -s 0.6 -o out/mine60
     """
+    options.check_pattern(ctx, how["pattern"])
     chosen = load(metric, settings)
+    import torch
+
+    from pzc.cli.texts import described, options_of, texts_of
     from pzc.runtime.checkpoint import check_output, record, save
     from pzc.runtime.evaluate import perplexity, window_losses
     from pzc.runtime.layers import find_layers
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
+    from pzc.runtime.passes import device_of
     from pzc.runtime.prune import check_target, prune
-    from pzc.runtime.texts import default_length, texts_for
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"] or chosen.per, how["sparsity"], pattern)
@@ -56,11 +61,8 @@ def command(
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     layers = find_layers(loaded.model)
     check_target(chosen.core, target, layers.layers)
-    length = how["length"] or default_length(loaded.model)
-    texts = texts_for(
-        loaded, how["data"], how["eval_data"], windows=how["windows"], eval_windows=how["eval_windows"],
-        length=length, seed=how["seed"],
-    )  # fmt: skip
+    texts = texts_of(loaded, chosen.leaves, how)
+    length = texts.evaluation_windows.shape[1]
     if not (quiet or as_json):
         passes = {"weights": "no calibration", "forward": "a forward pass", "backward": "a forward and backward pass"}
         over = "" if chosen.tier == "weights" else f" over {how['windows']} × {length} tokens"
@@ -79,11 +81,21 @@ def command(
         )  # fmt: skip
         after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
     content = record(
-        metric=_described(chosen),
+        metric=_record(chosen),
         model=loaded,
-        options={"model": model, "metric": metric, "device": device, "dtype": dtype, **how, "length": length},
+        options={
+            "model": model,
+            "metric": metric,
+            "set": settings,
+            "device": str(device_of(loaded.model)),
+            "threads": torch.get_num_threads(),
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            **how,
+            "length": length,
+        },
         pruned=pruned,
-        calibration=None if chosen.tier == "weights" else texts.calibration,
+        calibration=texts.calibration,
         evaluation=texts.evaluation,
         perplexity={"before": before, "after": after},
         seconds=seconds,
@@ -98,15 +110,14 @@ def command(
     table.add_row("sparsity", f"{pruned.dense_sparsity:.2%}", f"{pruned.sparsity:.2%}")
     table.add_row("perplexity", f"{before:.2f}", f"{after:.2f}")
     output.print(table)
-    read = texts.evaluation
-    where = f"perplexity on {read.name} ({read.part}), {how['eval_windows']} × {length} tokens"
-    errors.print(where, style="dim", soft_wrap=True)
+    errors.print(described(texts, how), style="dim", soft_wrap=True)
     megabytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
-    following = f"pzc eval --model {folder} --data {how['eval_data'] or how['data']}"
+    again = {**how, "data": how["eval_data"] or how["data"]}
+    following = f"pzc eval --model {folder}{options_of(again, 'data', 'eval_windows', 'length')}"
     say(f"wrote {folder} ({megabytes:.0f} MB)   next: {following}")
 
 
-def _described(metric: Metric) -> dict[str, Any]:
+def _record(metric: Metric) -> dict[str, Any]:
     return {
         "name": metric.name,
         "source": metric.source,

@@ -27,6 +27,7 @@ ANEW = ("model", "data", "eval_data", "generations", "limit")
 @click.command("search")
 @options.loading
 @options.target
+@options.per
 @options.data
 @options.eval_data
 @options.windows
@@ -77,8 +78,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """
     from pzc.cli.watch import gentle, watching
     from pzc.cli.winners import report
-    from pzc.search.run import Budget, finish, open_store, prepare, search
+    from pzc.search.run import Budget, finish, keep, open_store, prepare, search
 
+    options.check_pattern(ctx, given["pattern"])
     resumed: Path | None = given["resume"]
     if resumed and given["folder"]:
         raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
@@ -104,6 +106,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         with gentle(budget), watching(run, budget, silent, given["as_json"]):
             search(run, budget)
         if budget.asked:
+            kept = keep(run)
+            if kept and not given["as_json"]:
+                best = run.state.standing().best[0]
+                say(f"best so far {best[0].fitness:.3f}  {best[1].formula}  per {best[0].per} → {kept[0]}")
             raise KeyboardInterrupt
         if resumed and len(run.state.candidates) == before:
             say("this run has gone as far as it may; --time or --generations make it go on")

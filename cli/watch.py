@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -65,6 +65,13 @@ def watching(run: Prepared, budget: Budget, silent: bool, as_json: bool) -> Iter
 
 def _lines(run: Prepared, budget: Budget, done: threading.Event, as_json: bool) -> None:
     """A line for every new best, and one every quarter of a minute."""
+    with suppress(BrokenPipeError):
+        _follow(run, budget, done, as_json)
+        return
+    budget.asked = True  # nobody reads any more
+
+
+def _follow(run: Prepared, budget: Budget, done: threading.Event, as_json: bool) -> None:
     best, shown, last = float("inf"), time.monotonic(), False
     while not last:
         last = done.wait(0.5)

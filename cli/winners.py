@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from pzc.cli.console import formula, output, print_json, say
-from pzc.search.hall import Member
+from pzc.cli.texts import options_of
+from pzc.search.hall import Member, change
 from pzc.search.run import Prepared, Result
 
 
@@ -24,6 +26,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
                 "counts": dict(result.state.counts),
                 "hall_of_fame": [_row(m) for m in result.members],
                 "zoo": [_row(m) for m in result.zoo],
+                "change": _change(result),
             }
         )
         return
@@ -40,22 +43,32 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     table.add_row("[bold]dense[/]", "", "", "", f"{result.dense:.2f}")
     for m in [*result.members[:3], *sorted(result.zoo, key=lambda m: m.held_out)]:
         text = Text(f"{m.held_out:.2f}", style="good" if m.held_out == low else "")
-        table.add_row(
-            f"[bold]{m.metric.name}[/]", formula(m.metric.formula), m.metric.per, f"{m.candidate.fitness:.2f}", text
-        )
+        table.add_row(f"[bold]{m.metric.name}[/]", formula(m.metric.formula), m.metric.per, f"{m.fitness:.2f}", text)
     output.print(table)
     if not result.members:
         say("nothing was measured in full: give the search more time")
         return
     winner = result.members[0]
-    change = winner.held_out / best_zoo.held_out - 1
-    against = f"{change:+.1%} in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
+    share, error = change(winner, best_zoo)
+    amount = f"{share:+.1%} ± {error:.1%}".replace("-", "−")
+    against = f"{amount} (standard error) in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
     output.print(f"\n[bold]the best metric found[/], {against}:\n", soft_wrap=True)
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
     output.print("[bold]the best of the zoo[/]:\n")
     output.print(formula(best_zoo.metric.source), soft_wrap=True)
-    following = f"pzc compare --metric wanda --metric {result.files[0]} --model {run.settings.model}"
+    how = asdict(run.settings)
+    how |= {"eval_windows": how["held_out_windows"], "sparsity": None if how["pattern"] else how["sparsity"]}
+    names = ("model", "data", "eval_data", "windows", "eval_windows", "length", "sparsity", "pattern")
+    following = f"pzc compare --metric {best_zoo.metric.name} --metric {result.files[0]}{options_of(how, *names)}"
     say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
+
+
+def _change(result: Result) -> dict[str, Any] | None:
+    if not result.members:
+        return None
+    best_zoo = min(result.zoo, key=lambda m: m.held_out)
+    share, error = change(result.members[0], best_zoo)
+    return {"against": best_zoo.metric.name, "share": share, "standard_error": error}
 
 
 def _row(m: Member) -> dict[str, Any]:
@@ -63,7 +76,7 @@ def _row(m: Member) -> dict[str, Any]:
         "name": m.metric.name,
         "formula": m.metric.formula,
         "per": m.metric.per,
-        "fitness": m.candidate.fitness,
+        "fitness": m.fitness,
         "held_out": m.held_out,
         "candidate": m.candidate.number,
         "generation": m.candidate.generation,

@@ -257,7 +257,7 @@ def _reduced(op: str, x: Node, over: frozenset[str], left: frozenset[str], lost:
     if not left:  # the value is the same at every position that is reduced
         return mul([x, *lost]) if op == "sum" else ZERO if op in ("std", "var") else x
     if op in ("std", "var") and lost:
-        return make(op, x, value=None)
+        return power(_repeated_variance(_reduced("var", x, left, left, []), left, lost), 0.5 if op == "std" else 1.0)
     if op in ("std", "var") and x.op == "add":
         x = add(t for t in x.args if t.axes & over)
     outside = [f for f in factors_of(x) if not f.axes & over and _leaves_by(op, f)]
@@ -269,6 +269,14 @@ def _reduced(op: str, x: Node, over: frozenset[str], left: frozenset[str], lost:
     result = make(kept, inner, value=axis)
     through = {"std": absolute, "var": lambda f: power(absolute(f), 2.0)}.get(op, lambda f: f)
     return mul([*map(through, outside), result, *(lost if op == "sum" else [])])
+
+
+def _repeated_variance(variance: Node, left: frozenset[str], lost: list[Node]) -> Node:
+    """The sample variance of values each of which stands k times, from that of the n values alone:
+    var · k (n − 1) / (k n − 1)."""
+    n = [leaf(_SIZES[a]) for a in sorted(left)]
+    once, all_together = (add([mul(sizes), MINUS_ONE]) for sizes in (n, [*n, *lost]))
+    return mul([variance, *lost, once, power(all_together, -1.0)])
 
 
 def _leaves_by(op: str, factor: Node) -> bool:

@@ -161,12 +161,12 @@ class _Checker:
         default = float(self.settings[p.name] if given else p.default)
         low, high = float(p.low or "-inf"), float(p.high or "inf")
         node = None
-        if self._fits(f"{default:g}" if given else p.default, default, p.span):
+        if self._fits(f"{default:g}" if given else p.default, default, p.name_span):
             node = number(default)
             if low > high:
-                self.report("PZ0207", f"the range [{p.low}, {p.high}] is empty", p.span)
+                self.report("PZ0207", f"the range [{p.low}, {p.high}] is empty", p.name_span)
             elif not low <= default <= high:
-                self.report("PZ0207", f"`{p.name}` = {default:g} is not in its range [{p.low}, {p.high}]", p.span)
+                self.report("PZ0207", f"`{p.name}` = {default:g} is not in its range [{p.low}, {p.high}]", p.name_span)
         self.define(p.name, p.name_span, "param", node)
 
     def _fits(self, text: str, value: float, at: Span) -> bool:

@@ -25,6 +25,10 @@ __version__ = version("pzc")
 __all__ = ["Metric", "MetricNotFound", "PruningError", "SourceError", "__version__", "load", "prune", "zoo"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name == "prune":
         from pzc.runtime.prune import prune

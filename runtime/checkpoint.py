@@ -80,7 +80,9 @@ def versions() -> dict[str, str]:
 
 
 def check_output(output: Path, *, overwrite: bool = False) -> None:
-    """Raise PruningError now if `save` could not write to `output` later."""
+    """Raise PruningError now if `save` could not write to `output` later. What killed processes left is settled."""
+    if output.absolute().parent.is_dir():
+        _sweep(output.absolute())
     if output.exists() and not overwrite:
         raise PruningError(f"{output} exists already", hint="name another folder, or add --overwrite")
     if output.exists() and not output.is_dir():
@@ -100,8 +102,6 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
     the folder exists and `overwrite` is off, when the disk is full or access is denied.
     """
     output = output.absolute()
-    if output.parent.is_dir():
-        _sweep(output)
     check_output(output, overwrite=overwrite)
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
@@ -115,6 +115,7 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
         _exchange(partial, output)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = "the disk is full" if "No space left" in reason else reason
         raise PruningError(f"{output} cannot be written: {reason}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from pzc.compiler.core import leaves_of
 from pzc.compiler.metric import Metric
 from pzc.runtime.dense import Dense
+from pzc.runtime.errors import NonFiniteScore
 from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.layers import find_layers
 from pzc.runtime.masks import Target
@@ -23,7 +25,8 @@ from pzc.runtime.statistics import Statistics, gather
 class Compared:
     """One metric's result: share of zeros in all layers, perplexity, seconds for scores, masks and evaluation.
 
-    The dense model's has no metric and no group.
+    `per` is the group, or the pattern that replaced it; the dense model's result has no metric and none of these.
+    `failure` says why a metric could not be measured.
     """
 
     metric: Metric | None
@@ -31,12 +34,13 @@ class Compared:
     sparsity: float
     perplexity: float
     seconds: float
+    failure: str | None = None
 
 
 def compare(
     model: nn.Module,
     metrics: Sequence[Metric],
-    calibration: Tensor,
+    calibration: Tensor | None,
     evaluation: Tensor,
     target: Target,
     *,
@@ -46,7 +50,8 @@ def compare(
 ) -> Iterator[Compared]:
     """The dense model, then each metric one-shot in its own group, or all in `per`; the model is left dense.
 
-    Windows are int64 `[n, length]`. Raises PruningError; a metric whose score is not finite raises NonFiniteScore.
+    Windows are int64 `[n, length]`. A metric whose score is not finite is a result with its failure; whatever else
+    goes wrong raises PruningError.
     """
     layers = find_layers(model)
     for metric in metrics:
@@ -62,11 +67,16 @@ def compare(
         for metric in metrics:
             start = time.perf_counter()
             group = per or metric.per
-            masks = masks_for(metric.core, replace(target, per=group), statistics, layers.layers)
+            written = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else group
+            try:
+                masks = masks_for(metric.core, replace(target, per=group), statistics, layers.layers)
+            except NonFiniteScore as error:
+                yield Compared(metric, written, math.nan, math.nan, time.perf_counter() - start, error.message)
+                continue
             dense.apply(masks)
             after = perplexity(window_losses(model, evaluation))
             pruned = sum(int((w == 0).logical_or(~masks[name]).sum()) for name, w in dense.weights.items())
-            yield Compared(metric, group, pruned / layers.size, after, time.perf_counter() - start)
+            yield Compared(metric, written, pruned / layers.size, after, time.perf_counter() - start)
     finally:
         dense.restore()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,9 @@ Side = Literal["calibration", "evaluation"]
 Part = Literal["whole", "first four fifths", "last fifth", "calibration", "evaluation"]
 Sampler = Callable[[Side], str]
 """Makes the text `self` of a side: see `pzc.runtime.sampling`."""
+
+LONG_LINE, MOST_SHARED = 40, 0.01
+"""Two files share text when lines of at least so many characters recur for more than this share of the second."""
 
 CALIBRATION_SHARE = 4, 5
 """The share of a file that calibration reads when the same file serves evaluation too."""
@@ -49,9 +53,32 @@ def sides(data: str, eval_data: str | None = None, *, sampler: Sampler | None = 
         return _one(data, "calibration", sampler), _one(other, "evaluation", sampler)
     first, second = _read(data), _read(other)
     if first != second:
+        _check_apart(data, first, other, second)
         return Text(data, first.whole, "whole"), Text(other, second.whole, "whole")
     head, tail = first.halves(data)
     return Text(data, head, "first four fifths"), Text(other, tail, "last fifth")
+
+
+def evaluation_side(data: str, eval_data: str | None = None, *, sampler: Sampler | None = None) -> Text:
+    """The evaluation text that `sides` gives, for a run that calibrates on nothing."""
+    other = data if eval_data is None else eval_data
+    if data in _NAMED or other in _NAMED:
+        return _one(other, "evaluation", sampler)
+    return sides(data, eval_data)[1]
+
+
+def _check_apart(data: str, first: _Pieces, other: str, second: _Pieces) -> None:
+    """Raise PruningError when more than a hundredth of the evaluation text, by its longer lines, is in the other."""
+    known = set(first.lines)
+    lines = second.lines
+    shared = sum(len(line) for line in lines if line in known)
+    share = shared / max(1, sum(map(len, lines)))
+    if share > MOST_SHARED:
+        raise PruningError(
+            f"{share:.0%} of {other} is in {data} too: text to evaluate on must not be calibrated on",
+            hint=f"leave --eval-data out, and {data} is cut in two",
+            share=share,
+        )
 
 
 def calibration_text(data: str, *, sampler: Sampler | None = None) -> Text:
@@ -87,6 +114,25 @@ def calibration_windows(tokens: Tensor, n: int, length: int) -> Tensor:
             tokens=len(tokens),
         )
     return torch.stack([tokens[i * step : i * step + length] for i in range(n)])
+
+
+def windows_between(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
+    """`count` windows of the tokens that `calibration_windows(tokens, n, length)` leaves unread, spread over the text
+    and in an order of no meaning, so that the first few stand for all.
+
+    Takes int64 `[N]`, returns int64 `[count, length]`. Raises PruningError when there is too little between them.
+    """
+    step = len(tokens) // n
+    starts = [s for i in range(n) for s in range(i * step + length, (i + 1) * step - length + 1, length)]
+    if len(starts) < count:
+        raise PruningError(
+            f"{n} + {count} windows of {length} tokens need more than the {len(tokens)} tokens of this text",
+            hint="use fewer or shorter windows, or more text",
+            tokens=len(tokens),
+        )
+    chosen = [starts[i * len(starts) // count] for i in range(count)]
+    order = np.random.Generator(np.random.Philox(0)).permutation(count)
+    return torch.stack([tokens[chosen[i] : chosen[i] + length] for i in order])
 
 
 def evaluation_windows(tokens: Tensor, n: int | None, length: int) -> Tensor:
@@ -130,6 +176,11 @@ class _Pieces:
     @property
     def whole(self) -> str:
         return self.joint.join(self.pieces)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that are long enough not to recur by chance."""
+        return [line.strip() for line in self.whole.split("\n") if len(line.strip()) >= LONG_LINE]
 
     def halves(self, name: str) -> tuple[str, str]:
         """The first four fifths by length, as whole pieces, and the rest."""
@@ -251,13 +302,12 @@ _NAMED: dict[str, Callable[[Side], str]] = {
 }
 
 
-def calibration_hashes(data: str) -> frozenset[str]:
-    """The hashes that a calibration on the file `data` leaves behind: of the whole and of its first four fifths.
-    Empty for a name that is no file."""
+def calibrated_part(data: str, sha256: str) -> Part | None:
+    """Which part of the file `data` has this hash: the whole, its first four fifths, or none (or it is no file)."""
     if data in _NAMED or not Path(data).expanduser().is_file():
-        return frozenset()
+        return None
     pieces = _read(data)
-    texts = [pieces.whole]
-    if len(pieces.pieces) > 1:
-        texts.append(pieces.halves(data)[0])
-    return frozenset(hashlib.sha256(text.encode()).hexdigest() for text in texts)
+    if hashlib.sha256(pieces.whole.encode()).hexdigest() == sha256:
+        return "whole"
+    head = pieces.halves(data)[0] if len(pieces.pieces) > 1 else ""
+    return "first four fifths" if hashlib.sha256(head.encode()).hexdigest() == sha256 else None

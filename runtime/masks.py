@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pzc.compiler.groups import GROUPS
 from pzc.runtime.errors import PruningError
 
-GROUPS = ("row", "col", "layer", "model")
 Pattern = tuple[int, int]
 
 _PATTERN_HINT = "write N:M with 0 < N < M, such as 2:4: of every 4 consecutive inputs 2 are kept"

@@ -75,7 +75,8 @@ def load_model(
         if not (path / "config.json").is_file():
             raise PruningError(f"the folder {name} holds no model: config.json is missing", model=name)
         return _load(name, path, target, wanted, trust_remote_code=trust_remote_code)
-    if name.startswith((".", "~", "/")) or name.count("/") != 1 or name.endswith("/"):
+    local = name.startswith((".", "~", "/")) or ("/" in name and path.parent.is_dir())
+    if local or name.count("/") != 1 or name.endswith("/"):
         raise PruningError(
             f"there is no model `{name}`",
             hint="name a folder, a GGUF file, a Hugging Face id such as org/name, or `pocket` or `smollm2`",

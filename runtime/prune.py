@@ -10,7 +10,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, leaves_of
+from pzc.compiler.groups import constant_axes
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
 from pzc.runtime.masks import Target, keep_mask, keep_mask_nm, model_masks, parse_pattern
@@ -152,13 +154,12 @@ def check_target(core: Node, target: Target, layers: Sequence[Layer] = ()) -> No
                     f"{n}:{m} needs a multiple of {m} inputs, but {layer.name} has {layer.shape[1]}",
                     layer=layer.name,
                 )
-    within = {"row": {"in"}, "col": {"out"}}.get("row" if target.pattern else target.per, {"in", "out"})
-    if not core.axes & within:
-        group = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {target.per}"
-        axes = ", ".join(sorted(core.axes, reverse=True)) or "none"
+    group = "row" if target.pattern else target.per
+    if constant_axes(core, group) or constant_axes(canonical(core), group):
+        compared = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {target.per}"
         raise PruningError(
-            f"the score is the same for all weights that are compared with each other {group}: its axes are [{axes}]",
-            hint="choose another group with --per" if core.axes and not target.pattern else None,
+            f"the score is constant inside its group ({compared}), so what is pruned would be arbitrary",
+            hint=None if target.pattern else "choose another group with --per",
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pzc.compiler.core import Node, topological
 from pzc.compiler.functions import REDUCING
-from pzc.compiler.leaves import LEAVES
+from pzc.compiler.leaves import AXES, LEAVES
 from pzc.runtime.errors import NonFiniteScore, PruningError
 
 Shape = tuple[int, int]
@@ -133,7 +133,9 @@ def _leaf(name: str, leaves: Mapping[str, Any], shape: Shape, device: torch.devi
         return value
     if value.numel() != wanted[0] * wanted[1] or value.ndim > 1:
         raise PruningError(
-            f"`{name}` has shape {tuple(value.shape)}, but this layer needs {wanted}", leaf=name, shape=wanted
+            f"`{name}` has shape {list(value.shape)}, but this layer needs {[shape[AXES.index(a)] for a in axes]}",
+            leaf=name,
+            shape=wanted,
         )
     return value.reshape(wanted)
 

@@ -263,15 +263,17 @@ def _backward(
         layer.name: {leaf: torch.zeros_like(layer.parameter, dtype=torch.float32) for leaf in wanted}
         for layer in layers
     }
+    half = any(layer.parameter.dtype == torch.float16 for layer in layers)
+    scale = _HALF_SCALE if half else 1.0
     with _only_gradients_of(model, [layer.parameter for layer in layers]), ExitStack() as stack:
         for layer in layers:
-            hook = _folding_hook(totals[layer.name])
+            hook = _folding_hook(totals[layer.name], scale)
             stack.callback(layer.parameter.register_post_accumulate_grad_hook(hook).remove)
         device = device_of(model)
         for done, window in enumerate(windows.split(1), start=1):
             ids = window.to(device)
             logits = logits_of(model, ids)
-            loss = cross_entropy(logits, ids).sum() * (_HALF_SCALE if logits.dtype == torch.float16 else 1.0)
+            loss = cross_entropy(logits, ids).sum() * scale
             loss.backward()
             progress("statistics", done, len(windows))
     return {
@@ -292,14 +294,12 @@ _GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _folding_hook(totals: Table) -> Callable[[Tensor], None]:
+def _folding_hook(totals: Table, scale: float) -> Callable[[Tensor], None]:
     def hook(parameter: Tensor) -> None:
         gradient = parameter.grad
         parameter.grad = None
         if gradient is not None:
-            g = gradient.float()
-            if gradient.dtype == torch.float16:
-                g /= _HALF_SCALE
+            g = gradient.float() / scale if scale != 1 else gradient.float()
             for leaf, total in totals.items():
                 _GRADIENTS[leaf](total, g)
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 
-from pzc.runtime.data import Text, calibration_windows, eval_text, evaluation_windows, sides, tokenise
+from pzc.runtime.checkpoint import RECORD
+from pzc.runtime.data import (
+    Text,
+    calibrated_part,
+    calibration_windows,
+    eval_text,
+    evaluation_side,
+    evaluation_windows,
+    sides,
+    tokenise,
+)
+from pzc.runtime.errors import PruningError
 from pzc.runtime.models import Loaded
 from pzc.runtime.sampling import sampler
+from pzc.runtime.statistics import passes_for
 
 LONGEST = 512
 """Tokens of a window, unless more are asked for or the model reads fewer."""
@@ -16,11 +31,14 @@ LONGEST = 512
 
 @dataclass(frozen=True)
 class Texts:
-    """Calibration and evaluation text, which never overlap, with the windows cut from them, int64 `[n, length]`."""
+    """Calibration and evaluation text, which never overlap, with the windows cut from them, int64 `[n, length]`.
 
-    calibration: Text
+    There is no calibration for metrics of the weights alone.
+    """
+
+    calibration: Text | None
     evaluation: Text
-    calibration_windows: Tensor
+    calibration_windows: Tensor | None
     evaluation_windows: Tensor
 
 
@@ -30,18 +48,50 @@ def default_length(model: nn.Module) -> int:
 
 
 def texts_for(
-    loaded: Loaded, data: str, eval_data: str | None, *, windows: int, eval_windows: int, length: int, seed: int
+    loaded: Loaded,
+    leaves: Collection[str],
+    data: str,
+    eval_data: str | None,
+    *,
+    windows: int,
+    eval_windows: int,
+    length: int,
+    seed: int,
 ) -> Texts:
-    """Read both texts and cut their windows. Raises PruningError for a text that is missing or too short."""
+    """Read the texts that `leaves` need and cut their windows.
+
+    Raises PruningError for a text that is missing or too short, or two files that share text.
+    """
     needed = length * max(windows, eval_windows) + 1
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
-    calibration, evaluation = sides(data, eval_data, sampler=sample)
+    calibration: Text | None = None
+    if passes_for(leaves) != "weights" or "windows" in leaves:
+        calibration, evaluation = sides(data, eval_data, sampler=sample)
+    else:
+        evaluation = evaluation_side(data, eval_data, sampler=sample)
     return Texts(
         calibration,
         evaluation,
-        calibration_windows(tokenise(loaded.tokenizer, calibration.text), windows, length),
+        None if calibration is None else _calibration(loaded, calibration, windows, length),
         evaluation_windows(tokenise(loaded.tokenizer, evaluation.text), eval_windows, length),
     )
+
+
+def _calibration(loaded: Loaded, text: Text, windows: int, length: int) -> Tensor:
+    return calibration_windows(tokenise(loaded.tokenizer, text.text), windows, length)
+
+
+def unread_part(folder: str, data: str) -> bool:
+    """Whether a model's `pruning.json` says that the first four fifths of the file `data` calibrated it, so that
+    only the last fifth may measure it. Raises PruningError when the whole file did."""
+    try:
+        kept = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["data"]["calibration"]["sha256"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    part = calibrated_part(data, str(kept))
+    if part == "whole":
+        raise PruningError(f"all of {data} calibrated this model", hint="measure it on another text")
+    return part is not None
 
 
 def evaluation_for(

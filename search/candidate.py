@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
 from pzc.compiler.load import inline
+from pzc.runtime.evaluate import perplexity
 from pzc.search.space import Genotype
 
 Status = Literal["evaluated", "lost race", "same ranking", "same mask", "refused"]
@@ -21,10 +21,10 @@ ZOO = -1
 class Candidate:
     """A settled candidate.
 
-    `(generation, slot, attempt)` is its place in the run; `operator` the variation that made it, from `parents`.
-    `losses` are nats a token of each fitness window that it was measured on, `shape` is what formulas share that
-    differ only in their numbers, `alias_of` the number of the candidate that it repeats, `reason` why it was refused,
-    `seconds` what settling it took.
+    `(generation, slot, attempt)` is its place in the run, by which its randomness is keyed; `operator` the variation
+    that made it, from `parents`. `losses` are nats a token of each fitness window that it was measured on, `shape` is
+    what formulas share that differ only in their numbers, `alias_of` the number of the candidate that it repeats,
+    `reason` why it was refused, `seconds` what settling it took.
     """
 
     number: int
@@ -48,7 +48,7 @@ class Candidate:
     @cached_property
     def fitness(self) -> float:
         """Perplexity over the fitness windows it was measured on; lower is better."""
-        return perplexity(self.losses)
+        return perplexity(self.losses) if self.losses else math.inf
 
     @property
     def genotype(self) -> Genotype:
@@ -57,22 +57,9 @@ class Candidate:
         return Genotype(metric.core, metric.per)
 
     @property
-    def place(self) -> tuple[int, int, int]:
-        """Generation, slot and attempt: what its randomness is keyed by."""
-        return self.generation, self.slot, self.attempt
-
-    @property
     def order(self) -> tuple[float, int, int]:
         """Better candidates first: fitness, then complexity, then age."""
         return self.fitness, self.complexity, self.number
-
-
-def perplexity(losses: Sequence[float]) -> float:
-    """The exponential of the mean loss; infinite when there is none or it is beyond all bounds."""
-    if not losses:
-        return math.inf
-    mean = sum(losses) / len(losses)
-    return math.exp(mean) if mean < 700 else math.inf
 
 
 def from_attributes(number: int, attributes: dict[str, Any]) -> Candidate:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 
 from torch import Tensor
 
-from pzc.compiler.load import zoo_metric
+from pzc.compiler.load import inline, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
-from pzc.search.candidate import ZOO, Candidate, perplexity
+from pzc.runtime.evaluate import perplexity
+from pzc.search.candidate import ZOO, Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.readable import forms
 from pzc.search.space import Genotype
@@ -23,17 +26,27 @@ MEMBERS = 10
 
 @dataclass(frozen=True)
 class Member:
-    """A metric of the hall of fame: the candidate, the metric as it is written, and both perplexities."""
+    """A metric of the hall of fame: the candidate, and the metric as it is written.
+
+    `fitness` is the written metric's perplexity on the search's windows, `held_out` on text that the search has
+    never seen, NaN where the search was stopped before that was measured.
+    """
 
     candidate: Candidate
     metric: Metric
+    fitness: float
     held_out: float
+    losses: tuple[float, ...] = ()
+    """Nats a token of each held-out window."""
 
 
 def measure(
     fitness: Fitness, candidates: Iterable[Candidate], windows: Tensor, progress: Callable[[int], None]
 ) -> list[Member]:
-    """The held-out perplexity of each candidate, in the order given: of the shortest form that has finite scores."""
+    """Both perplexities of each candidate, in the order given, of the shortest form that has finite scores.
+
+    A short form has rounded numbers and may round otherwise in float32, so its fitness is measured again.
+    """
     members = []
     for i, c in enumerate(candidates):
         published = c.generation == ZOO
@@ -47,12 +60,29 @@ def _member(c: Candidate, metrics: Sequence[Metric], fitness: Fitness, windows: 
     *shorter, last = metrics
     for metric in shorter:
         with suppress(PruningError):
-            return Member(c, metric, _held_out(metric, fitness, windows))
-    return Member(c, last, _held_out(last, fitness, windows))
+            return _measured(c, metric, fitness, windows)
+    return _measured(c, last, fitness, windows)
 
 
-def _held_out(metric: Metric, fitness: Fitness, windows: Tensor) -> float:
-    return perplexity(fitness.on(Genotype(metric.core, metric.per), windows))
+def _measured(c: Candidate, metric: Metric, fitness: Fitness, windows: Tensor) -> Member:
+    genotype = Genotype(metric.core, metric.per)
+    on_search, on_held_out = (fitness.on(genotype, w) for w in (fitness.windows, windows))
+    return Member(c, metric, perplexity(on_search), perplexity(on_held_out), tuple(on_held_out))
+
+
+def change(a: Member, b: Member) -> tuple[float, float]:
+    """How much lower or higher the held-out perplexity of a is than that of b, as a share of it, and the standard
+    error of that share from the paired differences of their windows."""
+    differences = [x - y for x, y in zip(a.losses, b.losses, strict=True)]
+    ratio = math.exp(mean(differences))
+    error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    return ratio - 1, ratio * error
+
+
+def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:
+    """The candidates as they were bred, with the fitness they had, for a search that was stopped."""
+    named = ((c, inline(f"{c.formula} per {c.per}", f"found_{i}")) for i, c in enumerate(candidates, 1))
+    return [Member(c, metric, c.fitness, math.nan) for c, metric in named]
 
 
 def write(members: Sequence[Member], folder: Path, about: str) -> list[Path]:
@@ -78,7 +108,8 @@ def provenance(m: Member, place: int, about: str) -> str:
     c = m.candidate
     lines = [
         f"Number {place} of the hall of fame of {about}.",
-        f"Perplexity {c.fitness:.4f} on the search's windows, {m.held_out:.4f} on held-out text.",
+        f"Perplexity {m.fitness:.4f} on the search's windows"
+        + ("." if math.isnan(m.held_out) else f", {m.held_out:.4f} on held-out text."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"
         + (f" from {', '.join(map(str, c.parents))}." if c.parents else "."),
     ]

@@ -1,4 +1,4 @@
-"""A candidate's metric as people read it: shorter than it was bred, with the same ranking."""
+"""A candidate's metric as people read it: shorter than it was bred, with numbers of a few digits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pzc.search.candidate import Candidate
 
 
 def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
-    """Forms of a candidate's metric that rank alike, shortest first: as it was bred, as its canonical form, as its
-    rank form. All but the first have numbers of four digits.
+    """Forms of a candidate's metric, shortest first: as it was bred, and its canonical and rank forms with numbers of
+    four digits.
 
-    They are equal over the reals; in float32 a short form may overflow where the bred one, which is among them, does
-    not.
+    But for the rounded numbers they rank alike over the reals; in float32 a short form may overflow where the bred
+    one, which is among them, does not.
     """
     bred = inline(f"{candidate.formula} per {candidate.per}", name)
     form = canonical(bred.core)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,23 @@ from torch import Tensor
 
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import zoo
-from pzc.runtime.data import (
-    Text,
-    calibration_windows,
-    evaluation_windows,
-    sides,
-    tokenise,
-)
+from pzc.runtime.data import Text, calibration_windows, evaluation_windows, sides, tokenise, windows_between
 from pzc.runtime.errors import PruningError
+from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.models import Loaded, load_model
 from pzc.runtime.passes import Progress, silent
 from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import hall
-from pzc.search.candidate import ZOO, perplexity
+from pzc.search.candidate import ZOO
 from pzc.search.evolve import evolve, measure_zoo
 from pzc.search.fitness import Fitness
 from pzc.search.space import SPACES, space_for
 from pzc.search.state import Plan, State, replay
 from pzc.search.store import Store, StoreError
 
-STATISTICS_SHARE = 0.5
-"""The share of the calibration-side tokens that statistics read; fitness windows come from the rest."""
+HALL = "hall_of_fame"
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,7 @@ class Settings:
     length: int | None = None
     sparsity: float = 0.5
     pattern: str | None = None
+    per: str | None = None
     space: str = "default"
     population: int = 32
     generations: int = 1000
@@ -142,17 +137,16 @@ def prepare(
     """
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
-    needed = length * max(2 * settings.windows, 2 * settings.fitness_windows, settings.held_out_windows) + 64
+    needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
     content = _content(loaded, search_text, held_out_text)
     _check_same(store.settings or content, content)
     tokens = tokenise(loaded.tokenizer, search_text.text)
-    cut = int(len(tokens) * STATISTICS_SHARE)
     fitness = Fitness(
         loaded.model,
-        calibration_windows(tokens[:cut], settings.windows, length),
-        calibration_windows(tokens[cut:], settings.fitness_windows, length),
+        calibration_windows(tokens, settings.windows, length),
+        windows_between(tokens, settings.windows, settings.fitness_windows, length),
         leaves_for(settings),
         target_of(settings),
         seed=settings.seed,
@@ -197,11 +191,13 @@ def _short(sha256: Any) -> str:
 def search(run: Prepared, budget: Budget) -> None:
     """Measure the zoo, then evolve until the budget is spent."""
     budget.spent = sum(c.seconds for c in run.state.candidates if c.generation != ZOO)
-    measure_zoo(run.state, run.fitness, run.store, zoo().values(), lambda: budget.asked)
+    published = [replace(m, per=run.settings.per or m.per) for m in zoo().values()]
+    measure_zoo(run.state, run.fitness, run.store, published, lambda: budget.asked)
     budget.start()
     if not run.state.zoo and not budget.asked:
         raise PruningError("no metric of the zoo can be measured on this model", hint="check the model with pzc eval")
-    evolve(run.state, run.fitness, run.store, space_for(run.settings.space, bool(run.settings.pattern)), budget.over)
+    space = space_for(run.settings.space, "row" if run.settings.pattern else run.settings.per)
+    evolve(run.state, run.fitness, run.store, space, budget.over)
 
 
 def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None) -> Result:
@@ -213,8 +209,16 @@ def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, to
     chosen = [*best, *run.state.zoo]
     every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
     dense = perplexity(run.fitness.on(None, run.held_out))
-    about = (
-        f"{run.settings.model} at {run.settings.pattern or f'{run.settings.sparsity:.0%}'}, seed {run.settings.seed}"
-    )
-    files = hall.write(every[: len(best)], run.folder / "hall_of_fame", about)
+    files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
+
+
+def keep(run: Prepared) -> list[Path]:
+    """Write the hall of fame of a search that was stopped, without measuring anything."""
+    members = hall.unmeasured(run.state.best(hall.MEMBERS))
+    return hall.write(members, run.folder / HALL, _about(run)) if members else []
+
+
+def _about(run: Prepared) -> str:
+    s = run.settings
+    return f"{s.model} at {s.pattern or f'{s.sparsity:.0%}'}, seed {s.seed}"

@@ -86,10 +86,10 @@ TRIES = 100
 """How many random trees are drawn for one that a space takes."""
 
 
-def space_for(name: str, pattern: bool = False) -> Space:
-    """A space by name. A pattern compares inside rows whatever the group, so with one there is no other group."""
+def space_for(name: str, per: str | None = None) -> Space:
+    """A space by name, with all its comparison groups or with one alone."""
     space = SPACES[name]
-    return replace(space, groups=("row",)) if pattern else space
+    return replace(space, groups=(per,)) if per else space
 
 
 def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:

@@ -128,7 +128,7 @@ class State:
         best = fittest[:1]
         fittest.sort(key=lambda c: c.fitness * (1 + self.plan.parsimony * c.complexity))
         chosen = fittest[: self.plan.population]
-        return chosen if set(best) <= set(chosen) else [*chosen[:-1], *best]
+        return chosen if set(best) <= set(chosen) else [*best, *chosen[:-1]]
 
     def _distinct(self, pool: Iterable[Candidate], n: int) -> list[Candidate]:
         chosen: list[Candidate] = []

@@ -47,7 +47,7 @@ def small_search(
     try:
         state = replay(plan, store.candidates)
         measure_zoo(state, fitness, store, zoo().values(), lambda: False)
-        blocks = space_for(space, pattern=bool(target and target.pattern))
+        blocks = space_for(space, "row" if target and target.pattern else None)
         evolve(state, fitness, store, blocks, lambda: len(state.candidates) >= candidates)
         store.set_settings({"seed": plan.seed})
     finally:

@@ -42,9 +42,11 @@ EXPRESSIONS = st.recursive(st.one_of(LEAVES, LEAVES, NUMBERS), _larger, max_leav
 GROUPS = st.sampled_from(["row", "col", "layer", "model"])
 
 
-def probe(seed: int, out: int = 4, inn: int = 5, zeros: bool = False) -> dict[str, np.ndarray]:
-    """Values for every leaf of `EXPRESSIONS`, of moderate size; with zeros where a leaf can be zero."""
+def probe(seed: int, zeros: bool = False, shape: tuple[int, int] | None = (4, 5)) -> dict[str, np.ndarray]:
+    """Values for every leaf of `EXPRESSIONS`, of moderate size; with zeros where a leaf can be zero. A shape of None
+    varies."""
     rng = np.random.default_rng(seed)
+    out, inn = shape or (int(n) for n in rng.integers(2, 7, size=2))
     values = {
         "W": rng.normal(size=(out, inn)),
         "X.l2": rng.uniform(0.2, 2.0, inn),

@@ -201,10 +201,10 @@ def test_an_interrupt_leaves_the_weights_alone(
 @pytest.mark.parametrize(
     ("core", "options", "message"),
     [
-        (make("sum", W, value="in"), {}, r"per row: its axes are \[out\]"),
-        (X, {"per": "col"}, r"per col: its axes are \[in\]"),
-        (make("mean", W), {"per": "layer"}, r"per layer: its axes are \[none\]"),
-        (make("sum", W, value="in"), {"pattern": "2:4"}, "2:4: its axes"),
+        (make("sum", W, value="in"), {}, r"constant inside its group \(per row\)"),
+        (X, {"per": "col"}, r"constant inside its group \(per col\)"),
+        (make("mean", W), {"per": "layer"}, r"constant inside its group \(per layer\)"),
+        (make("sum", W, value="in"), {"pattern": "2:4"}, r"constant inside its group \(2:4\)"),
         (A, {"pattern": (2, 5)}, "2:5 needs a multiple of 5 inputs"),
         (A, {"per": "model", "sequential": True}, "block by block"),
         (A, {"per": "head"}, "no comparison group"),

@@ -14,7 +14,8 @@ import torch
 
 from pzc.compiler.core import leaf, make
 from pzc.compiler.load import inline, zoo
-from pzc.runtime.data import calibration_windows, sides, tokenise
+from pzc.runtime.data import calibration_windows, sides, tokenise, windows_between
+from pzc.runtime.errors import PruningError
 from pzc.runtime.masks import Target
 from pzc.search.candidate import ZOO, Candidate
 from pzc.search.evolve import settle
@@ -75,7 +76,7 @@ def test_the_best_is_never_lost(whole: State) -> None:
         population = whole.population(generation)
         assert min(earlier, key=lambda c: c.order) in population
         breeding = [c.fitness * (1 + whole.plan.parsimony * c.complexity) for c in population]
-        assert breeding[:-1] == sorted(breeding[:-1])  # the last may be the best, kept in spite of its size
+        assert breeding[1:] == sorted(breeding[1:])  # the first may be the best, kept in spite of its size
         assert len(population) <= PLAN.population
         assert population[0].fitness <= before
         before = population[0].fitness
@@ -231,8 +232,7 @@ def test_texts_of_statistics_fitness_and_final_are_disjoint(data: str, tmp_path:
 
     tokenizer = load_model("pocket").tokenizer
     tokens = tokenise(tokenizer, search_text.text)
-    half = len(tokens) // 2
-    assert torch.equal(run.fitness.windows, calibration_windows(tokens[half:], 6, 32))
+    assert torch.equal(run.fitness.windows, windows_between(tokens, 4, 6, 32))
     assert run.fitness.statistics.windows == 4
     held_out = tokenise(tokenizer, held_out_text.text)
     assert torch.equal(run.held_out.flatten(), held_out[: 5 * 32])
@@ -244,25 +244,16 @@ def test_texts_of_statistics_fitness_and_final_are_disjoint(data: str, tmp_path:
         assert not set.intersection(*paragraphs)
 
 
-def test_statistics_read_none_of_the_fitness_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pzc.search import run as module
-
-    cuts: list[tuple[int, int]] = []
-
-    def seen(tokens: torch.Tensor, n: int, length: int) -> torch.Tensor:
-        step = len(tokens) // n
-        start = int(tokens.storage_offset())
-        cuts.append((start, start + (n - 1) * step + length))
-        windows: torch.Tensor = calibration_windows(tokens, n, length)
-        return windows
-
-    monkeypatch.setattr(module, "calibration_windows", seen)
-    settings = Settings(windows=3, fitness_windows=5, held_out_windows=2, length=16)
-    store, _ = open_store(tmp_path, settings)
-    prepare(store, settings, tmp_path)
-    store.close()
-    (_, statistics_end), (fitness_start, _) = cuts
-    assert statistics_end <= fitness_start
+def test_statistics_read_none_of_the_fitness_windows() -> None:
+    tokens = torch.arange(1000)
+    read = set(calibration_windows(tokens, 7, 20).flatten().tolist())
+    between = windows_between(tokens, 7, 30, 20)
+    assert between.shape == (30, 20)
+    assert (between.diff(dim=1) == 1).all()
+    assert len(between.unique()) == between.numel()
+    assert not read & set(between.flatten().tolist())
+    with pytest.raises(PruningError, match="need more than the 1000 tokens"):
+        windows_between(tokens, 7, 50, 20)
 
 
 def test_plans_of_one_generation_end(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_space_that_gives_no_tree_does_not_hang() -> None:
 
 
 def test_a_pattern_leaves_rows_as_the_only_group() -> None:
-    assert space_for("default", pattern=True).groups == ("row",)
+    assert space_for("default", "row").groups == ("row",)
     assert space_for("default").groups == ("row", "col", "layer", "model")
 
 

@@ -61,7 +61,7 @@ def {name}({signature}) -> torch.Tensor:
 
 def function_name(metric: str) -> str:
     """The metric's name as a Python function, with an underscore behind it where Python or torch takes the name."""
-    return f"{metric}_" if keyword.iskeyword(metric) or metric == "torch" else metric
+    return f"{metric}_" if keyword.iskeyword(metric) or metric in ("torch", "__debug__") else metric
 
 
 def _in_docstring(text: str) -> str:

@@ -1,0 +1,38 @@
+"""The texts that a command's options name. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from pzc.runtime.models import Loaded
+from pzc.runtime.texts import Texts, default_length, texts_for
+
+
+def texts_of(loaded: Loaded, leaves: Collection[str], how: dict[str, Any]) -> Texts:
+    """The windows that `--data --eval-data --windows --eval-windows --length --seed` ask for."""
+    return texts_for(
+        loaded,
+        leaves,
+        how["data"],
+        how["eval_data"],
+        windows=how["windows"],
+        eval_windows=how["eval_windows"],
+        length=how["length"] or default_length(loaded.model),
+        seed=how["seed"],
+    )
+
+
+def described(texts: Texts, how: dict[str, Any]) -> str:
+    """What was evaluated on and what the statistics were gathered from, in a line."""
+    read, length = texts.evaluation, texts.evaluation_windows.shape[1]
+    line = f"perplexity on {read.name} ({read.part}), {how['eval_windows']} × {length} tokens"
+    if texts.calibration is None:
+        return line
+    return f"{line}; statistics from {how['windows']} windows of {texts.calibration.name} ({texts.calibration.part})"
+
+
+def options_of(how: dict[str, Any], *names: str) -> str:
+    """Options as they would be typed again, those that are not given left out."""
+    given = ((name.replace("_", "-"), how.get(name)) for name in names)
+    return "".join(f" --{name} {value}" for name, value in given if value is not None)
