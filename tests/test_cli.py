@@ -160,7 +160,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     ((*PRUNE, "--data", "absent.txt"), 1, "absent.txt"),
     ((*PRUNE, "--model", "no/such-model"), 1, "no/such-model"),
     ((*PRUNE, "-o", "."), 1, "exists"),
-    (("prune", "-f", "X", "--per", "col", "-o", "out", *MODEL), 1, "the same for all weights"),
+    (("prune", "-f", "X", "--per", "col", "-o", "out", *MODEL), 1, "constant inside its group"),
     (("eval", "--model", "absent.gguf"), 1, "absent.gguf"),
     (("compare", "-f", "wanda", "-f", "riaa"), 1, "there is no metric `riaa` in the zoo; did you mean `ria`?"),
     (("search", "--time", "soon"), 2, "`soon` is no time; write 90s, 60m or 2h"),

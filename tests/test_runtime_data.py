@@ -16,6 +16,7 @@ from pzc.runtime.data import (
     calibration_text,
     calibration_windows,
     eval_text,
+    evaluation_side,
     evaluation_windows,
     sides,
     tokenise,
@@ -218,3 +219,20 @@ def test_too_little_text_says_what_would_fit(cut: Callable[..., torch.Tensor]) -
         cut(torch.arange(100), 0, 30)
     with pytest.raises(PruningError, match="need"):
         evaluation_windows(torch.arange(10), None, 30)
+
+
+@pytest.mark.parametrize("changed", ["one more line", "a part", "other endings"])
+def test_two_files_that_share_text_are_refused(changed: str, tmp_path: Path) -> None:
+    lines = [f"line {i} of a text whose lines are long enough to be told apart" for i in range(50)]
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    other = {"one more line": [*lines, "one more"], "a part": lines[30:40], "other endings": [f"{x} " for x in lines]}
+    (tmp_path / "b.txt").write_text("\n".join(other[changed]), encoding="utf-8")
+    with pytest.raises(PruningError, match=r"of .*b\.txt is in .*a\.txt too"):
+        sides(str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
+
+
+def test_a_run_that_calibrates_on_nothing_evaluates_on_the_same_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(f"line {i}" for i in range(50)), encoding="utf-8")
+    assert evaluation_side(str(path)) == sides(str(path))[1]
+    assert evaluation_side("pydoc") == sides("pydoc")[1]

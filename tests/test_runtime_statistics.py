@@ -211,3 +211,16 @@ def test_windows_that_do_not_fit_are_refused(tiny: Callable[..., Any]) -> None:
         gather(model, layers, torch.zeros(1, 65, dtype=torch.int64), ["X.l2"])
     with pytest.raises(PruningError, match="token 999, but the model knows"):
         gather(model, layers, torch.full((1, 5), 999), ["X.l2"])
+
+
+def test_half_precision_gradients_do_not_depend_on_the_type_of_the_logits(
+    tiny: Callable[..., Any], windows: torch.Tensor
+) -> None:
+    """A float16 model may return float32 logits: the scale of its loss comes off all the same."""
+    model = tiny(dtype="float16")
+    layers = find_layers(model)
+    plain = gather(model, layers, windows, {"G.l2"})
+    model.lm_head.register_forward_hook(lambda module, args, output: output.float())
+    wide = gather(model, layers, windows, {"G.l2"})
+    for name, table in plain.tables.items():
+        torch.testing.assert_close(wide.tables[name]["G.l2"], table["G.l2"], rtol=0.05, atol=1e-4)

@@ -57,7 +57,7 @@ def test_an_interrupted_run_goes_on_as_it_would_have(whole: State, tmp_path: Pat
 
 def test_places_are_taken_in_order_and_once(whole: State) -> None:
     bred = [c for c in whole.candidates if c.generation != ZOO]
-    places = [c.place for c in bred]
+    places = [(c.generation, c.slot, c.attempt) for c in bred]
     assert places == sorted(set(places))
     assert [c.number for c in whole.candidates] == list(range(MANY))
     assert {c.slot for c in bred} == set(range(PLAN.population))

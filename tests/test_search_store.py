@@ -280,7 +280,7 @@ def test_kill_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[
     after = read(run)
     assert after[: len(killed)] == killed
     assert len(after) > len(killed)
-    places = [c.place for c in after]
+    places = [(c.generation, c.slot, c.attempt) for c in after]
     assert len(set(places)) == len(places)
     assert after[-1].generation == generations - 1
     assert json.loads(output.splitlines()[-1])["event"] == "done"

@@ -228,7 +228,9 @@ def test_another_process_finds_the_same(run: tuple[Path, subprocess.CompletedPro
 
 def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     def members(n: int) -> list[Member]:
-        return [Member(made(i, losses=(2.0,), parents=(1, 2)), inline("abs(W) * X", f"m{i}"), 9.0) for i in range(n)]
+        return [
+            Member(made(i, losses=(2.0,), parents=(1, 2)), inline("abs(W) * X", f"m{i}"), 8.0, 9.0) for i in range(n)
+        ]
 
     folder = tmp_path / "run" / "hall_of_fame"
     (tmp_path / "run" / "hall_of_fame.new").mkdir(parents=True)

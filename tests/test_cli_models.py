@@ -1,0 +1,105 @@
+"""Commands that prune and measure `pocket`, as a person would type them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal, terminal_of
+
+SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return terminal_of(monkeypatch)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"This is line {i * i} of a text to read.\n" for i in range(400)), encoding="utf-8")
+    return path
+
+
+def test_prune_records_what_it_did_and_says_how_to_measure_it_again(terminal: Terminal, tmp_path: Path) -> None:
+    shown = terminal("prune", "-f", "ria", "--set", "a=0.3", "-o", "out", "--seed", "3", *SMALL)
+    assert shown.code == 0
+    kept = json.loads((tmp_path / "out" / "pruning.json").read_text(encoding="utf-8"))
+    assert kept["options"]["set"] == {"a": 0.3}
+    assert kept["options"]["seed"] == 3
+    assert kept["options"]["device"] == "cpu"
+    assert kept["options"]["threads"] == 1
+    assert kept["metric"]["params"] == {"a": 0.3}
+    following = shown.err.split("next: pzc ")[1].split()
+    again = terminal(*following, "--json", "--threads", "1")
+    assert json.loads(again.out)["perplexity"] == pytest.approx(kept["perplexity"]["after"], rel=1e-6)
+
+
+def test_a_metric_of_the_weights_needs_no_calibration_text(terminal: Terminal) -> None:
+    shown = terminal("prune", "-f", "magnitude", "-o", "out", *SMALL, "--windows", "100000", "--json")
+    assert shown.code == 0
+    assert json.loads(shown.out)["data"]["calibration"] is None
+
+
+def test_a_text_that_calibrated_a_model_does_not_measure_it(terminal: Terminal, text: Path, tmp_path: Path) -> None:
+    assert terminal("prune", "-f", "wanda", "-o", "one", "-d", "text.txt", *SMALL).code == 0
+    shown = terminal("eval", "-m", "one", "-d", "text.txt", "--eval-windows", "2", "--length", "32", "--json")
+    assert json.loads(shown.out)["data"]["part"] == "last fifth"
+    (tmp_path / "other.txt").write_text("Nothing like the first text at all, word for word.\n" * 60, encoding="utf-8")
+    assert terminal("prune", "-f", "wanda", "-o", "two", "-d", "text.txt", "--eval-data", "other.txt", *SMALL).code == 0
+    shown = terminal("eval", "-m", "two", "-d", "text.txt", "--eval-windows", "2", "--length", "32")
+    assert shown.code == 1
+    assert "all of text.txt calibrated this model" in shown.err
+
+
+def test_compare_keeps_what_it_measured_when_a_metric_fails(terminal: Terminal) -> None:
+    shown = terminal("compare", "-f", "wanda", "-f", "ln(abs(W) - 1) per row", *SMALL)
+    assert shown.code == 1
+    assert "wanda" in shown.out
+    assert "not finite" in shown.out
+    assert "inline: the score is not finite" in shown.err
+    assert "best: wanda" in shown.err
+    rows = json.loads(terminal("compare", "-f", "wanda", "-f", "ln(abs(W) - 1) per row", *SMALL, "--json").out)
+    assert [bool(r["failure"]) for r in rows] == [False, False, True]
+    assert rows[2]["perplexity"] is None
+
+
+def test_a_score_that_is_constant_in_another_group_is_refused(terminal: Terminal, tmp_path: Path) -> None:
+    """The checker looks at the metric's own group; `--per` and `--pattern` choose another."""
+    for choice in (("--per", "row"), ("--pattern", "2:4")):
+        shown = terminal("prune", "-f", "sum(abs(W), in) + X - X per col", *choice, "-o", "out", *SMALL)
+        assert shown.code == 1
+        assert "constant inside its group" in shown.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["prune", "compare", "search"])
+@pytest.mark.parametrize("other", [("--sparsity", "0.7"), ("--per", "layer")])
+def test_a_pattern_replaces_sparsity_and_group(command: str, other: tuple[str, str], terminal: Terminal) -> None:
+    given = {"prune": ("-f", "wanda", "-o", "out"), "compare": ("-f", "wanda"), "search": ()}[command]
+    shown = terminal(command, *given, "--pattern", "2:4", *other)
+    assert shown.code == 2
+    assert f"--pattern 2:4 replaces {other[0]}" in shown.err
+
+
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    shown = terminal("eval", "-m", "out/nope")
+    assert shown.code == 1
+    assert "there is no model `out/nope`" in shown.err
+
+
+def test_search_in_one_group_finds_metrics_of_that_group(terminal: Terminal) -> None:
+    how = ("--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32", "--threads", "1")
+    shown = terminal(
+        "search", "--per", "layer", "--generations", "1", "--population", "4", *how, "--run", "run", "--json"
+    )
+    assert shown.code == 0
+    final = json.loads(shown.out.splitlines()[-1])
+    assert {m["per"] for m in (*final["hall_of_fame"], *final["zoo"])} == {"layer"}
+    assert final["change"]["standard_error"] > 0
