@@ -44,7 +44,8 @@ def _top(h: Heading, elapsed: float, limit: float) -> Table:
     line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     line.add_column(justify="right", no_wrap=True)
     left = Text.assemble(("pzc search", "bold"), f" · {h.model} · {h.target} · seed {h.seed} · {h.folder}")
-    line.add_row(left, f" {clock(elapsed)} / {clock(limit)}" if math.isfinite(limit) else f" {clock(elapsed)}")
+    rest = f" of {clock(limit)}, {clock(max(0.0, limit - elapsed))} left" if math.isfinite(limit) else ""
+    line.add_row(left, f" {clock(elapsed)}{rest}")
     return line
 
 

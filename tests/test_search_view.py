@@ -82,7 +82,7 @@ def test_the_view_keeps_to_the_width(state: State, width: int, limit: float) -> 
 
 def test_the_view_says_how_the_run_stands() -> None:
     text = drawn(filled(), 120)
-    assert "12:34 / 1:00:00" in text
+    assert "12:34 of 1:00:00, 47:26 left" in text
     best = next(line for line in text.splitlines() if line.split()[:1] == ["1"])
     assert best.split()[1:5] == ["12.18", "−39.3%", "4", "3"]  # fitness, against the zoo, size as shown, generation
     assert best.rstrip().endswith("model")
