@@ -71,7 +71,8 @@ class Metric:
 
         Leaves are given by name, `W=…` of shape `[out, in]`, `X=…` of shape `[in]`, members of a family with an
         underscore: `X_mean=…`. torch tensors give a float32 tensor, anything else a float64 array, both of shape
-        `[out, in]`. Raises TypeError for a leaf that is missing or unknown, ValueError for a wrong shape.
+        `[out, in]`. Where the metric is not defined a score is NaN or infinite; `pzc.prune` refuses those. Raises
+        TypeError for a leaf that is missing or unknown, ValueError or PruningError for a wrong shape.
         """
         given = {_leaf_name(name): value for name, value in leaves.items()}
         missing = sorted(self.leaves - set(given))

@@ -45,6 +45,8 @@ Scores of `{name}`: one for each weight of a linear layer; prune the lowest of e
 
     {formula}
 
+Where the formula is not defined (ln(0), 0 / 0) a score is NaN or infinite: look for that before pruning.
+
 Written by pzc {version}. It needs torch and nothing else.
 """
 
