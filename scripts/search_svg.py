@@ -7,6 +7,7 @@ python scripts/search_svg.py runs/readme docs/search.svg
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from pzc.cli.console import THEME
 from pzc.cli.live import Heading, draw
+from pzc.search.candidate import ZOO
 from pzc.search.run import open_store
 from pzc.search.state import Plan, replay
 
@@ -21,15 +23,15 @@ from pzc.search.state import Plan, replay
 @click.command()
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
 @click.argument("svg", type=click.Path(path_type=Path))
-@click.option("--minutes", default=5, show_default=True, help="The time limit that the run had.")
-def main(run: Path, svg: Path, minutes: int) -> None:
+def main(run: Path, svg: Path) -> None:
     """Draw RUN's live table to SVG, at 80 columns."""
     store, settings = open_store(run, None)
     state = replay(Plan(settings.population, seed=settings.seed, seed_zoo=settings.seed_zoo), store.candidates)
     store.close()
     console = Console(record=True, width=80, theme=THEME, highlight=False, file=io.StringIO())
     heading = Heading(settings.model, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(run))
-    console.print(draw(state.standing(), heading, 60.0 * minutes, 60.0 * minutes))
+    spent = sum(c.seconds for c in state.candidates if c.generation != ZOO)
+    console.print(draw(state.standing(), heading, spent, settings.limit or math.inf))
     console.save_svg(str(svg), title="pzc search")
 
 
