@@ -24,11 +24,11 @@ from pzc.search.state import Plan, replay
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
 @click.argument("svg", type=click.Path(path_type=Path))
 def main(run: Path, svg: Path) -> None:
-    """Draw RUN's live table to SVG, at 80 columns."""
+    """Draw RUN's live table to SVG."""
     store, settings = open_store(run, None)
     state = replay(Plan(settings.population, seed=settings.seed, seed_zoo=settings.seed_zoo), store.candidates)
     store.close()
-    console = Console(record=True, width=80, theme=THEME, highlight=False, file=io.StringIO())
+    console = Console(record=True, width=112, theme=THEME, highlight=False, file=io.StringIO())
     heading = Heading(settings.model, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(run))
     spent = sum(c.seconds for c in state.candidates if c.generation != ZOO)
     console.print(draw(state.standing(), heading, spent, settings.limit or math.inf))
