@@ -141,16 +141,12 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     from pzc.grammar.diagnostics import did_you_mean
-    from pzc.runtime.masks import check_sparsity, parse_pattern
     from pzc.search.run import Settings
     from pzc.search.space import SPACES
 
     if given["space"] not in SPACES:
         hint = did_you_mean(given["space"], SPACES) or f"there are {', '.join(SPACES)}"
         raise click.BadParameter(f"there is no space `{given['space']}`; {hint}", param_hint="--metric-space")
-    check_sparsity(given["sparsity"])
-    if given["pattern"]:
-        parse_pattern(given["pattern"])
     chosen = {f.name: given[f.name] for f in fields(Settings)}
     if chosen["limit"] is None and not _given(ctx, "generations"):
         chosen["limit"] = LIMIT
