@@ -2,87 +2,74 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from pzc.cli import options
-from pzc.cli.console import fail, output, print_json
-from pzc.cli.diagnostics import show
-from pzc.compiler.load import MetricNotFound, read_file
-from pzc.compiler.metric import Metric, compile_source
-from pzc.grammar.diagnostics import Diagnostic, SourceError
-from pzc.grammar.render import position
+from pzc.cli import inputs, reports
+from pzc.cli.reports import Report
+from pzc.cli.sarif import sarif
+from pzc.compiler.load import MetricNotFound
+from pzc.compiler.metric import compile_file
+from pzc.grammar.diagnostics import SourceError
+
+FORMATS: dict[str, Callable[[Iterable[Report], bool], None]] = {
+    "text": reports.text,
+    "json": reports.json,
+    "sarif": sarif,
+    "github": reports.github,
+}
+"""How reports are written: to people, to programs, to code scanning services, to a GitHub workflow."""
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@options.as_json
-@options.quiet
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="How to report.  [default: text]")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--quiet", "-q", is_flag=True, help="Errors and warnings alone: no notes, no summary.")
 @click.pass_context
-def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool, quiet: bool) -> None:
+def command(ctx: click.Context, files: tuple[str, ...], form: str | None, as_json: bool, quiet: bool) -> None:
     """Check metrics and report every error at once.
 
-    Exits with 1 when there is an error; warnings alone are fine.
+    FILE is a file, a folder (every .pzm file below it), a zoo name, or `-` for standard input. Exits with 1 when there
+    is an error; warnings and notes alone are fine.
 
     \b
     pzc check my.pzm
-    pzc check metrics/*.pzm
-    pzc check my.pzm --json
+    pzc check --quiet metrics/
+    pzc check --format sarif metrics/ > pzc.sarif
     """
-    bad = 0
-    for path in files:
-        try:
-            source = read_file(path)
-        except MetricNotFound as error:
-            fail(str(error))
-            bad += 1
-            continue
-        metrics, found = _checked(source, str(path))
-        errors = [d for d in found if d.severity == "error"]
-        bad += bool(errors)
-        if as_json:
-            print_json(
-                {
-                    "file": str(path),
-                    "metrics": [m.name for m in metrics],
-                    "diagnostics": [_row(d, source) for d in found],
-                }
-            )
-            continue
-        show(found, source, str(path))
-        if not quiet:
-            output.print(f"{path}: {_summary(metrics, len(errors), len(found) - len(errors))}", soft_wrap=True)
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json is --format json; it does not go with --format {form}", ctx)
+    bad = False
+
+    def checked() -> Iterator[Report]:
+        nonlocal bad
+        for report in _reports(files):
+            bad |= report.bad
+            yield report.without_notes() if quiet else report
+
+    FORMATS[form or ("json" if as_json else "text")](checked(), quiet)
     ctx.exit(1 if bad else 0)
 
 
-def _checked(source: str, name: str) -> tuple[list[Metric], tuple[Diagnostic, ...]]:
+def _reports(arguments: Iterable[str]) -> Iterator[Report]:
+    for argument in arguments:
+        try:
+            names = inputs.expanded(argument)
+        except MetricNotFound as error:
+            yield Report(argument, unread=str(error))
+            continue
+        yield from map(_report, names)
+
+
+def _report(name: str) -> Report:
     try:
-        metrics, warnings = compile_source(source, name)
+        given = inputs.read(name)
+        compiled = compile_file(given.text, given.name, path=given.path)
+    except MetricNotFound as error:
+        return Report(name, unread=str(error))
     except SourceError as error:
-        return [], error.diagnostics
-    return metrics, tuple(warnings)
-
-
-def _summary(metrics: list[Metric], errors: int, warnings: int) -> str:
-    parts = [_counted(errors, "error")] if errors else [_counted(len(metrics), "metric") + " fine"]
-    return ", ".join(parts + ([_counted(warnings, "warning")] if warnings else []))
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _row(d: Diagnostic, source: str) -> dict[str, Any]:
-    line, column = position(source, d.primary.span.start)
-    return {
-        "code": d.code,
-        "severity": d.severity,
-        "message": d.message,
-        "line": line,
-        "column": column,
-        "end": d.primary.span.end,
-        "start": d.primary.span.start,
-        "help": d.help,
-    }
+        return Report(error.filename, error.source, found=error.diagnostics)
+    metrics, spaces = (tuple(x.name for x in defined) for defined in (compiled.metrics, compiled.spaces))
+    return Report(given.name, given.text, metrics, spaces, compiled.diagnostics)

@@ -12,8 +12,10 @@ from rich.text import Text
 from pzc.cli import options
 from pzc.cli.console import errors, fail, formula, output, print_json, progress, say
 from pzc.compiler.load import load, zoo
+from pzc.compiler.source import expression
 
 if TYPE_CHECKING:
+    from pzc.compiler.metric import Metric
     from pzc.runtime.compare import Compared
 
 
@@ -53,14 +55,14 @@ def command(
     from pzc.runtime.models import load_model
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
-    target = Target("row", how["sparsity"], pattern)
+    target = Target(how["per"], how["sparsity"], pattern)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     texts = texts_of(loaded, frozenset().union(*(m.leaves for m in metrics)), how)
     rows: list[Compared] = []
     with progress(quiet or as_json) as bar:
         for row in compare(
             loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, target,
-            per=how["per"], seed=how["seed"], progress=bar,
+            seed=how["seed"], progress=bar,
         ):  # fmt: skip
             rows.append(row)
             bar("metrics", len(rows), 1 + len(metrics))
@@ -96,13 +98,21 @@ def _table(rows: list[Compared], title: str) -> Table:
         style = "good" if r.metric and r.perplexity == best else ""
         table.add_row(
             Text(r.metric.name if r.metric else "dense", style="bold"),
-            formula(r.metric.formula) if r.metric else "",
+            _formula(r.metric) if r.metric else "",
             r.per or "",
             "" if r.failure else f"{r.sparsity:.2%}",
             Text("not finite", style="error") if r.failure else Text(f"{r.perplexity:.2f}", style=style),
             f"{r.seconds:.1f}",
         )
     return table
+
+
+def _formula(metric: Metric) -> Text:
+    """The score; of a metric by role one a line, with the layers that it is for."""
+    if not metric.roles:
+        return formula(metric.formula)
+    lines = (f"{', '.join(arm.layers) or 'else'}: {expression(arm.core)}" for arm in metric.arms)
+    return Text("\n").join(formula(line) for line in lines)
 
 
 def _row(r: Compared) -> dict[str, Any]:

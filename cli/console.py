@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.highlighter import RegexHighlighter
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -23,10 +22,15 @@ THEME = Theme(
         "pzm.keyword": "bold blue",
         "pzm.comment": "dim",
         "pzm.axis": "green",
+        "pzm.group": "green",
+        "pzm.text": "yellow",
+        "pzm.name": "bold",
         "error": "bold red",
         "warning": "bold yellow",
+        "note": "bold blue",
         "help": "green",
         "good": "bold green",
+        "markdown.code": "cyan",
     }
 )
 
@@ -34,26 +38,11 @@ output = Console(theme=THEME, highlight=False)
 errors = Console(theme=THEME, highlight=False, stderr=True)
 
 
-class Formula(RegexHighlighter):
-    """Colours for `.pzm` text."""
-
-    base_style = "pzm."
-    highlights = [  # noqa: RUF012
-        r"(?P<leaf>\b(W|X|G|noise|windows|in_features|out_features)(\.\w+)?\b)",
-        r"(?P<function>\b[a-z_]\w*(?=\())",
-        r"(?P<number>(?<![\w.])\d+(\.\d+)?(e[+-]?\d+)?)",
-        r"(?P<axis>(?<=[ ,(])(in|out)(?=\)))",
-        r"(?P<keyword>\b(pzm|metric|let|param|per)\b)",
-        r"(?P<comment>#.*$)",
-    ]
-
-
-_formula = Formula()
-
-
 def formula(text: str) -> Text:
     """`.pzm` text in colour."""
-    return _formula(Text(text))
+    from pzc.cli.lexer import coloured  # Pygments takes a while: only what draws a formula waits for it
+
+    return Text.assemble(*coloured(text))
 
 
 def fail(message: str, hint: str | None = None) -> None:

@@ -14,10 +14,15 @@ from pzc.grammar.render import render
 def show(diagnostics: Iterable[Diagnostic], source: str, filename: str) -> None:
     """Draw each diagnostic on stderr."""
     for d in diagnostics:
-        text = Text(render(d, source, filename))
-        text.highlight_regex(r"^(error|warning)\[\w+\]", d.severity)
-        text.highlight_regex(r"(?m)^ *= help:", "help")
-        text.highlight_regex(r"\^+[^\n]*", d.severity)
-        text.highlight_regex(r"(?m)^ *\d* *[│┌·]─?", "dim")
-        errors.print(text, soft_wrap=True)
+        errors.print(drawn(d, source, filename), soft_wrap=True)
         errors.print()
+
+
+def drawn(d: Diagnostic, source: str, filename: str) -> Text:
+    """One diagnostic in the colours of its severity."""
+    text = Text(render(d, source, filename))
+    text.highlight_regex(r"^(error|warning|note)\[\w+\]", d.severity)
+    text.highlight_regex(r"(?m)^ *= help:", "help")
+    text.highlight_regex(r"\^+[^\n]*", d.severity)
+    text.highlight_regex(r"(?m)^ *\d* *[│┌·]─?", "dim")
+    return text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 
 from pzc.cli.console import errors, fail, output, say
 from pzc.cli.diagnostics import show
+from pzc.cli.inputs import standard_input
 from pzc.compiler.load import MetricNotFound, read_file
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.parse import parse
@@ -38,7 +38,7 @@ def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool)
     changed = bad = 0
     for name in files:
         try:
-            source = _standard_input() if name == "-" else read_file(Path(name))
+            source = standard_input() if name == "-" else read_file(Path(name))
             formatted = formatted_source(source, name)
         except SourceError as error:
             show(error.diagnostics, error.source, error.filename)
@@ -66,13 +66,6 @@ def _difference(before: str, after: str, name: str) -> Iterator[str]:
     old, new = (io.StringIO(text).readlines() for text in (before, after))  # splits at \n alone, as the language does
     for line in difflib.unified_diff(old, new, name, name):
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MetricNotFound(f"standard input is not UTF-8 text (byte {error.start})") from error
 
 
 def formatted_source(source: str, name: str) -> str:

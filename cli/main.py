@@ -15,13 +15,17 @@ from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("pzc.cli.check", "Check metrics and report every error."),
+    "explain": ("pzc.cli.explain", "Explain a code of `pzc check`."),
     "fmt": ("pzc.cli.fmt", "Print metrics in the canonical layout."),
-    "compile": ("pzc.cli.compile", "Compile a metric to JSON or to a torch module."),
+    "compile": ("pzc.cli.compile", "Compile a metric to JSON, to a torch module, to a tree of Pruner-Zero."),
+    "import": ("pzc.cli.import_tree", "Turn a tree of Pruner-Zero's release into a metric."),
+    "conformance": ("pzc.cli.conformance", "Run the conformance suite against every target."),
     "zoo": ("pzc.cli.zoo", "List and show the published metrics."),
     "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
     "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),
     "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),
     "search": ("pzc.cli.search", "Search for a better metric."),
+    "lsp": ("pzc.cli.lsp", "Start the language server, for editors."),
 }
 """The commands in the order in which help lists them: name, module, summary. A module is imported when it is used."""
 

@@ -15,6 +15,13 @@ from pzc.cli.console import errors, output, print_json, progress, say
 from pzc.compiler.load import load
 from pzc.compiler.metric import Metric
 
+PASSES = {
+    "forward": "a forward pass",
+    "hessian": "a forward pass for Hessians",
+    "backward": "a forward and backward pass",
+}
+"""What each pass over the calibration text is, by the tier of the leaves that it is for."""
+
 
 @click.command("prune")
 @options.metric
@@ -46,30 +53,29 @@ def command(
     import torch
 
     from pzc.cli.texts import described, options_of, texts_of
-    from pzc.runtime.checkpoint import check_output, record, save
+    from pzc.runtime.checkpoint import check_output, described_arms, record, save
     from pzc.runtime.evaluate import perplexity, window_losses
     from pzc.runtime.layers import find_layers
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
     from pzc.runtime.passes import device_of
     from pzc.runtime.prune import check_target, prune
+    from pzc.runtime.statistics import passes_for
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
-    target = Target(how["per"] or chosen.per, how["sparsity"], pattern)
-    check_target(chosen.core, target)
+    target = Target(how["per"], how["sparsity"], pattern)
+    check_target(chosen, target)
     check_output(folder, overwrite=overwrite)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     layers = find_layers(loaded.model)
-    check_target(chosen.core, target, layers.layers)
+    check_target(chosen, target, layers.layers)
     texts = texts_of(loaded, chosen.leaves, how)
     length = texts.evaluation_windows.shape[1]
     if not (quiet or as_json):
-        passes = {"weights": "no calibration", "forward": "a forward pass", "backward": "a forward and backward pass"}
-        over = "" if chosen.tier == "weights" else f" over {how['windows']} × {length} tokens"
-        say(
-            f"plan  {len(layers.blocks)} blocks, {len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights · "
-            f"{passes[chosen.tier]}{over}"
-        )
+        passes = ", then ".join(PASSES[tier] for tier in passes_for(chosen.leaves))
+        over = f"{passes} over {how['windows']} × {length} tokens" if passes else "no calibration"
+        size = f"{len(layers.blocks)} blocks, {len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
+        say(f"plan  {size} · {over}")
     seconds: dict[str, float] = {}
     with progress(quiet or as_json) as bar:
         start = time.perf_counter()
@@ -81,7 +87,7 @@ def command(
         )  # fmt: skip
         after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
     content = record(
-        metric=_record(chosen),
+        metric={**_record(chosen), "arms": described_arms(chosen, target)},
         model=loaded,
         options={
             "model": model,

@@ -13,6 +13,7 @@ import click
 
 from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
+from pzc.compiler.load import zoo
 
 if TYPE_CHECKING:
     from pzc.search.run import Prepared, Settings
@@ -100,6 +101,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
                 trust_remote_code=given["trust_remote_code"],
                 progress=bar,
             )
+        by_role = [m.name for m in zoo().values() if m.roles]
+        if by_role and not silent:
+            say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
         if not silent:
             say(_plan(run))
         before = len(run.state.candidates)

@@ -101,6 +101,9 @@ def mul(factors: Iterable[Node]) -> Node:
             logarithms.append(factor.args[0])
             continue
         base, exponent = base_and_exponent(factor)
+        if base.op == "add":
+            content, base = _primitive(base, exponent)
+            weight *= content
         _join(powers, base, exponent)
     if weight == 0:
         return ZERO
@@ -120,13 +123,23 @@ def mul(factors: Iterable[Node]) -> Node:
     return parts[0] if len(parts) == 1 else make("mul", *parts)
 
 
+def _primitive(total: Node, exponent: float) -> tuple[float, Node]:
+    """A power of a sum as a number above 0 and a sum whose first coefficient is 1 or −1: (2x − 2y)² is 4 · (x − y)²."""
+    terms = [coefficient(t) for t in total.args]
+    content = abs(terms[0][0])
+    factor = _folded("pow", [number(content), number(exponent)], lambda: content**exponent)
+    if content == 1 or factor.op != "number" or value_of(factor) == 0:
+        return 1.0, total
+    return value_of(factor), add(scaled(weight / content, rest) for weight, rest in terms)
+
+
 def _join(powers: dict[Node, float], base: Node, exponent: float) -> None:
     """Add an exponent to its base: x^a · x^b = x^(a+b) wherever the left side is defined.
 
     A base of any sign is kept to exponents between −2 and 2, and the even rest goes to |x|: x³ = x · |x|².
     """
     joined = _tidy(powers.pop(base, 0.0) + exponent)
-    if not base.sign.non_negative and joined == int(joined) and abs(joined) >= 2:
+    if not base.sign.non_negative and joined.is_integer() and abs(joined) >= 2:
         even = 2 * int(joined / 2)
         _join(powers, absolute(base), float(even))
         joined -= even
@@ -138,7 +151,7 @@ def power(base: Node, exponent: float) -> Node:
     """base ^ exponent for a number: distributed over products and joined with inner powers where that is sound."""
     if _tidy(exponent) in (0.0, 1.0):
         return base if exponent else ONE
-    whole = exponent == int(exponent)
+    whole = exponent.is_integer()
     if base.op == "number":
         return _folded("pow", [base, number(exponent)], lambda: value_of(base) ** exponent)
     if base.op == "exp":
@@ -148,6 +161,10 @@ def power(base: Node, exponent: float) -> Node:
     inner, e = base_and_exponent(base)
     if inner is not base:
         return power(inner, e * exponent)
+    if base.op == "add":
+        content, primitive = _primitive(base, exponent)
+        if primitive is not base:
+            return mul([number(content), power(primitive, exponent)])
     if not base.sign.non_negative and whole and abs(exponent) >= 2:
         return mul([make("pow", base, number(exponent))])
     return make("pow", base, number(_tidy(exponent)))
@@ -162,7 +179,7 @@ def absolute(x: Node) -> Node:
     if x.op == "mul":
         return mul(absolute(f) for f in x.args)
     base, e = base_and_exponent(x)
-    if base is not x and e == int(e):
+    if base is not x and e.is_integer():
         return power(absolute(base), e)
     if x.op == "add" and coefficient(x.args[0])[0] < 0:
         return absolute(mul([MINUS_ONE, x]))
@@ -250,7 +267,33 @@ def _reduce(node: Node, x: Node) -> Node:
         p = value_of(node.args[1])
         inner = power(absolute(x), p)
         return power(_reduced("sum", inner, over, left, lost), 1 / p)
+    if node.op == "quantile":
+        return _quantile(node, x, over)
     return _reduced(node.op, x, over, left, lost)
+
+
+def _quantile(node: Node, x: Node, over: frozenset[str]) -> Node:
+    """Factors that are never negative move out. How values between neighbours are filled in depends on how many there
+    are, so an argument that lost an axis stays as it was written."""
+    if not x.axes & over:
+        return x
+    if over - x.axes:
+        return node
+    outside = [f for f in factors_of(x) if not f.axes & over and f.sign.non_negative]
+    inner = mul(f for f in factors_of(x) if f not in outside)
+    axis = None if inner.axes == over else next(iter(over))
+    return mul([*outside, make("quantile", inner, node.args[1], value=axis)])
+
+
+def _ranked(node: Node, x: Node) -> Node:
+    """Factors that are positive and the same along the axis change no rank; k equal copies count k times."""
+    over = node.args[0].axes if node.value is None else frozenset({str(node.value)})
+    left = over & x.axes
+    if not left:
+        return ZERO
+    inner = mul(f for f in factors_of(x) if f.axes & over or not f.sign.positive)
+    lost = [leaf(_SIZES[a]) for a in sorted(over - x.axes)]
+    return mul([make("rank", inner, value=None if inner.axes == left else next(iter(left))), *lost])
 
 
 def _reduced(op: str, x: Node, over: frozenset[str], left: frozenset[str], lost: list[Node]) -> Node:
@@ -306,6 +349,11 @@ _RULES: dict[str, Callable[..., Node]] = {
 
 def canonical(root: Node) -> Node:
     """The canonical graph of an expression: equal results are equal real functions."""
+    return canonical_forms(root)[root]
+
+
+def canonical_forms(root: Node) -> dict[Node, Node]:
+    """The canonical graph of every part of an expression."""
     forms: dict[Node, Node] = {}
     for node in topological(root):
         args = [forms[a] for a in node.args]
@@ -313,9 +361,11 @@ def canonical(root: Node) -> Node:
             forms[node] = node
         elif node.op in REDUCING:
             forms[node] = _reduce(node, args[0])
+        elif node.op == "rank":
+            forms[node] = _ranked(node, args[0])
         elif node.op == "pow":
             base, exponent = args
             forms[node] = power(base, value_of(exponent)) if exponent.op == "number" else make("pow", base, exponent)
         else:
             forms[node] = _RULES[node.op](*args)
-    return forms[root]
+    return forms

@@ -1,144 +1,167 @@
-"""Check a syntax tree and lower its metrics to core nodes, collecting every error on the way.
+"""Check the statements of a file in their order: names defined, metrics lowered, every error collected.
 
-Names are resolved in the order of the file: a `let` or `param` is known from the statement after it. A part that
-has an error lowers to None, and whatever contains it is not reported again.
+A name is known from the statement after it. What has an error defines its name all the same, so that one mistake is
+reported once.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pzc.compiler.arm import Arm
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, depth, make, number, size
-from pzc.compiler.functions import ELEMENTWISE, ELSEWHERE, FUNCTION_NAMES, OPERATORS, REDUCTIONS, Function
+from pzc.compiler.core import Node, number, size
+from pzc.compiler.findings import findings
+from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, constant_axes
-from pzc.compiler.leaves import ALIASES, AXES, LEAVES
+from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.lower import Lowering, axis_parameters
+from pzc.compiler.modules import Files, Module, UseError, library
 from pzc.compiler.plain import plain
+from pzc.compiler.scope import Definition, Function, Kind
 from pzc.compiler.source import expression
-from pzc.grammar import printer
-from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, too_many
-from pzc.grammar.parse import MAX_DEPTH
+from pzc.compiler.spaces import SpaceSpec, check_space
+from pzc.grammar.diagnostics import CODES, MAX_ERRORS, Diagnostic, Label, did_you_mean, some, too_many
+from pzc.grammar.parse import parse
 from pzc.grammar.syntax import (
-    AxisName,
-    Binary,
-    Call,
+    ArmDefinition,
     Edition,
     Expression,
     File,
+    Fn,
     Let,
     MetricDefinition,
     Name,
-    Negation,
-    Number,
     Param,
+    RolesDefinition,
+    SpaceDefinition,
     Span,
+    Use,
 )
 
 EDITION = 1
 """The newest edition this compiler reads."""
 
-FLOAT32_MAX = 3.4028234663852886e38
-FLOAT32_MIN = 1.401298464324817e-45
-
-MAX_SIZE = 2000
-"""Operations and leaves of one expression with its `let`s written out."""
 MAX_SHOWN = 30
 """Operations and leaves of an expression that a message writes out."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A metric whose names are resolved: its core graph, its group, and the parameters it was lowered with."""
+    """A metric whose names are resolved: its arms, the last one for all layers that are left, and the parameters that
+    it reads with the values it was lowered with."""
 
     name: str
-    core: Node
-    per: str
+    arms: tuple[Arm, ...]
     doc: str
     params: tuple[tuple[str, float], ...]
-    definition: MetricDefinition
 
 
-def check(file: File, settings: Mapping[str, float] | None = None) -> tuple[list[Checked], list[Diagnostic]]:
-    """Every metric without an error, and everything there is to say about the file.
+@dataclass(frozen=True)
+class CheckedFile:
+    """What a file without errors defines, and everything there is to say about it."""
 
-    `settings` replaces the defaults of parameters by name.
+    metrics: tuple[Checked, ...]
+    spaces: tuple[SpaceSpec, ...]
+    module: Module
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def check(
+    file: File,
+    settings: Mapping[str, float] | None = None,
+    *,
+    files: Files | None = None,
+    home: str = "",
+    analyse: bool = True,
+) -> CheckedFile:
+    """Every metric and space without an error, and everything there is to say about the file.
+
+    `settings` replaces the defaults of parameters by name, `files` says what the file may use, `home` is its name.
+    Without `analyse`, nothing is said about the values that a score can take.
     """
-    checker = _Checker(settings or {})
+    checker = _Checker(settings or {}, files or Files(), home, analyse)
     checker.file(file)
-    return checker.metrics, checker.diagnostics
+    module = Module(
+        {n: d for n, d in checker.scope.items() if d.kind in ("fn", "let")},
+        {n: d.kind for n, d in checker.scope.items()},
+    )
+    return CheckedFile(tuple(checker.metrics), tuple(checker.spaces), module, tuple(checker.lowering.diagnostics))
 
 
-@dataclass
-class _Definition:
-    """A `let` or `param` that is in scope; `node` is None when it has an error of its own."""
-
-    span: Span
-    kind: str
-    node: Node | None
-    used: bool = False
-
-    @property
-    def broken(self) -> bool:
-        """Whether it comes from a statement that does not parse."""
-        return self.kind == "broken"
+def _check_text(source: str, name: str, files: Files) -> tuple[Module, list[Diagnostic]]:
+    """A file that another one uses."""
+    file, problems = parse(source)
+    checked = check(file, files=files, home=name)
+    return checked.module, [*problems, *checked.diagnostics]
 
 
 class _Checker:
-    def __init__(self, settings: Mapping[str, float]) -> None:
+    def __init__(self, settings: Mapping[str, float], files: Files, home: str, analyse: bool) -> None:
         self.settings = settings
-        self.scope: dict[str, _Definition] = {}
-        self.later: dict[str, Span] = {}
+        self.analyse = analyse
+        self.files = files
+        self.home = home
+        self.scope: dict[str, Definition] = {}
+        self.lowering = Lowering(self.scope, home, files.spent)
+        self.report = self.lowering.report
         self.metrics: list[Checked] = []
-        self.diagnostics: list[Diagnostic] = []
-
-    def report(
-        self,
-        code: str,
-        message: str,
-        at: Span,
-        label: str = "",
-        *,
-        also: tuple[Label, ...] = (),
-        help: str | None = None,
-    ) -> None:
-        self.diagnostics.append(Diagnostic(code, message, Label(at, label), also, help))
-
-    # Statements
+        self.spaces: list[SpaceSpec] = []
+        self.given: dict[str, float] = {}
+        self.said: set[tuple[str, Span]] = set()
 
     def file(self, file: File) -> None:
         if "pzm" not in file.broken:
             self._edition(file)
-        self.scope = {name: _Definition(Span(), "broken", None) for name in file.broken if name}
-        self.later = {s.name: s.name_span for s in file.statements if isinstance(s, Let | Param)}
+        self.scope.update({name: Definition("broken", Span()) for name in file.broken if name})
+        self.lowering.later = {s.name for s in file.statements if isinstance(s, Let | Param | Fn)}
         for s in file.statements:
-            if len(self.diagnostics) >= MAX_ERRORS:
-                self.diagnostics.append(too_many(s.span))
+            if len(self.lowering.diagnostics) >= MAX_ERRORS:
+                self.lowering.diagnostics.append(too_many(s.span))
+                return
+            if self.files.spent.told:
                 return
             match s:
-                case Let(name, value):
-                    self.define(name, s.name_span, "let", self._value(value))
+                case Use():
+                    self._use(s)
+                case Let():
+                    node = self.lowering.value(s.value)
+                    self._define(s.name, s.name_span, "let", node, doc=s.doc)
+                case Fn():
+                    self._fn(s)
                 case Param():
                     self._param(s)
                 case MetricDefinition():
                     self._metric(s)
-        if file.broken or any(d.severity == "error" for d in self.diagnostics):
-            return  # what a part with an error would use is not known
-        if file.statements and not any(isinstance(s, MetricDefinition) for s in file.statements):
+                case RolesDefinition():
+                    self._roles(s)
+                case SpaceDefinition():
+                    self._space(s)
+            if isinstance(s, Let | Param | Fn):
+                self.lowering.later.discard(s.name)
+        if not file.broken and not any(d.severity == "error" for d in self.lowering.diagnostics):
+            self._unused(file)  # what a part with an error would use is not known
+
+    def _unused(self, file: File) -> None:
+        """Warn of what nothing uses; a file that defines functions and no metric is there to be used by others."""
+        ends = [s for s in file.statements if isinstance(s, MetricDefinition | RolesDefinition | SpaceDefinition)]
+        if not ends and any(isinstance(s, Fn) for s in file.statements):
+            return
+        if file.statements and not ends:
             self.report("PZ0402", "this file defines no metric", file.statements[-1].span)
             return
         for name, d in self.scope.items():
-            if d.kind in ("let", "param") and not d.used:
+            if d.kind in ("let", "param", "fn", "library") and not d.used:
                 self.report("PZ0401", f"`{name}` is never used", d.span)
 
     def _edition(self, file: File) -> None:
         stated = [s for s in file.statements if isinstance(s, Edition)]
         begin = f"begin with `pzm {EDITION}`"
         if not stated and not file.statements and not file.broken:
-            self.report("PZ0106", "there is no metric here: this file has no statements", Span(0, 1), help=begin)
+            self.report("PZ0106", "there is no metric here: this file has no statements", Span(), help=begin)
         elif not stated:
-            at = file.statements[0].span if file.statements else Span(0, 1)
+            at = file.statements[0].span if file.statements else Span()
             self.report("PZ0106", "a file begins with the edition it is written in", at, help=begin)
         elif stated[0].number != str(EDITION):
             message = f"edition {stated[0].number} is not known; this pzc reads edition {EDITION}"
@@ -146,59 +169,186 @@ class _Checker:
         for s in stated if stated and stated[0] is not file.statements[0] else stated[1:]:
             self.report("PZ0106", "the edition is stated once, at the top of the file", s.span)
 
-    def define(self, name: str, span: Span, kind: str, node: Node | None) -> None:
+    # What defines names
+
+    def _define(
+        self,
+        name: str,
+        span: Span,
+        kind: Kind,
+        node: Node | None = None,
+        *,
+        doc: str = "",
+        function: Function | None = None,
+    ) -> Definition | None:
+        """Give a name its meaning, unless it is taken."""
+        definition = Definition(kind, span, node, function=function, reads=frozenset(self.lowering.reading), doc=doc)
+        return self._bind(name, span, definition)
+
+    def _bind(self, name: str, span: Span, definition: Definition) -> Definition | None:
         taken = "a leaf" if name in LEAVES or name in ALIASES else "a function" if name in FUNCTION_NAMES else None
-        if taken:
+        before = self.scope.get(name)
+        definition.order = len(self.scope)
+        if taken == "a leaf" or (taken and definition.function is None and definition.kind != "broken"):
             self.report("PZ0204", f"`{name}` is the name of {taken}", span, help="choose another name")
-        elif name in self.scope and not self.scope[name].broken:
-            before = Label(self.scope[name].span, "first defined here")
-            self.report("PZ0204", f"`{name}` is defined twice", span, "again here", also=(before,))
+        elif before is not None and before.kind != "broken":
+            first = Label(before.span, "first defined here")
+            self.report("PZ0204", f"`{name}` is defined twice", span, "again here", also=(first,))
         else:
-            self.scope[name] = _Definition(span, kind, node)
+            self.scope[name] = definition
+            return definition
+        return None
+
+    def _use(self, use: Use) -> None:
+        try:
+            module = self.files.file(use.source, _check_text) if use.quoted else library(use.source, _check_text)
+        except UseError as error:
+            self.report(error.code, error.message, use.source_span, help=error.help)
+            for name in use.names or [_prefix(use)]:
+                self.scope.setdefault(name.text, Definition("broken", name.span))
+            return
+        if not use.names:
+            prefix = _prefix(use)
+            if prefix.text.isidentifier():
+                self._bind(prefix.text, prefix.span, Definition("library", prefix.span, members=module.exports))
+            else:
+                message = f"`{prefix.text}` cannot stand before the names of this file"
+                hint = f'list the names that you need: `use "{use.source}" (…)`'
+                self.report("PZ0501", message, prefix.span, help=hint)
+        for name in use.names:
+            self._take(name.text, name.span, module, use.source)
+
+    def _take(self, name: str, span: Span, module: Module, source: str) -> None:
+        """Bring one name of another file into this one."""
+        found = module.exports.get(name)
+        if found is None:
+            kind = module.others.get(name)
+            hint = did_you_mean(name, module.exports) or "it defines " + some([f"`{n}`" for n in module.exports])
+            message = f"`{source}` defines no `{name}`"
+            if kind is not None:
+                message, hint = f"`{name}` is a {kind} of `{source}`", "functions and lets can be used"
+            self.report("PZ0506", message, span, help=hint)
+            found = Definition("broken", span)
+        self._bind(name, span, Definition(found.kind, span, found.node, function=found.function, doc=found.doc))
+
+    def _fn(self, fn: Fn) -> None:
+        names: list[str] = []
+        self.lowering.reading = set()
+        for p in fn.parameters:
+            taken = (
+                "a leaf" if p.text in LEAVES or p.text in ALIASES else "a function" if p.text in FUNCTION_NAMES else ""
+            )
+            if taken:
+                self.report("PZ0204", f"`{p.text}` is the name of {taken}", p.span, help="choose another name")
+            elif p.text in names:
+                self.report("PZ0204", f"`{p.text}` is given twice to `{fn.name}`", p.span)
+            else:
+                names.append(p.text)
+        function: Function | None = None
+        if len(names) == len(fn.parameters):
+            axes = axis_parameters(tuple(names), fn.value, self.scope)
+            function = Function(
+                fn.name, tuple(names), fn.value, self.scope, self.home, fn.name_span, axes, len(self.scope)
+            )
+            function = function if self.lowering.attempt(function) else None
+        kind: Kind = "fn" if function else "broken"
+        self._define(fn.name, fn.name_span, kind, function=function, doc=fn.doc)
 
     def _param(self, p: Param) -> None:
-        given = p.name in self.settings
-        default = float(self.settings[p.name] if given else p.default)
+        set_here = p.name in self.settings
+        default = float(self.settings[p.name] if set_here else p.default)
         low, high = float(p.low or "-inf"), float(p.high or "inf")
         node = None
-        if self._fits(f"{default:g}" if given else p.default, default, p.name_span):
+        self.lowering.reading = {p.name}
+        if self.lowering.fits(f"{default:g}" if set_here else p.default, default, p.name_span):
             node = number(default)
             if low > high:
                 self.report("PZ0207", f"the range [{p.low}, {p.high}] is empty", p.name_span)
             elif not low <= default <= high:
                 self.report("PZ0207", f"`{p.name}` = {default:g} is not in its range [{p.low}, {p.high}]", p.name_span)
-        self.define(p.name, p.name_span, "param", node)
+        if self._define(p.name, p.name_span, "param", node, doc=p.doc):
+            self.given[p.name] = default
 
-    def _fits(self, text: str, value: float, at: Span) -> bool:
-        """Whether float32 holds the number, neither as infinity nor, if it is not zero, as zero."""
-        if not abs(value) <= FLOAT32_MAX:
-            self.report("PZ0104", f"{text} is beyond float32", at, help="the largest number is about 3.4e38")
-        elif abs(value) <= FLOAT32_MIN / 2 and text.strip("-").lower().split("e")[0].strip("0."):
-            self.report("PZ0104", f"{text} is zero in float32", at, help="the smallest number is about 1.4e-45")
-        else:
-            return True
-        return False
-
-    def _value(self, value: Expression) -> Node | None:
-        """The node of a whole expression. Its size is limited, since `let`s can double it at every line."""
-        node = self.lower(value)
-        if node is None or (size(node) <= MAX_SIZE and depth(node) <= MAX_DEPTH):
-            return node
-        message = f"with every `let` written out, this has more than {MAX_SIZE:,} parts or {MAX_DEPTH} levels"
-        self.report("PZ0103", message, value.span)
-        return None
+    # Metrics and spaces
 
     def _metric(self, m: MetricDefinition) -> None:
-        node = self._value(m.value)
-        self.define(m.name, m.name_span, "metric", None)
-        per = m.per or "row"
-        if per not in GROUPS:
-            hint = did_you_mean(per, GROUPS) or "the groups are " + ", ".join(f"`{g}`" for g in GROUPS)
-            self.report("PZ0205", f"there is no comparison group `{per}`", m.per_span, help=hint)
-        elif node is not None:
-            self._score(m, node, per)
+        arm = self._arm(m.name, m.value, m.per, m.per_span, ())
+        self._define(m.name, m.name_span, "metric")
+        if arm is not None:
+            self._add(m.name, (arm,), m.doc)
 
-    def _score(self, m: MetricDefinition, node: Node, per: str) -> None:
+    def _roles(self, m: RolesDefinition) -> None:
+        arms: list[Arm | None] = []
+        reading: set[str] = set()
+        for a in m.arms:
+            arms.append(self._arm(m.name, a.value, a.per, a.per_span, tuple(x.text for x in a.layers)))
+            reading |= self.lowering.reading
+        sound = self._roles_fit(m.arms)
+        self.lowering.reading = reading
+        self._define(m.name, m.name_span, "metric")
+        whole = tuple(arm for arm in arms if arm is not None)
+        if sound and len(whole) == len(arms):
+            self._add(m.name, whole, m.doc)
+
+    def _roles_fit(self, arms: tuple[ArmDefinition, ...]) -> bool:
+        """Whether every layer finds an arm and every arm can find a layer."""
+        *before, last = arms
+        seen: set[str] = set()
+        misplaced = next((a for a in before if not a.layers), None)
+        if misplaced is not None:
+            self.report("PZ0108", "`else` takes all layers that are left, so it is the last arm", misplaced.span)
+        elif last.layers:
+            hint = "add `else: …` with the score of all other layers"
+            self.report("PZ0108", "not every layer has an arm", last.span, help=hint)
+        for layer in (x for a in arms for x in a.layers):
+            if layer.text in seen:
+                self.report("PZ0401", f"`{layer.text}` is never used: an arm above takes it", layer.span)
+            if not layer.text.strip():
+                self.report("PZ0108", "this text matches no layer", layer.span)
+                return False
+            seen.add(layer.text)
+        return misplaced is None and not last.layers
+
+    def _add(self, name: str, arms: tuple[Arm, ...], doc: str) -> None:
+        params = tuple((n, value) for n, value in self.given.items() if n in self.lowering.reading)
+        self.metrics.append(Checked(name, arms, doc, params))
+
+    def _space(self, s: SpaceDefinition) -> None:
+        self.lowering.reading = set()
+        space = check_space(s, self.lowering)
+        self._define(s.name, s.name_span, "space")
+        if space is not None:
+            self.spaces.append(space)
+
+    def _arm(
+        self, metric: str, value: Expression, per: str | None, per_span: Span, layers: tuple[str, ...]
+    ) -> Arm | None:
+        node = self.lowering.value(value)
+        group = per or "row"
+        if group not in GROUPS:
+            hint = did_you_mean(group, GROUPS) or "the groups are " + ", ".join(f"`{g}`" for g in GROUPS)
+            self.report("PZ0205", f"there is no comparison group `{group}`", per_span, help=hint)
+            return None
+        if node is None:
+            return None
+        sound = self._sound(node, group, value.span) and self._ranks(metric, node, group, value.span)
+        return Arm(node, group, layers) if sound else None
+
+    def _sound(self, node: Node, per: str, at: Span) -> bool:
+        """Whether a score is defined somewhere; what may go wrong with its values is said once, where it stands."""
+        sound = True
+        if not self.analyse:
+            return sound
+        for found in findings(node, per):
+            span = at if found.node is node else self.lowering.spans.get(found.node, at)
+            if (found.code, span) not in self.said:
+                self.said.add((found.code, span))
+                self.report(found.code, found.message, span, found.label, help=found.help)
+            sound = sound and CODES[found.code][0] != "error"
+        return sound
+
+    def _ranks(self, metric: str, node: Node, per: str, at: Span) -> bool:
+        """Whether a score can rank the weights inside its groups."""
         reason, simplified = constant_axes(node, per), ""
         if reason is None:
             form = canonical(node)
@@ -207,158 +357,12 @@ class _Checker:
                 written = f"`{expression(plain(form))}`, which" if size(form) <= MAX_SHOWN else "a score that"
                 simplified = f"simplifies to {written} "
         if reason:
-            message = f"the score of `{m.name}` is constant inside its group"
-            self.report("PZ0301", message, m.value.span, simplified + reason[0], help=reason[1])
-            return
-        params = tuple((n, float(d.node.value or 0.0)) for n, d in self.scope.items() if d.kind == "param" and d.node)
-        self.metrics.append(Checked(m.name, node, per, m.doc, params, m))
+            message = f"the score of `{metric}` is constant inside its group"
+            self.report("PZ0301", message, at, simplified + reason[0], help=reason[1])
+        return reason is None
 
-    # Expressions
 
-    def lower(self, e: Expression) -> Node | None:
-        match e:
-            case Number(text):
-                return self._number(text, e.span)
-            case Name(text):
-                return self._name(text, e.span)
-            case Negation(Number(text)):
-                node = self._number(text, e.span)
-                return number(-float(node.value or 0.0)) if node else None
-            case Negation(operand):
-                node = self.lower(operand)
-                return make("neg", node) if node else None
-            case Binary(operator, left, right):
-                a, b = self.lower(left), self.lower(right)
-                return make(OPERATORS[operator], a, b) if a and b else None
-            case Call():
-                return self._call(e)
-
-    def _number(self, text: str, at: Span) -> Node | None:
-        return number(float(text)) if self._fits(text, float(text), at) else None
-
-    def _name(self, name: str, at: Span) -> Node | None:
-        full = ALIASES.get(name, name)
-        if full in LEAVES:
-            return make("leaf", value=full)
-        found = self.scope.get(name)
-        if found is not None and found.kind != "metric":
-            found.used = True
-            return found.node
-        self.report("PZ0201", self._unknown(name, found), at)
-        return None
-
-    def _unknown(self, name: str, found: _Definition | None) -> str:
-        family, _, member = name.partition(".")
-        if found is not None:
-            return f"`{name}` is a metric, not a value; give its expression a name with `let` and use that"
-        if name in self.later:
-            return f"`{name}` is defined further down; a name is known from the statement after it"
-        if name in FUNCTION_NAMES:
-            return f"`{name}` is a function: write `{name}(…)`"
-        if member and family in ALIASES:
-            members = ", ".join(f"`{n}`" for n in LEAVES if n.startswith(family + "."))
-            return f"`{family}` has no `{member}`; there are {members}"
-        if member and (family in LEAVES or family in self.scope):
-            return f"`{family}` has no members; write `{family}`"
-        hint = did_you_mean(name, [*LEAVES, *ALIASES, *self.scope])
-        return f"`{name}` is not known here" + (f"; {hint}" if hint else "")
-
-    def _call(self, call: Call) -> Node | None:
-        axes = [a for a in call.arguments if isinstance(a, AxisName)]
-        function = self._function(call, bool(axes))
-        fits = function is not None and self._arguments_fit(call, function, axes)
-        written = [a for a in call.arguments if not isinstance(a, AxisName)]
-        values: list[Node | None] = []
-        for argument in written[: function.arity if function else None]:
-            values.append(self.lower(argument))
-        if function is None or not fits:
-            return None
-        nodes = [v for v in values if v is not None]
-        if len(nodes) < len(values):
-            return None
-        if function.name in ELEMENTWISE and function is ELEMENTWISE[function.name]:
-            return make(function.op, *nodes)
-        return self._reduction(call, function, nodes, axes)
-
-    def _function(self, call: Call, has_axis: bool) -> Function | None:
-        """`min(a, b)` is elementwise; `min(x)` and `min(x, in)` reduce."""
-        name = call.function
-        elementwise, reduction = ELEMENTWISE.get(name), REDUCTIONS.get(name)
-        if elementwise and reduction:
-            return reduction if has_axis or len(call.arguments) == 1 else elementwise
-        if elementwise or reduction:
-            return elementwise or reduction
-        found = self.scope.get(name)
-        if found is not None and found.broken:
-            return None
-        if found is not None:
-            found.used = True
-        if name in LEAVES or name in ALIASES or found is not None:
-            message, hint = f"`{name}` is a value, not a function", f"write `{name} * (…)` to multiply"
-        else:
-            message = f"there is no function `{name}`"
-            hint = f"write `{ELSEWHERE[name]}`" if name in ELSEWHERE else did_you_mean(name, FUNCTION_NAMES) or ""
-        self.report("PZ0201", message, call.function_span, help=hint or None)
-        return None
-
-    def _arguments_fit(self, call: Call, function: Function, axes: list[AxisName]) -> bool:
-        reduces = function is REDUCTIONS.get(function.name)
-        values = len(call.arguments) - len(axes)
-        if axes and not reduces:
-            self.report(
-                "PZ0206",
-                f"`{function.name}` takes values, not an axis",
-                axes[0].span,
-                help="only reductions take an axis",
-            )
-        elif len(axes) > 1 or (axes and not isinstance(call.arguments[-1], AxisName)):
-            self.report(
-                "PZ0206",
-                f"`{function.name}` takes one axis, as its last argument",
-                axes[0].span,
-                help=f"without an axis `{function.name}` reduces both",
-            )
-        elif values != function.arity:
-            wanted = f"{function.arity} value{'s' if function.arity > 1 else ''}"
-            extra = " and may be given an axis" if reduces else ""
-            written = f"`{function.written}` is {function.doc}"
-            hint = f"an axis is `in` or `out`, as in `{function.name}(x, in)`" if reduces and values == 2 else written
-            self.report("PZ0202", f"`{function.name}` takes {wanted}{extra}; {values} given", call.span, help=hint)
-        else:
-            return True
-        return False
-
-    def _reduction(self, call: Call, function: Function, nodes: list[Node], axes: list[AxisName]) -> Node | None:
-        argument = nodes[0]
-        if function.op == "norm":
-            p = nodes[1]
-            if p.op != "number" or not 0 < float(p.value or 0.0) < math.inf:
-                self.report("PZ0208", "the order of a norm is a number above 0", call.arguments[1].span)
-                return None
-        axis = axes[0].text if axes else None
-        missing = axis not in argument.axes if axis else not argument.axes
-        if missing:
-            self._missing_axis(call, function.name, argument, axes)
-            return None
-        if axis and argument.axes == {axis}:
-            axis = None  # the only axis: the same reduction, and one node for both spellings
-        return make(function.op, *nodes, value=axis)
-
-    def _missing_axis(self, call: Call, name: str, argument: Node, axes: list[AxisName]) -> None:
-        first = call.arguments[0]
-        has = [a for a in AXES if a in argument.axes]
-        about = Label(first.span, f"has axes [{', '.join(has)}]" if has else "has no axis")
-        if not axes:
-            hint = f"leave `{name}` out"
-            self.report("PZ0203", f"`{name}` of a value that has no axis", first.span, "a single number", help=hint)
-            return
-        axis = axes[0].text
-        written = ", ".join(printer.expression(a) for a in call.arguments[:-1])
-        self.report(
-            "PZ0203",
-            f"`{name}` over `{axis}`, but this value has no `{axis}` axis",
-            axes[0].span,
-            "no such axis here",
-            also=(about,),
-            help=f"did you mean `{name}({written}, {has[0]})`?" if has else f"leave `{name}` out",
-        )
+def _prefix(use: Use) -> Name:
+    """What stands before the names of a library or file that is used whole: its own name."""
+    stem = use.source.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".pzm")
+    return Name(stem, use.source_span)

@@ -58,6 +58,11 @@ def leaf(name: str) -> Node:
     return make("leaf", value=LEAVES[name].name)
 
 
+def forget(name: str) -> None:
+    """Let the next node of this leaf be a new one: what is known of the leaf has changed."""
+    _interned.pop(("leaf", (), name), None)
+
+
 def _axes(op: str, args: tuple[Node, ...], value: float | str | None) -> frozenset[str]:
     if op == "leaf":
         return frozenset(LEAVES[str(value)].axes)

@@ -7,20 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Function:
-    """A function as it is written, the core operation it means, and how many arguments it takes.
+    """A function as it is written, the core operation it means, how many arguments it takes, and where it is defined.
 
-    A reduction may be given an axis after its `arity` arguments; without one it reduces both.
+    A function of an axis may be given it after its `arity` arguments; without one it takes both. It removes them,
+    unless it `keeps` them.
     """
 
     name: str
     op: str
     arity: int
     doc: str
+    domain: str = "everywhere"
+    keeps: bool = False
 
     @property
     def written(self) -> str:
         """A call with every argument: `clamp(x, lo, hi)`."""
-        arguments = {"norm": ("x", "p"), "clamp": ("x", "lo", "hi")}.get(self.name, ("x", "y")[: self.arity])
+        arguments = {"norm": ("x", "p"), "quantile": ("x", "q"), "clamp": ("x", "lo", "hi")}.get(
+            self.name, ("x", "y")[: self.arity]
+        )
         return f"{self.name}({', '.join(arguments)})"
 
 
@@ -29,9 +34,9 @@ ELEMENTWISE: dict[str, Function] = {
     for f in (
         Function("abs", "abs", 1, "|x|"),
         Function("sqr", "sqr", 1, "x²"),
-        Function("sqrt", "sqrt", 1, "√x; an error where x < 0"),
+        Function("sqrt", "sqrt", 1, "√x", "x ≥ 0"),
         Function("exp", "exp", 1, "eˣ"),
-        Function("ln", "ln", 1, "natural logarithm; an error where x ≤ 0"),
+        Function("ln", "ln", 1, "natural logarithm", "x > 0"),
         Function("tanh", "tanh", 1, "hyperbolic tangent"),
         Function("sigmoid", "sigmoid", 1, "1 / (1 + e⁻ˣ)"),
         Function("sign", "sign", 1, "−1, 0 or 1"),
@@ -46,18 +51,27 @@ REDUCTIONS: dict[str, Function] = {
     for f in (
         Function("sum", "sum", 1, "Σ x"),
         Function("mean", "mean", 1, "arithmetic mean"),
-        Function("std", "std", 1, "sample standard deviation, divisor n − 1"),
-        Function("var", "var", 1, "sample variance, divisor n − 1"),
+        Function("std", "std", 1, "sample standard deviation, divisor n − 1", "n ≥ 2"),
+        Function("var", "var", 1, "sample variance, divisor n − 1", "n ≥ 2"),
         Function("min", "amin", 1, "smallest value"),
         Function("max", "amax", 1, "largest value"),
-        Function("norm", "norm", 2, "(Σ|x|ᵖ)^(1/p) for a number p > 0"),
+        Function("norm", "norm", 2, "(Σ|x|ᵖ)^(1/p)", "a number p > 0"),
+        Function("median", "median", 1, "middle value; the mean of both where there are two"),
+        Function(
+            "quantile",
+            "quantile",
+            2,
+            "the q-quantile, linear between neighbours",
+            "a number 0 ≤ q ≤ 1",
+        ),
+        Function("rank", "rank", 1, "how many values are smaller than x", keeps=True),
     )
 }
 
 OPERATORS: dict[str, str] = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"}
 """Infix operators and the core operations they mean; unary minus is `neg`."""
 
-REDUCING: frozenset[str] = frozenset(f.op for f in REDUCTIONS.values())
+REDUCING: frozenset[str] = frozenset(f.op for f in REDUCTIONS.values() if not f.keeps)
 """The core operations that remove axes."""
 
 FUNCTION_NAMES: tuple[str, ...] = tuple(sorted({*ELEMENTWISE, *REDUCTIONS}))

@@ -8,19 +8,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "row": ("in",),
     "col": ("out",),
     "layer": ("out", "in"),
+    "block": ("out", "in"),
     "model": ("out", "in"),
 }
-"""Each group with the axes that vary inside it. `model` compares across layers as well."""
+"""Each group with the axes that vary inside it. `block` and `model` compare across layers as well."""
+
+_CONSTANT_LEAVES = {"block": {"windows", "depth"}, "model": {"windows"}}
+"""The leaves that are the same for every layer of a group of several: even the size differs between layers."""
 
 
 def constant_in(node: Node, per: str) -> bool:
     """Whether a value is the same at every position of any one group.
 
-    A pattern N:M compares inside a row. Across a model, only numbers and the number of calibration windows are
-    constant: even the size of a layer differs between layers.
+    A pattern N:M compares inside a row.
     """
-    if per == "model":
-        return not node.axes and leaves_of(node) <= {"windows"}
+    if per in _CONSTANT_LEAVES:
+        return not node.axes and leaves_of(node) <= _CONSTANT_LEAVES[per]
     return not node.axes & set(GROUPS[per])
 
 

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from pzc.compiler.leaves import ALIASES, LEAVES
-from pzc.compiler.metric import Metric, compile_source
+from pzc.compiler.metric import Metric, compile_file, compile_source
 from pzc.grammar.diagnostics import Diagnostic, Label, SourceError, did_you_mean
 from pzc.grammar.syntax import Span
 
@@ -61,7 +61,7 @@ def load(reference: str, settings: Mapping[str, float] | None = None) -> Metric:
     if text in zoo_names():
         return _with_settings(zoo_source(text), f"{text}.pzm", "", settings)
     if path.endswith(".pzm") or _is_file(text):
-        return _with_settings(read_file(Path(path)), path, name, settings)
+        return _with_settings(read_file(Path(path)), path, name, settings, Path(path))
     if text.isidentifier() and text not in LEAVES and text not in ALIASES:
         hint = did_you_mean(text, zoo_names())
         raise MetricNotFound(f"there is no metric `{text}` in the zoo" + (f"; {hint}" if hint else ""))
@@ -78,8 +78,10 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _with_settings(source: str, filename: str, name: str, settings: Mapping[str, float] | None) -> Metric:
-    metrics, _ = compile_source(source, filename, settings)
+def _with_settings(
+    source: str, filename: str, name: str, settings: Mapping[str, float] | None, path: Path | None = None
+) -> Metric:
+    metrics, _ = compile_source(source, filename, settings, path=path)
     names = [m.name for m in metrics]
     if not metrics:
         raise MetricNotFound(f"{filename} defines no metric")
@@ -95,16 +97,19 @@ def _with_settings(source: str, filename: str, name: str, settings: Mapping[str,
     return metric
 
 
-def inline(text: str, name: str = "inline") -> Metric:
-    """A metric from an expression with an optional group, such as `abs(W) * X per row`."""
+def inline(text: str, name: str = "inline", *, analyse: bool = True) -> Metric:
+    """A metric from an expression with an optional group, such as `abs(W) * X per row`.
+
+    Without `analyse`, an expression that is never defined is no error: what runs it will meet it.
+    """
     head = f"pzm 1 metric {name} = "
     try:
-        metrics, warnings = compile_source(head + text, "expression")
+        compiled = compile_file(head + text, "expression", analyse=analyse)
     except SourceError as error:
         raise SourceError([_shifted(d, len(head)) for d in error.diagnostics], text, "expression") from None
-    if len(metrics) != 1 or warnings:
+    if len(compiled.metrics) != 1 or any(d.code == "PZ0401" for d in compiled.diagnostics):
         raise MetricNotFound("an inline metric is one expression, such as 'abs(W) * X per row'")
-    return metrics[0]
+    return compiled.metrics[0]
 
 
 def _shifted(d: Diagnostic, by: int) -> Diagnostic:

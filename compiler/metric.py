@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pzc.compiler.arm import Arm as Arm
 from pzc.compiler.check import check
 from pzc.compiler.core import Node, leaves_of, size
 from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
-from pzc.compiler.rank import Keys, keys
+from pzc.compiler.modules import Files
+from pzc.compiler.rank import Keys, keys, keys_of_arms
 from pzc.compiler.source import expression, to_syntax
+from pzc.compiler.spaces import SpaceSpec
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import parse
-from pzc.grammar.syntax import Edition, File, MetricDefinition, Span
+from pzc.grammar.syntax import ArmDefinition, Edition, File, Layer, MetricDefinition, RolesDefinition, Span
 
 if TYPE_CHECKING:
     from pzc.compiler.reference import Array
@@ -26,7 +31,7 @@ class Metric:
     """A checked pruning metric: for each weight a score; the weights with the lowest scores are pruned.
 
     `core` is the graph that computes the score, `per` the comparison group, `params` the values its parameters
-    were lowered with.
+    were lowered with. A metric by role has other scores for the layers of its `roles`, tried in their order.
     """
 
     name: str
@@ -34,11 +39,21 @@ class Metric:
     per: str
     doc: str = ""
     params: tuple[tuple[str, float], ...] = ()
+    roles: tuple[Arm, ...] = ()
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Every score with the layers that it is for; the last takes all that are left."""
+        return (*self.roles, Arm(self.core, self.per))
+
+    def arm(self, layer: str) -> Arm:
+        """The score for a layer, by the layer's dotted name in the model."""
+        return next(arm for arm in self.arms if arm.takes(layer))
 
     @cached_property
     def leaves(self) -> frozenset[str]:
         """Full names of the statistics it reads, such as `W` and `X.l2`."""
-        return leaves_of(self.core)
+        return frozenset().union(*(leaves_of(arm.core) for arm in self.arms))
 
     @property
     def tier(self) -> Tier:
@@ -48,51 +63,73 @@ class Metric:
     @cached_property
     def formula(self) -> str:
         """The score as one line of `.pzm`, with `let`s written out and parameters as numbers."""
-        return expression(self.core)
+        if not self.roles:
+            return expression(self.core)
+        return f"{{ {'  '.join(' '.join(part.split()) for part in printer.parts_of(self._roles()))} }}"
 
     @property
     def complexity(self) -> int:
         """Nodes in the formula."""
-        return size(self.core)
+        return sum(size(arm.core) for arm in self.arms)
 
     @property
     def source(self) -> str:
         """A complete `.pzm` file that defines this metric."""
-        definition = MetricDefinition(self.name, to_syntax(self.core), self.per, self.doc)
+        whole = MetricDefinition(self.name, to_syntax(self.core), self.per, self.doc)
+        definition = self._roles() if self.roles else whole
         return printer.format_source(File((Edition("1", Span(0, 0)), definition)), "")
+
+    def _roles(self) -> RolesDefinition:
+        arms = [
+            ArmDefinition(tuple(Layer(t, not _BARE.fullmatch(t)) for t in a.layers), to_syntax(a.core), a.per)
+            for a in self.arms
+        ]
+        return RolesDefinition(self.name, tuple(arms), self.doc)
 
     @cached_property
     def keys(self) -> Keys:
         """What identifies the metric: exactly, as a real function, and by the ranking inside its groups."""
-        return keys(self.core, self.per)
+        if not self.roles:
+            return keys(self.core, self.per)
+        return keys_of_arms([(a.layers, keys(a.core, a.per)) for a in self.arms])
 
-    def score(self, **leaves: Any) -> Any:
-        """The scores of a layer's weights.
+    def score(self, *, layer: str = "", **leaves: Any) -> Any:
+        """The scores of a layer's weights; `layer` is its dotted name, which a metric by role needs.
 
         Leaves are given by name, `W=…` of shape `[out, in]`, `X=…` of shape `[in]`, members of a family with an
         underscore: `X_mean=…`. torch tensors give a float32 tensor, anything else a float64 array, both of shape
         `[out, in]`. Where the metric is not defined a score is NaN or infinite; `pzc.prune` refuses those. Raises
         TypeError for a leaf that is missing or unknown, ValueError or PruningError for a wrong shape.
         """
+        core = self._core(layer)
         given = {_leaf_name(name): value for name, value in leaves.items()}
-        missing = sorted(self.leaves - set(given))
+        missing = sorted(leaves_of(core) - set(given))
         if missing:
             raise TypeError(f"the metric {self.name} needs {', '.join(map(short, missing))}")
         if any(type(v).__module__.startswith("torch") for v in given.values()):
             from pzc.runtime.scores import score
 
-            return score(self.core, given, _layer_shape(given))
-        return self.reference_score(**leaves)
+            return score(core, given, _layer_shape(given))
+        return self.reference_score(layer=layer, **leaves)
 
-    def reference_score(self, **leaves: Any) -> Array:
+    def reference_score(self, *, layer: str = "", **leaves: Any) -> Array:
         """The scores by the reference evaluator in numpy float64; arguments as for `score`."""
         import numpy as np  # a checker that never scores must not wait for numpy
 
         from pzc.compiler.reference import evaluate
 
         given = {_leaf_name(name): np.asarray(value) for name, value in leaves.items()}
-        scores: Array = np.broadcast_to(evaluate(self.core, given), _layer_shape(given))
+        scores: Array = np.broadcast_to(evaluate(self._core(layer), given), _layer_shape(given))
         return scores
+
+    def _core(self, layer: str) -> Node:
+        if self.roles and not layer:
+            raise TypeError(f"the metric {self.name} is by role: say which `layer` is scored")
+        return self.arm(layer).core
+
+
+_BARE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+"""A pattern of layers that needs no quotes."""
 
 
 def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:
@@ -108,20 +145,47 @@ def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _leaf_name(argument: str) -> str:
-    name = argument.replace("_", ".", 1) if argument.split("_")[0] in ALIASES else argument
-    full = ALIASES.get(name, name)
-    if full not in LEAVES:
-        raise TypeError(f"there is no leaf {argument}; there are {', '.join([*ALIASES, *LEAVES])}")
-    return full
+    for name in (argument, argument.replace("_", ".", 1)):
+        full = ALIASES.get(name, name)
+        if full in LEAVES:
+            return full
+    raise TypeError(f"there is no leaf {argument}; there are {', '.join([*ALIASES, *LEAVES])}")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a source text without errors defines, and its warnings and notes."""
+
+    metrics: tuple[Metric, ...]
+    spaces: tuple[SpaceSpec, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def compile_file(
+    source: str,
+    filename: str,
+    settings: Mapping[str, float] | None = None,
+    *,
+    path: Path | None = None,
+    analyse: bool = True,
+) -> Compiled:
+    """Everything that a source text defines. Raises SourceError with every error there is.
+
+    `path` is the file that the text comes from, where there is one: it may use the files beside it. Without
+    `analyse`, nothing is said about the values that a score can take.
+    """
+    file, problems = parse(source)
+    checked = check(file, settings, files=Files.beside(path), home=filename, analyse=analyse)
+    diagnostics = sorted([*problems, *checked.diagnostics], key=lambda d: d.primary.span.start)
+    if any(d.severity == "error" for d in diagnostics):
+        raise SourceError(diagnostics, source, filename)
+    metrics = [Metric(c.name, c.arms[-1].core, c.arms[-1].per, c.doc, c.params, c.arms[:-1]) for c in checked.metrics]
+    return Compiled(tuple(metrics), checked.spaces, tuple(diagnostics))
 
 
 def compile_source(
-    source: str, filename: str, settings: Mapping[str, float] | None = None
+    source: str, filename: str, settings: Mapping[str, float] | None = None, *, path: Path | None = None
 ) -> tuple[list[Metric], list[Diagnostic]]:
-    """The metrics of a source text and its warnings. Raises SourceError with every error there is."""
-    file, problems = parse(source)
-    checked, found = check(file, settings)
-    diagnostics = sorted(problems + found, key=lambda d: d.primary.span.start)
-    if any(d.severity == "error" for d in diagnostics):
-        raise SourceError(diagnostics, source, filename)
-    return [Metric(c.name, c.core, c.per, c.doc, c.params) for c in checked], diagnostics
+    """The metrics of a source text and its warnings and notes, as `compile_file`."""
+    compiled = compile_file(source, filename, settings, path=path)
+    return list(compiled.metrics), list(compiled.diagnostics)

@@ -7,6 +7,7 @@ group, and a common scale of the exponents of a product of non-negative factors.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pzc.compiler.canonical import (
@@ -94,6 +95,15 @@ class Keys:
 
 def _sha256(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def keys_of_arms(arms: Sequence[tuple[tuple[str, ...], Keys]]) -> Keys:
+    """The keys of a metric by role, from the layers and the keys of each of its arms in their order."""
+
+    def joined(kind: str) -> str:
+        return _sha256("\n".join(f"{', '.join(layers)}: {getattr(each, kind)}" for layers, each in arms))
+
+    return Keys(joined("exact"), joined("real"), joined("rank"))
 
 
 def keys(root: Node, per: str) -> Keys:

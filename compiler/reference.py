@@ -56,7 +56,16 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {
     "var": lambda x, **at: np.var(x, ddof=1, **at),
     "amin": np.min,
     "amax": np.max,
+    "median": np.median,
 }
+
+
+def smaller(x: Array, axis: int | tuple[int, int]) -> Array:
+    """How many values along the axis are smaller than each; NaN everywhere along it where one is NaN."""
+    rows = x if axis == 1 else x.T if axis == 0 else x.reshape(1, -1)
+    counts = np.array([np.searchsorted(np.sort(row), row, side="left") for row in rows], dtype=np.float64)
+    counts[np.isnan(rows).any(axis=1)] = np.nan
+    return counts.T if axis == 0 else counts.reshape(x.shape)
 
 
 def aligned(leaf: str, value: Any) -> Array:
@@ -98,4 +107,9 @@ def _apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
         p = float(args[1].item())
         norm: Array = np.sum(np.abs(args[0]) ** p, **at) ** (1 / p)
         return norm
+    if node.op == "quantile":
+        quantile: Array = np.quantile(args[0], float(args[1].item()), **at)
+        return quantile
+    if node.op == "rank":
+        return smaller(args[0], at["axis"])
     return REDUCTIONS[node.op](args[0], **at)

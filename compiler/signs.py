@@ -25,13 +25,17 @@ class Sign(IntFlag):
     ZERO = 2
     POSITIVE = 4
     NON_NEGATIVE = ZERO | POSITIVE
-    NON_POSITIVE = NEGATIVE | ZERO
     ANY = NEGATIVE | ZERO | POSITIVE
 
     @property
     def non_negative(self) -> bool:
         """Never below zero."""
         return not self & Sign.NEGATIVE
+
+    @property
+    def non_positive(self) -> bool:
+        """Never above zero."""
+        return not self & Sign.POSITIVE
 
     @property
     def positive(self) -> bool:
@@ -110,7 +114,7 @@ def power(base: Sign, exponent: Node) -> Sign:
     out = P if base & P else Sign.NONE
     if base & Z and e > 0:
         out |= Z
-    if base & N and e == int(e):
+    if base & N and e.is_integer():
         out |= N if int(e) % 2 else P
     return out
 
@@ -158,6 +162,8 @@ _UNARY: dict[str, Callable[[Sign], Sign]] = {
     "var": lambda s: Sign.NON_NEGATIVE,
     "amin": lambda s: s,
     "amax": lambda s: s,
+    "median": total,
+    "rank": lambda s: Sign.NON_NEGATIVE,
 }
 
 _OTHERS: dict[str, Callable[..., Sign]] = {
@@ -169,6 +175,7 @@ _OTHERS: dict[str, Callable[..., Sign]] = {
     "min": _extreme(min),
     "max": _extreme(max),
     "norm": lambda x, p: magnitude(x.sign),
+    "quantile": lambda x, q: total(x.sign),
 }
 
 

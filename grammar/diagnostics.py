@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from pzc.grammar.syntax import Span
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 CODES: dict[str, tuple[Severity, str]] = {
     "PZ0101": ("error", "this does not fit here"),
@@ -18,6 +19,8 @@ CODES: dict[str, tuple[Severity, str]] = {
     "PZ0104": ("error", "a number that float32 cannot hold"),
     "PZ0105": ("error", "a doc comment without a statement"),
     "PZ0106": ("error", "the edition is missing, misplaced or newer than this tool"),
+    "PZ0107": ("error", "a text whose quotes do not close"),
+    "PZ0108": ("error", "a metric by role whose last arm is not `else`"),
     "PZ0201": ("error", "a name that is not known here"),
     "PZ0202": ("error", "the wrong number of arguments"),
     "PZ0203": ("error", "a reduction over an axis that its argument lacks"),
@@ -26,9 +29,25 @@ CODES: dict[str, tuple[Severity, str]] = {
     "PZ0206": ("error", "an axis where a value belongs"),
     "PZ0207": ("error", "a parameter outside its own range"),
     "PZ0208": ("error", "the order of a norm must be a positive number"),
+    "PZ0209": ("error", "the share of a quantile must be a number from 0 to 1"),
     "PZ0301": ("error", "a score that is constant inside its group"),
+    "PZ0302": ("warning", "a value that can overflow float32"),
+    "PZ0303": ("warning", "a division by what can be zero"),
+    "PZ0304": ("warning", "a logarithm, root or power of what can be outside its domain"),
+    "PZ0305": ("warning", "a function that saturates and so ties scores"),
+    "PZ0306": ("error", "an expression that is never defined"),
+    "PZ0307": ("note", "an operation at the root that changes no ranking"),
     "PZ0401": ("warning", "a definition that nothing uses"),
     "PZ0402": ("warning", "a file without a metric"),
+    "PZ0501": ("error", "a library or file that cannot be read"),
+    "PZ0502": ("error", "files that use each other in a circle"),
+    "PZ0503": ("error", "a file that has errors of its own"),
+    "PZ0504": ("error", "a file outside the folder of the first one"),
+    "PZ0505": ("error", "too many files"),
+    "PZ0506": ("error", "a name that the used file does not define"),
+    "PZ0601": ("error", "an entry that a space does not have"),
+    "PZ0602": ("error", "an entry of a space that does not fit"),
+    "PZ0603": ("error", "a space that lacks an entry"),
 }
 """Every code with its severity and a title. A code keeps its meaning for ever."""
 
@@ -53,7 +72,7 @@ class Diagnostic:
 
     @property
     def severity(self) -> Severity:
-        """`error` or `warning`, by the code."""
+        """`error`, `warning` or `note`, by the code."""
         return CODES[self.code][0]
 
 
@@ -77,9 +96,23 @@ class SourceError(Exception):
         super().__init__(f"{filename}: {errors[0].message}" + (f" (+{len(errors) - 1})" if errors[1:] else ""))
 
 
+def some(names: Collection[str]) -> str:
+    """The names as a list for a message: all of them, unless there are very many."""
+    shown = ", ".join(islice(names, MAX_SHOWN))
+    return shown if len(names) <= MAX_SHOWN else f"{shown} and {len(names) - MAX_SHOWN} more"
+
+
+MAX_SHOWN = 30
+"""Names that a message lists."""
+
+MAX_KNOWN = 500
+"""Names that a misspelt one is compared with, and characters of a name: to compare takes its time."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The closest known word as a question, or None when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    known = [k for k in islice(known, MAX_KNOWN) if len(k) <= MAX_KNOWN] if len(word) <= MAX_KNOWN else []
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if not close:
         lower = {k.lower(): k for k in known}
         close = [lower[word.lower()]] if word.lower() in lower else []

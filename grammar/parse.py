@@ -6,10 +6,11 @@ nothing in the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
+from itertools import zip_longest
 from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedToken
@@ -17,30 +18,42 @@ from lark import Lark, Token, Transformer, UnexpectedToken
 from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, too_many
 from pzc.grammar.syntax import (
     NOWHERE,
+    ArmDefinition,
     AxisName,
     Binary,
     Call,
     Comment,
     Edition,
+    Entry,
     Expression,
     File,
+    Fn,
+    Item,
+    Layer,
     Let,
     MetricDefinition,
     Name,
     Negation,
     Number,
     Param,
+    RolesDefinition,
+    SpaceDefinition,
     Span,
     Statement,
+    Use,
     depth,
+    expressions_of,
 )
 
-MAX_LENGTH = 100_000
+MAX_LENGTH = 1_000_000
 """Characters in one source."""
 MAX_DEPTH = 200
 """Levels of one expression: of functions in functions, and of operators; a - b - c nests as deep as it is long."""
 
-KEYWORDS = {"pzm": "PZM", "let": "LET", "param": "PARAM", "metric": "METRIC"}
+MAX_TOKENS = 100_000
+"""Words, numbers and signs of one statement."""
+
+KEYWORDS = {k: k.upper() for k in ("pzm", "use", "let", "fn", "param", "metric", "space")}
 """The words that begin a statement, and their tokens."""
 
 _READABLE = {
@@ -55,6 +68,12 @@ _READABLE = {
     "EQUAL": "`=`",
     "LSQB": "`[`",
     "RSQB": "`]`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "COLON": "`:`",
+    "DOTDOT": "`..`",
+    "STRING": "a text in quotes",
+    "ELSE": "`else`",
     "DOT": "`.`",
     "PLUS": "`+`",
     "MINUS": "`-`",
@@ -64,7 +83,9 @@ _READABLE = {
 }
 _OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CARET"}
 _VALUES = {"NAME", "NUMBER", "LPAR", "MINUS"}
-_WORDS = {*KEYWORDS.values(), "PER", "IN", "OUT"}
+_LAYERS = {"NAME", "STRING"}
+_STARTS = frozenset(KEYWORDS.values())
+_WORDS = {*KEYWORDS.values(), "PER", "ELSE", "IN", "OUT"}
 _UNFINISHED = _OPERATORS | set(KEYWORDS.values()) | {"EQUAL", "LPAR", "COMMA", "LSQB"}
 
 
@@ -77,6 +98,12 @@ def _doc_text(tokens: list[Token]) -> str:
     return "\n".join(str(t).removeprefix("##").removeprefix(" ").rstrip() for t in tokens)
 
 
+def _dotted(tokens: Sequence[Token | None]) -> tuple[str, Span]:
+    """Names joined by dots, and the characters that they cover together."""
+    parts = [t for t in tokens if t is not None]
+    return ".".join(parts), span_of(parts[0]).to(span_of(parts[-1]))
+
+
 class _Build(Transformer[Token, Any]):
     """Grammar rules to syntax nodes, one method a rule."""
 
@@ -84,8 +111,10 @@ class _Build(Transformer[Token, Any]):
         return Number(str(c[0]), span_of(c[0]))
 
     def name(self, c: list[Token | None]) -> Name:
-        parts = [t for t in c if t is not None]
-        return Name(".".join(parts), span_of(parts[0]).to(span_of(parts[-1])))
+        return Name(*_dotted(c))
+
+    def word(self, c: list[Token]) -> Name:
+        return Name(*_dotted(c))
 
     def axis(self, c: list[Token]) -> AxisName:
         return AxisName(str(c[0]), span_of(c[0]))
@@ -94,8 +123,9 @@ class _Build(Transformer[Token, Any]):
         return tuple(x for x in c if x is not None)
 
     def call(self, c: list[Any]) -> Call:
-        function, _, arguments, close = c
-        return Call(str(function), arguments, span_of(function).to(span_of(close)), span_of(function))
+        first, member, _, arguments, close = c
+        function, span = _dotted([first, member])
+        return Call(function, arguments, span.to(span_of(close)), span)
 
     def group(self, c: list[Any]) -> Expression:
         opening, inner, close = c
@@ -120,6 +150,19 @@ class _Build(Transformer[Token, Any]):
     def edition(self, c: list[Token]) -> Edition:
         return Edition(str(c[0]))
 
+    def source(self, c: list[Token]) -> Token:
+        return c[0]
+
+    def use(self, c: list[Any]) -> Use:
+        doc, source, *names = c
+        quoted = source.type == "STRING"
+        text = str(source)[1:-1] if quoted else str(source)
+        return Use(text, quoted, tuple(n for n in names if n is not None), doc, source_span=span_of(source))
+
+    def fn(self, c: list[Any]) -> Fn:
+        doc, name, *parameters, value = c
+        return Fn(str(name), tuple(parameters), value, doc, name_span=span_of(name))
+
     def let(self, c: list[Any]) -> Let:
         doc, name, value = c
         return Let(str(name), value, doc, name_span=span_of(name))
@@ -132,6 +175,43 @@ class _Build(Transformer[Token, Any]):
         doc, name, value, per = c
         group, per_span = (str(per), span_of(per)) if per else (None, NOWHERE)
         return MetricDefinition(str(name), value, group, doc, name_span=span_of(name), per_span=per_span)
+
+    def layer(self, c: list[Token]) -> Layer:
+        text, span = _dotted(c)
+        quoted = c[0].type == "STRING"
+        return Layer(text[1:-1] if quoted else text, quoted, span)
+
+    def layers(self, c: list[Any]) -> tuple[tuple[Layer, ...], Span]:
+        if isinstance(c[0], Token):
+            return (), span_of(c[0])
+        return tuple(c), c[0].span
+
+    def arm(self, c: list[Any]) -> ArmDefinition:
+        (layers, span), value, per = c
+        group, per_span = (str(per), span_of(per)) if per else (None, NOWHERE)
+        return ArmDefinition(layers, value, group, span.to(per_span if per else value.span), per_span)
+
+    def roles(self, c: list[Any]) -> RolesDefinition:
+        doc, name, *arms = c
+        return RolesDefinition(str(name), tuple(arms), doc, name_span=span_of(name))
+
+    def choice(self, c: list[Token | None]) -> Item:
+        *parts, weight = c
+        text, span = _dotted(parts)
+        return Item(text, str(weight) if weight else None, span.to(span_of(weight)) if weight else span)
+
+    def range(self, c: list[Token | None]) -> Item:
+        first, upto = c
+        span = _dotted([first])[1]
+        return Item(str(first), str(upto) if upto else None, span.to(span_of(upto)) if upto else span)
+
+    def entry(self, c: list[Any]) -> Entry:
+        name, *items = c
+        return Entry(str(name), tuple(items), span_of(name).to(items[-1].span), span_of(name))
+
+    def space(self, c: list[Any]) -> SpaceDefinition:
+        doc, name, *entries = c
+        return SpaceDefinition(str(name), tuple(entries), doc, name_span=span_of(name))
 
 
 @cache
@@ -179,12 +259,15 @@ def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
     A keyword that stands where a name or a value should, as in `let metric = 1`, begins nothing.
     """
     chunk: list[Token] = []
-    for token in tokens:
+    braces = 0
+    for token, following in zip_longest(tokens, tokens[1:]):
         if chunk and chunk[-1].type != "DOC":
             misplaced = chunk[-1].type in _UNFINISHED and chunk[-1].line == token.line
-            if token.type == "DOC" or (token.type in KEYWORDS.values() and not misplaced):
+            inside = braces > 0 and following is not None and following.type not in (*_STARTS, "DOC")
+            if (token.type == "DOC" and not inside) or (token.type in _STARTS and not misplaced):
                 yield chunk
-                chunk = []
+                chunk, braces = [], 0
+        braces += {"LBRACE": 1, "RBRACE": -1}.get(token.type, 0)
         chunk.append(token)
     if chunk:
         yield chunk
@@ -193,6 +276,9 @@ def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
 def _parse_statement(chunk: list[Token]) -> Statement | Diagnostic:
     if chunk[-1].type == "DOC":
         return _stray_doc("a doc comment belongs to the statement after it, and there is none", chunk)
+    if len(chunk) > MAX_TOKENS:
+        message = f"more than {MAX_TOKENS:,} words and signs in one statement"
+        return Diagnostic("PZ0103", message, Label(span_of(chunk[0])))
     stray = next((t for t in chunk if t.type == "STRAY"), None)
     if stray is not None:
         return _stray_character(stray)
@@ -203,9 +289,10 @@ def _parse_statement(chunk: list[Token]) -> Statement | Diagnostic:
         statement: Statement = state.feed_eof(chunk[-1])
     except UnexpectedToken as error:
         return _unexpected(error.token, chunk)
-    if isinstance(statement, Let | MetricDefinition) and depth(statement.value) > MAX_DEPTH:
-        message = f"more than {MAX_DEPTH} levels in one expression"
-        return Diagnostic("PZ0103", message, Label(statement.value.span), help="give parts a name with `let`")
+    for value in expressions_of(statement):
+        if depth(value) > MAX_DEPTH:
+            message = f"more than {MAX_DEPTH} levels in one expression"
+            return Diagnostic("PZ0103", message, Label(value.span), help="give parts a name with `let`")
     return replace(statement, span=span_of(chunk[0]).to(span_of(chunk[-1])))
 
 
@@ -227,14 +314,16 @@ _INSTEAD = {
     ";": "statements need no separator",
     **dict.fromkeys("<>", "there are no comparisons; `sign`, `min`, `max` and `clamp` may do"),
     "@": "there is no matrix product; `*` multiplies position by position",
-    **dict.fromkeys("\"'`", "names and numbers are written without quotes"),
-    **dict.fromkeys("{}", "group with `(` and `)`"),
+    **dict.fromkeys("'`", "names and numbers are written without quotes"),
 }
 """What to write for characters that people try."""
 
 
 def _stray_character(token: Token) -> Diagnostic:
     character = str(token)
+    if character == '"':
+        message = "this text does not end on its line, or has a `#` in it"
+        return Diagnostic("PZ0107", message, Label(span_of(token)), help='close it with `"`')
     hint = _INSTEAD.get(character)
     if hint is None and character.isalpha():
         hint = "names are made of the letters A to Z and a to z, digits and `_`"
@@ -249,10 +338,12 @@ def _unexpected(token: Token, chunk: list[Token]) -> Diagnostic:
     before, following = chunk[:at], chunk[at + 1 : at + 2]
     expected = _accepted(before)
     previous = before[-1] if before else None
+    if token.type == "DOC":
+        return _stray_doc("a doc comment belongs before a statement, not inside one", [token])
     if token.type == "PZM" and previous is not None and previous.type == "DOC":
         return _stray_doc("the edition takes no doc comment", chunk)
     if "$END" in expected and previous is not None and previous.line != token.line:
-        expected, before = {"LET", "PARAM", "METRIC"}, []  # a new line: meant as a statement of its own
+        expected, before = set(_STARTS - {"PZM"}), []  # a new line: meant as a statement of its own
     span = Span(span_of(chunk[-1]).end - 1, span_of(chunk[-1]).end) if at_end else span_of(token)
     found = "the statement ends too early" if at_end else f"unexpected `{token}`"
     return Diagnostic(
@@ -276,7 +367,7 @@ def _expectation(expected: set[str], before: list[Token]) -> str:
     if not before or before[-1].type == "DOC":
         return "a statement: " + ", ".join(f"`{k}`" for k, t in KEYWORDS.items() if t in expected)
     if before[-1].type == "PER":
-        return "a comparison group: `row`, `col`, `layer` or `model`"
+        return "a comparison group: `row`, `col`, `layer`, `block` or `model`"
     words: list[str] = []
     if expected >= _VALUES:
         words.append("a value")
@@ -284,6 +375,9 @@ def _expectation(expected: set[str], before: list[Token]) -> str:
     if expected >= _OPERATORS:
         words.append("an operator")
         expected = expected - _OPERATORS - {"DOT", "LPAR"}
+    if expected >= _LAYERS:
+        words.append("the next arm" if "RBRACE" in expected else "an arm such as `down_proj: abs(W) * X`")
+        expected = expected - _LAYERS - {"ELSE"}
     words += sorted(_READABLE[t] for t in expected if t in _READABLE)
     if "$END" in expected:
         words.append("the end of the statement")
@@ -297,12 +391,24 @@ def _syntax_help(token: Token, expected: set[str], before: list[Token], followin
     if not before:
         if kind == "SLASH":
             return "a comment begins with `#`"
+        if following == "LPAR":
+            return f"write `fn {token}(x) = …` to define a function"
         if following == "EQUAL":
             return f"write `metric {token} = …` or `let {token} = …`"
         hint = did_you_mean(str(token), KEYWORDS)
         return hint or "a file is a list of statements such as `metric m = abs(W) * X per row`"
-    if expected == {"NAME"} and kind in _WORDS and previous in KEYWORDS.values():
+    if expected == {"NAME"} and kind in _WORDS and (previous in _STARTS or before[0].type == "FN"):
         return f"`{token}` is a word of the language; choose another name"
+    if kind == "RPAR" and previous == "LPAR" and before[0].type == "FN":
+        return "a function has at least one parameter; name a value with `let`"
+    if kind == "STRING":
+        return "only files and layers are written in quotes"
+    if kind in ("LBRACE", "RBRACE"):
+        return None if expected & {"NAME", "ELSE"} else "group with `(` and `)`"
+    if kind == "LSQB":
+        return "values have no elements to pick; a reduction over an axis removes it: `sum(W, in)`"
+    if before[-1].type == "DOT" and kind == "DOT":
+        return "a range is written `3 .. 5`"
     if any(t.type == "PARAM" for t in before):
         return "a parameter is a number, as in `param a = 0.5 in [0, 1]`"
     if kind == "STAR" and previous == "STAR":

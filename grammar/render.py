@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
 from pzc.grammar.diagnostics import Diagnostic, Label
+from pzc.grammar.syntax import Span
 
 TAB = 4
 MARGIN = 60
 """Columns that are kept on either side of the labels of a line that is too long to show."""
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where a span lies: lines and columns from 1, columns in characters; `end_column` is the first one after it."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@lru_cache(maxsize=4)  # a long source may have thousands of warnings
+def lines(source: str) -> tuple[list[str], list[int]]:
+    """The lines of a source, and the offset at which each begins."""
+    found = source.split("\n")
+    return found, [0, *accumulate(len(line) + 1 for line in found[:-1])]
+
+
 def position(source: str, offset: int) -> tuple[int, int]:
     """Line and column of an offset, both from 1."""
-    line = source.count("\n", 0, offset) + 1
-    return line, offset - (source.rfind("\n", 0, offset) + 1) + 1
+    starts = lines(source)[1]
+    line = bisect_right(starts, offset)
+    return line, offset - starts[line - 1] + 1
+
+
+def region(source: str, span: Span) -> Region:
+    """Lines and columns of a span. A span that reaches beyond the text ends with it."""
+    start = min(span.start, len(source))
+    return Region(*position(source, start), *position(source, max(start, min(span.end, len(source)))))
 
 
 def render(d: Diagnostic, source: str, filename: str) -> str:
@@ -22,8 +53,8 @@ def render(d: Diagnostic, source: str, filename: str) -> str:
     numbers = sorted({position(source, label.span.start)[0] for label in labels})
     gutter = len(str(numbers[-1]))
     message = d.message if len(d.message) <= 6 * MARGIN else f"{d.message[:MARGIN]} … {d.message[-2 * MARGIN :]}"
-    rows = [f"{d.severity}[{d.code}]: {message}", f"{' ' * gutter} ┌─ {filename}:{line}:{column}"]
-    text = source.split("\n")
+    rows = [f"{d.severity}[{d.code}]: {_plain(message)}", f"{' ' * gutter} ┌─ {_plain(filename)}:{line}:{column}"]
+    text = lines(source)[0]
     for i, n in enumerate(numbers):
         if i and n > numbers[i - 1] + 1:
             rows.append(f"{' ' * gutter} ·")
@@ -32,7 +63,7 @@ def render(d: Diagnostic, source: str, filename: str) -> str:
         rows.append(f"{n:>{gutter}} │ {_plain(shown)}".rstrip())
         rows += [f"{' ' * gutter} │ {row}" for row in _marks(on_line, d.primary, source, shown, skipped)]
     if d.help:
-        rows.append(f"{' ' * gutter} = help: {d.help}")
+        rows.append(f"{' ' * gutter} = help: {_plain(d.help)}")
     return "\n".join(rows)
 
 
@@ -51,22 +82,28 @@ def _plain(line: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
+def _width(line: str) -> int:
+    """The columns that a terminal gives the line: two for a wide character, none for one that is put on the last."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in _plain(line)
+    )
+
+
 def _marks(labels: list[Label], primary: Label, source: str, line: str, skipped: int) -> list[str]:
     """The rows under a source line: marks with the last label's text, then one row for each label before it."""
     placed = []
     for label in sorted(labels, key=lambda x: x.span.start):
         start = position(source, label.span.start)[1] - 1 - skipped
         length = max(1, min(label.span.end - label.span.start, len(line) - start))
-        at = len(_plain(line[:start]))
-        placed.append((at, max(1, len(_plain(line[start : start + length]))), label))
+        placed.append((_width(line[:start]), max(1, _width(line[start : start + length])), label))
     marks = ""
     for at, width, label in placed:
         marks = marks.ljust(at) + ("^" if label is primary else "─") * width
-    rows = [f"{marks} {placed[-1][2].text}".rstrip()]
+    rows = [f"{marks} {_plain(placed[-1][2].text)}".rstrip()]
     for k in range(len(placed) - 2, -1, -1):
         if placed[k][2].text:
             bars = "".join(
                 "│".rjust(at - (placed[i - 1][0] if i else -1)) for i, (at, _, _) in enumerate(placed[: k + 1])
             )
-            rows += [bars, bars[:-1] + placed[k][2].text]
+            rows += [bars, bars[:-1] + _plain(placed[k][2].text)]
     return rows

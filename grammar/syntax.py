@@ -36,7 +36,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A leaf, a `let` or a `param`; dotted for a member of a family such as `X.l1`."""
+    """A leaf, a `let`, a `param` or a parameter; dotted for a member of a family or of a library: `X.l1`."""
 
     text: str
     span: Span = _span()
@@ -70,7 +70,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`function(argument, …)`; only functions that reduce take an axis."""
+    """`function(argument, …)`; dotted for a function of a library: `paper.mms(x)`."""
 
     function: str
     arguments: tuple[Expression | AxisName, ...]
@@ -87,6 +87,30 @@ class Edition:
 
     number: str
     span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`use paper`, a library, or `use "norms.pzm"`, a file; with names, these alone and without the prefix."""
+
+    source: str
+    quoted: bool = False
+    names: tuple[Name, ...] = ()
+    doc: str = ""
+    span: Span = _span()
+    source_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Fn:
+    """`fn name(parameter, …) = expression`: written out wherever it is called."""
+
+    name: str
+    parameters: tuple[Name, ...]
+    value: Expression
+    doc: str = ""
+    span: Span = _span()
+    name_span: Span = _span()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +150,76 @@ class MetricDefinition:
     per_span: Span = _span()
 
 
-Statement: TypeAlias = Edition | Let | Param | MetricDefinition
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A pattern of layer names: bare, or in quotes where it has `*` or `?`."""
+
+    text: str
+    quoted: bool = False
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDefinition:
+    """`layer, …: expression per group`; without layers, the arm of `else`."""
+
+    layers: tuple[Layer, ...]
+    value: Expression
+    per: str | None = None
+    span: Span = _span()
+    per_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class RolesDefinition:
+    """`metric name { arm … }`: a score for each role that a layer can have."""
+
+    name: str
+    arms: tuple[ArmDefinition, ...]
+    doc: str = ""
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a space's entry: a name or an operator with the weight by which it is drawn, or a range of numbers.
+
+    `more` is the number behind it: the weight, or the upper end of a range, which is None for a single number.
+    """
+
+    text: str
+    more: str | None = None
+    span: Span = _span()
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number or a range."""
+        return self.text[0].isdigit()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`name: item, …` in a space."""
+
+    name: str
+    items: tuple[Item, ...]
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceDefinition:
+    """`space name { entry … }`: what a search may build."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    doc: str = ""
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+Statement: TypeAlias = Edition | Use | Let | Fn | Param | MetricDefinition | RolesDefinition | SpaceDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +240,16 @@ class File:
     statements: tuple[Statement, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False)
     broken: tuple[str, ...] = field(default=(), compare=False)
+
+
+def expressions_of(statement: Statement) -> tuple[Expression, ...]:
+    """The expressions that a statement holds."""
+    match statement:
+        case Let() | Fn() | MetricDefinition():
+            return (statement.value,)
+        case RolesDefinition():
+            return tuple(arm.value for arm in statement.arms)
+    return ()
 
 
 def depth(e: Expression | AxisName) -> int:

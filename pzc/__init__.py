@@ -4,25 +4,56 @@
     wanda = pzc.load("wanda")
     scores = wanda.score(W=weight, X=norms)         # [out, in]
     pzc.prune(model, wanda, windows=tokens)         # a transformers model in memory, in place
+    pzc.register_leaf(pzc.Leaf(…), collect)         # a statistic of one's own
 
 torch is imported only by what needs it: loading and compiling metrics does not.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from pzc.compiler.leaves import Leaf
 from pzc.compiler.load import MetricNotFound, load, zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar.diagnostics import SourceError
 
 if TYPE_CHECKING:
+    from pzc.compiler.paper import TreeError as TreeError
+    from pzc.compiler.paper import import_paper_tree as import_paper_tree
     from pzc.runtime.errors import PruningError as PruningError
+    from pzc.runtime.leaves import register_leaf as register_leaf
+    from pzc.runtime.leaves import unregister_leaf as unregister_leaf
     from pzc.runtime.prune import prune as prune
 
 __version__ = version("pzc")
-__all__ = ["Metric", "MetricNotFound", "PruningError", "SourceError", "__version__", "load", "prune", "zoo"]
+__all__ = [
+    "Leaf",
+    "Metric",
+    "MetricNotFound",
+    "PruningError",
+    "SourceError",
+    "TreeError",
+    "__version__",
+    "import_paper_tree",
+    "load",
+    "prune",
+    "register_leaf",
+    "unregister_leaf",
+    "zoo",
+]
+
+_LATER = {
+    "PruningError": "pzc.runtime.errors",
+    "TreeError": "pzc.compiler.paper",
+    "import_paper_tree": "pzc.compiler.paper",
+    "prune": "pzc.runtime.prune",
+    "register_leaf": "pzc.runtime.leaves",
+    "unregister_leaf": "pzc.runtime.leaves",
+}
+"""What is imported when it is first used, and from where."""
 
 
 def __dir__() -> list[str]:
@@ -30,12 +61,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "prune":
-        from pzc.runtime.prune import prune
-
-        return prune
-    if name == "PruningError":
-        from pzc.runtime.errors import PruningError
-
-        return PruningError
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'pzc' has no attribute {name!r}")

@@ -18,10 +18,13 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from pzc.compiler.metric import Metric
+from pzc.compiler.source import expression
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
+from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
-from pzc.runtime.prune import Pruned
+from pzc.runtime.prune import Pruned, group_of
 from pzc.runtime.quiet import quiet
 
 RECORD = "pruning.json"
@@ -40,7 +43,7 @@ def record(
 ) -> dict[str, Any]:
     """The content of `pruning.json`: all that is needed to do the run again, and what came out of it.
 
-    `metric` is the metric's source, group and keys; `options` every option of the run, the seed among them;
+    `metric` is the metric's source, arms and keys; `options` every option of the run, the seed among them;
     `perplexity` its values `before` and `after`; `seconds` times of stages beside those of `pruned`.
     """
     return {
@@ -54,7 +57,7 @@ def record(
         "options": dict(options),
         "target": asdict(pruned.target),
         "sequential": pruned.sequential,
-        "passes": pruned.passes,
+        "passes": list(pruned.passes),
         "data": {"calibration": _described(calibration), "evaluation": _described(evaluation)},
         "sparsity": {
             "before": pruned.dense_sparsity,
@@ -66,6 +69,15 @@ def record(
         "seconds": {**pruned.seconds, **(seconds or {})},
         "versions": versions(),
     }
+
+
+def described_arms(metric: Metric, target: Target) -> list[dict[str, Any]]:
+    """The scores of a metric with the layers that each was for, as patterns of their names, and their group; the last
+    took all layers that were left."""
+    return [
+        {"layers": list(arm.layers), "formula": expression(arm.core), "per": group_of(arm, target)}
+        for arm in metric.arms
+    ]
 
 
 def versions() -> dict[str, str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from pzc.compiler.core import leaves_of
 from pzc.compiler.metric import Metric
 from pzc.runtime.dense import Dense
 from pzc.runtime.errors import NonFiniteScore
@@ -17,15 +16,16 @@ from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.layers import find_layers
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_target, masks_for
-from pzc.runtime.statistics import Statistics, gather
+from pzc.runtime.prune import check_target, group_of, masks_for
+from pzc.runtime.statistics import gather
 
 
 @dataclass(frozen=True)
 class Compared:
     """One metric's result: share of zeros in all layers, perplexity, seconds for scores, masks and evaluation.
 
-    `per` is the group, or the pattern that replaced it; the dense model's result has no metric and none of these.
+    `per` is the group, those of the metric's arms joined by `, `, or the pattern that replaced them; the dense model's
+    result has no metric and none of these.
     `failure` says why a metric could not be measured.
     """
 
@@ -44,32 +44,32 @@ def compare(
     evaluation: Tensor,
     target: Target,
     *,
-    per: str | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Compared]:
-    """The dense model, then each metric one-shot in its own group, or all in `per`; the model is left dense.
+    """The dense model, then each metric one-shot to `target`; the model is left dense.
 
     Windows are int64 `[n, length]`. A metric whose score is not finite is a result with its failure; whatever else
     goes wrong raises PruningError.
     """
     layers = find_layers(model)
     for metric in metrics:
-        check_target(metric.core, replace(target, per=per or metric.per), layers.layers)
+        check_target(metric, target, layers.layers)
     dense = Dense(layers)
     start = time.perf_counter()
     before = perplexity(window_losses(model, evaluation))
     zeros = sum(int((w == 0).sum()) for w in dense.weights.values())
     yield Compared(None, None, zeros / layers.size, before, time.perf_counter() - start)
-    statistics = gather(model, layers, calibration, _leaves(metrics), seed=seed, progress=progress)
-    statistics = Statistics(statistics.tables, statistics.windows, seed, dense.weights)
+    leaves = frozenset().union(*(metric.leaves for metric in metrics))
+    gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress)
+    statistics = replace(gathered, weights=dense.weights)
     try:
         for metric in metrics:
             start = time.perf_counter()
-            group = per or metric.per
-            written = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else group
+            groups = dict.fromkeys(group_of(arm, target) for arm in metric.arms)
+            written = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else ", ".join(groups)
             try:
-                masks = masks_for(metric.core, replace(target, per=group), statistics, layers.layers)
+                masks = masks_for(metric, target, statistics, layers.layers)
             except NonFiniteScore as error:
                 yield Compared(metric, written, math.nan, math.nan, time.perf_counter() - start, error.message)
                 continue
@@ -79,7 +79,3 @@ def compare(
             yield Compared(metric, written, pruned / layers.size, after, time.perf_counter() - start)
     finally:
         dense.restore()
-
-
-def _leaves(metrics: Iterable[Metric]) -> frozenset[str]:
-    return frozenset().union(*(leaves_of(m.core) for m in metrics))

@@ -34,18 +34,21 @@ _CHUNK = 1 << 22
 class Target:
     """How much is pruned, and among which weights.
 
-    `per` is the comparison group: row, col, layer or model. `pattern` `(n, m)` replaces it and the sparsity:
-    of every m consecutive inputs, n are kept. Raises PruningError for a group, sparsity or pattern that is
-    none.
+    `per` is the comparison group (row, col, layer, block or model) where it is not left to the metric. `pattern`
+    `(n, m)` replaces group and sparsity: of every m consecutive inputs, n are kept. Raises PruningError for a group,
+    sparsity or pattern that is none.
     """
 
-    per: str = "row"
+    per: str | None = None
     sparsity: float = 0.5
     pattern: Pattern | None = None
 
     def __post_init__(self) -> None:
-        if self.per not in GROUPS:
-            raise PruningError(f"`{self.per}` is no comparison group", hint="use row, col, layer or model")
+        if self.per is not None and self.per not in GROUPS:
+            *others, last = GROUPS
+            raise PruningError(
+                f"`{self.per}` is no comparison group", hint=f"use {', '.join(others)} or {last}", group=self.per
+            )
         check_sparsity(self.sparsity)
         if self.pattern and not 0 < self.pattern[0] < self.pattern[1]:
             n, m = self.pattern
@@ -93,7 +96,10 @@ def keep_mask(scores: Tensor, group: str, sparsity: float) -> Tensor:
     if group == "layer":
         flat = scores.reshape(1, -1)
         return ~_lowest(flat, pruned_count(flat.shape[1], sparsity)).view(scores.shape)
-    raise PruningError(f"`{group}` is no comparison group of one layer", hint="use row, col or layer")
+    raise PruningError(
+        f"`{group}` is no comparison group of one layer",
+        hint="use row, col or layer; block and model go over several layers",
+    )
 
 
 def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
@@ -112,8 +118,9 @@ def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
     return ~_lowest(scores.reshape(-1, m), m - n).view(rows, columns)
 
 
-def model_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Masks of all layers with the whole model as one group: `int(total · sparsity)` weights are pruned.
+def joint_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Masks of some layers that are one group together, as those of a block or of the whole model: of all their
+    weights `int(total · sparsity)` are pruned.
 
     Takes and returns tensors `[out, in]` by layer name; ties go by the order of the layers, then by index.
     """

@@ -5,32 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from pzc.compiler.arm import Arm
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, leaves_of
+from pzc.compiler.core import leaves_of
 from pzc.compiler.groups import constant_axes
+from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
+from pzc.runtime.forward import forward_leaves
 from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
-from pzc.runtime.masks import Target, keep_mask, keep_mask_nm, model_masks, parse_pattern
+from pzc.runtime.masks import Target, joint_masks, keep_mask, keep_mask_nm, parse_pattern
 from pzc.runtime.passes import Progress, check_windows, silent
 from pzc.runtime.scores import check_finite, score
 from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics, gather, passes_for
-
-
-class Metric(Protocol):
-    """What pruning needs of a metric: its core graph and its comparison group."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def core(self) -> Node: ...
-    @property
-    def per(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -38,14 +29,14 @@ class Pruned:
     """What a pruning run did.
 
     `layers` is the share of zeros of each layer, `sparsity` that of all layers together, `dense_sparsity`
-    what it was before, `weights` their number. `passes` is "weights", "forward" or "backward": the dearest
-    pass that ran. `sequential` says whether activations were taken block by block. `seconds` is the time of
-    each stage.
+    what it was before, `weights` their number. `passes` are the passes over the data that ran, by the tier of leaves
+    that each was for. `sequential` says whether activations were taken after earlier blocks were pruned. `seconds`
+    is the time of each stage.
     """
 
     target: Target
     sequential: bool
-    passes: str
+    passes: tuple[str, ...]
     layers: Mapping[str, float]
     sparsity: float
     dense_sparsity: float
@@ -68,56 +59,61 @@ def prune(
     """Set the least important weights of every decoder block's linear layers to zero, in place.
 
     `windows` are calibration tokens `[n, length]`; a metric of weights alone needs none. `per` overrides the
-    metric's comparison group; `pattern` (`N:M`: of every M consecutive inputs N are kept) replaces group and
-    sparsity. With `sequential`, a block's activations are taken after the blocks before it were pruned;
-    gradients are the dense model's either way.
+    metric's comparison groups; `pattern` (`N:M`: of every M consecutive inputs N are kept) replaces groups and
+    sparsity. With `sequential`, what a block's layers read and put out is taken after the blocks before it were
+    pruned, and before it is itself; gradients are the dense model's either way.
 
     Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
     model's weights are untouched.
     """
     kept = parse_pattern(pattern) if isinstance(pattern, str) else pattern
-    target = Target(metric.per if per is None else per, sparsity, kept)
-    if sequential and target.per == "model" and not kept:
+    target = Target(per, sparsity, kept)
+    if sequential and not kept and any(group_of(arm, target) == "model" for arm in metric.arms):
         raise PruningError(
             "one group for the whole model cannot be pruned block by block",
             hint="use --one-shot, or another group with --per",
         )
     layers = find_layers(model)
-    check_target(metric.core, target, layers.layers)
-    leaves = leaves_of(metric.core)
+    check_target(metric, target, layers.layers)
+    leaves = metric.leaves
     seconds: dict[str, float] = {}
     zeros_before = zeros(layers)
-    inputs = frozenset(name for name in leaves if name.startswith("X."))
-    by_block = sequential and bool(inputs)
+    activations = forward_leaves(leaves)
+    by_block = sequential and bool(activations)
     if by_block:
         if windows is None:
             raise PruningError("this metric needs calibration windows", hint="give calibration text")
         check_windows(model, windows)
     with _timed(seconds, "statistics"):
-        early = leaves - inputs if by_block else leaves
+        early = leaves - activations if by_block else leaves
         statistics = gather(model, layers, windows, early, seed=seed, progress=progress)
 
     if by_block and windows is not None:
         with restored_on_error() as apply, _timed(seconds, "blocks"):
 
             def prune_block(tables: Mapping[str, dict[str, Tensor]], block: Sequence[Layer]) -> None:
-                joined = {name: {**statistics.tables.get(name, {}), **tables[name]} for name in tables}
-                masks = masks_for(metric.core, target, Statistics(joined, len(windows), seed), block)
+                joined = {name: {**statistics.tables[name], **tables[name]} for name in tables}
+                masks = masks_for(metric, target, replace(statistics, tables=joined), block)
                 for layer in block:
                     apply(layer, masks[layer.name])
 
-            through_blocks(model, layers, windows, inputs, prune_block, progress)
+            through_blocks(model, layers, windows, activations, prune_block, progress)
     else:
         with _timed(seconds, "masks"):
-            masks = masks_for(metric.core, target, statistics, layers.layers, progress)
+            masks = masks_for(metric, target, statistics, layers.layers, progress)
         with _timed(seconds, "weights"):  # nothing can fail any more
             for layer in layers.layers:
                 write_masked(layer.weight, layer.weight, masks[layer.name])
     return _summary(layers, zeros_before, target, by_block, passes_for(leaves), seconds)
 
 
+def group_of(arm: Arm, target: Target) -> str:
+    """The comparison group of the layers of an arm, unless a pattern replaces it."""
+    return target.per or arm.per
+
+
 def masks_for(
-    core: Node,
+    metric: Metric,
     target: Target,
     statistics: Statistics,
     layers: Sequence[Layer],
@@ -125,42 +121,71 @@ def masks_for(
 ) -> dict[str, Tensor]:
     """The masks of these layers, bool `[out, in]` by name, true where a weight is kept. No weight is written.
 
-    Raises NonFiniteScore at the first layer with a score that is not finite.
+    Layers of one arm of the metric are compared with each other where its group is a block or the model; a block is
+    finished when its last layer is scored. Raises NonFiniteScore at the first layer with a score that is not finite.
     """
-    leaves = leaves_of(core)
     found: dict[str, Tensor] = {}
-    whole = target.per == "model" and not target.pattern
-    for done, layer in enumerate(layers, start=1):
-        values = statistics.of(layer, leaves)
-        scores = score(core, values, layer.shape)
-        check_finite(core, values, scores, layer.name)
-        if whole:
-            found[layer.name] = scores
-        elif target.pattern:
+    groups = [_joint_group(metric, target, layer) for layer in layers]
+    waiting: dict[JointGroup, dict[str, Tensor]] = {}
+    for i, (layer, group) in enumerate(zip(layers, groups, strict=True)):
+        arm = metric.arm(layer.name)
+        scores = checked_score(arm, statistics, layer)
+        if target.pattern:
             found[layer.name] = keep_mask_nm(scores, *target.pattern)
+        elif group is None:
+            found[layer.name] = keep_mask(scores, group_of(arm, target), target.sparsity)
         else:
-            found[layer.name] = keep_mask(scores, target.per, target.sparsity)
-        progress("masks", done, len(layers))
-    return model_masks(found, target.sparsity) if whole else found
+            waiting.setdefault(group, {})[layer.name] = scores
+            if group not in groups[i + 1 :]:
+                found.update(joint_masks(waiting.pop(group), target.sparsity))
+        progress("masks", i + 1, len(layers))
+    return {layer.name: found[layer.name] for layer in layers}
 
 
-def check_target(core: Node, target: Target, layers: Sequence[Layer] = ()) -> None:
+JointGroup = tuple[Arm, int | None]
+"""Layers that are compared with each other: those of an arm, in one block or, for None, in the model."""
+
+
+def _joint_group(metric: Metric, target: Target, layer: Layer) -> JointGroup | None:
+    """The group that a layer shares with others, None where it has groups of its own."""
+    arm = metric.arm(layer.name)
+    per = group_of(arm, target)
+    if target.pattern or per not in ("block", "model"):
+        return None
+    return arm, layer.block if per == "block" else None
+
+
+def checked_score(arm: Arm, statistics: Statistics, layer: Layer) -> Tensor:
+    """The scores of a layer, float32 `[out, in]`. Raises NonFiniteScore where one is not finite."""
+    values = statistics.of(layer, leaves_of(arm.core))
+    scores = score(arm.core, values, layer.shape)
+    check_finite(arm.core, values, scores, layer.name)
+    return scores
+
+
+def check_target(metric: Metric, target: Target, layers: Sequence[Layer] = ()) -> None:
     """Raise PruningError when a score is constant inside every group, or a pattern does not fit a layer."""
-    if target.pattern:
-        n, m = target.pattern
-        for layer in layers:
-            if layer.shape[1] % m:
-                raise PruningError(
-                    f"{n}:{m} needs a multiple of {m} inputs, but {layer.name} has {layer.shape[1]}",
-                    layer=layer.name,
-                )
-    group = "row" if target.pattern else target.per
-    if constant_axes(core, group) or constant_axes(canonical(core), group):
-        compared = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {target.per}"
-        raise PruningError(
-            f"the score is constant inside its group ({compared}), so what is pruned would be arbitrary",
-            hint=None if target.pattern else "choose another group with --per",
-        )
+    check_pattern(target, layers)
+    for arm in metric.arms:
+        group = "row" if target.pattern else group_of(arm, target)
+        if constant_axes(arm.core, group) or constant_axes(canonical(arm.core), group):
+            compared = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {group}"
+            whose = f" of {', '.join(arm.layers)}" if arm.layers else ""
+            raise PruningError(
+                f"the score{whose} is constant inside its group ({compared}), so what is pruned would be arbitrary",
+                hint=None if target.pattern else "choose another group with --per",
+            )
+
+
+def check_pattern(target: Target, layers: Sequence[Layer]) -> None:
+    """Raise PruningError when a pattern does not fit a layer."""
+    for layer in layers:
+        if target.pattern and layer.shape[1] % target.pattern[1]:
+            n, m = target.pattern
+            raise PruningError(
+                f"{n}:{m} needs a multiple of {m} inputs, but {layer.name} has {layer.shape[1]}",
+                layer=layer.name,
+            )
 
 
 @contextmanager
@@ -193,7 +218,7 @@ def _summary(
     before: Mapping[str, int],
     target: Target,
     sequential: bool,
-    passes: str,
+    passes: tuple[str, ...],
     seconds: Mapping[str, float],
 ) -> Pruned:
     after = zeros(layers)

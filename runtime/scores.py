@@ -103,8 +103,8 @@ def _evaluate(
 
 def _apply(node: Node, args: list[Tensor], shape: Shape, free: list[Tensor]) -> Tensor:
     """The value of one operation; it may be written over a buffer of `free`, even over its own argument."""
-    if node.op in REDUCING:
-        return _reduce(node, args[0])
+    if node.op in REDUCING or node.op == "rank":
+        return _over_axis(node, args[0])
     if node.op == "sign":  # torch.sign(nan) is 0, which would hide an error
         return torch.where(torch.isnan(args[0]), args[0], torch.sign(args[0]))
     function = _ELEMENTWISE[node.op]
@@ -115,12 +115,39 @@ def _apply(node: Node, args: list[Tensor], shape: Shape, free: list[Tensor]) -> 
     return function(*rest, out=out)
 
 
-def _reduce(node: Node, x: Tensor) -> Tensor:
+def _over_axis(node: Node, x: Tensor) -> Tensor:
     dim: tuple[int, ...] = {"in": (1,), "out": (0,)}.get(str(node.value), (0, 1))
     if node.op == "norm":
         norm: Tensor = torch.linalg.vector_norm(x, float(node.args[1].value or 0.0), dim=dim, keepdim=True)
         return norm
-    return _REDUCE[node.op](x, dim)
+    if node.op == "quantile":
+        return _quantile(x, dim, float(node.args[1].value or 0.0))
+    return _OVER_AXIS[node.op](x, dim)
+
+
+def _joined(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """The values over which a function goes, in the last dimension: `[groups, members]`."""
+    return x.reshape(1, -1) if len(dim) == 2 else x if dim == (1,) else x.T
+
+
+def _quantile(x: Tensor, dim: tuple[int, ...], q: float) -> Tensor:
+    """Linear between neighbours. `torch.quantile` takes 16 million values at most; two selections take any number."""
+    rows = _joined(x, dim)
+    at = q * (rows.shape[1] - 1)
+    low = min(int(at), rows.shape[1] - 1)
+    high = min(low + 1, rows.shape[1] - 1)
+    below = rows.kthvalue(low + 1, dim=1).values
+    above = rows.kthvalue(high + 1, dim=1).values
+    value = torch.lerp(below, above, at - low)
+    value = torch.where(rows.isnan().any(1), torch.nan, value)
+    return value.reshape([1 if i in dim else n for i, n in enumerate(x.shape)])
+
+
+def _rank(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    rows = _joined(x, dim).contiguous()
+    smaller = torch.searchsorted(rows.sort(dim=1).values, rows).float()
+    smaller = torch.where(rows.isnan().any(1, keepdim=True), torch.nan, smaller)
+    return smaller.reshape(x.shape) if dim != (0,) else smaller.T
 
 
 def _leaf(name: str, leaves: Mapping[str, Any], shape: Shape, device: torch.device) -> Tensor:
@@ -164,11 +191,13 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "clamp": lambda x, low, high, out: torch.minimum(torch.maximum(x, low), high, out=out),
 }
 
-_REDUCE: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
+_OVER_AXIS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "sum": lambda x, dim: x.sum(dim, keepdim=True),
     "mean": lambda x, dim: x.mean(dim, keepdim=True),
     "std": lambda x, dim: x.std(dim, correction=1, keepdim=True),
     "var": lambda x, dim: x.var(dim, correction=1, keepdim=True),
     "amin": lambda x, dim: x.amin(dim, keepdim=True),
     "amax": lambda x, dim: x.amax(dim, keepdim=True),
+    "median": lambda x, dim: _quantile(x, dim, 0.5),
+    "rank": _rank,
 }

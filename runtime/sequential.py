@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.forward import collecting
 from pzc.runtime.layers import Layer, Layers
 from pzc.runtime.passes import Progress, device_of, evaluating, run_blocks, silent
-from pzc.runtime.statistics import collecting_inputs
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a block but for the hidden states: positional and by name."""
 
 Visit: TypeAlias = Callable[[Mapping[str, dict[str, Tensor]], Sequence[Layer]], None]
+
+
+class NoChain(PruningError):
+    """A model whose blocks are no plain chain, in which each reads the output of the last."""
 
 
 def through_blocks(
@@ -28,24 +32,28 @@ def through_blocks(
     leaves: Collection[str],
     visit: Visit,
     progress: Progress = silent,
+    *,
+    changes: bool = True,
 ) -> None:
-    """For each block in turn gather the activation `leaves` of its layers over `windows` `[n, length]` and
+    """For each block in turn gather the forward `leaves` of its layers over `windows` `[n, length]` and
     call `visit(tables, layers of the block)`, which may change the block's weights; the next block reads what
-    the changed block puts out.
+    the changed block puts out. Without `changes`, when `visit` leaves the weights alone, no block runs twice.
 
-    Raises PruningError for a model whose blocks are no plain chain, in which each reads the output of the
-    last.
+    Raises NoChain before the first visit.
     """
     with torch.no_grad(), evaluating(model):
         hidden, calls = _capture(model, layers.blocks, windows)
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
-            with collecting_inputs(members, leaves) as inputs:
-                for state, call in zip(hidden, calls[index], strict=True):
-                    _run(block, state, call)
-            visit(inputs.tables(), members)
-            if index + 1 < len(layers.blocks):
-                hidden = [_run(block, state, call) for state, call in zip(hidden, calls[index], strict=True)]
+            with collecting(members, leaves, len(windows)) as tables:
+                for i, call in enumerate(calls[index]):
+                    state = _run(block, hidden[i], call)
+                    if not changes:
+                        hidden[i] = state
+            visit(tables(), members)
+            if changes and index + 1 < len(layers.blocks):
+                for i, call in enumerate(calls[index]):
+                    hidden[i] = _run(block, hidden[i], call)
             progress("blocks", index + 1, len(layers.blocks))
 
 
@@ -57,7 +65,7 @@ def _first(output: Any) -> Tensor:
     """The hidden states among what a block returns: alone, or the first of a tuple."""
     states = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(states, Tensor):
-        raise PruningError("the blocks of this model return no hidden states", hint="use --one-shot")
+        raise NoChain("the blocks of this model return no hidden states", hint="use --one-shot")
     return states
 
 
@@ -102,7 +110,7 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
         if index == 0:
             entering.append(hidden)
         elif len(leaving) != index or module is not blocks[index] or not _alike(leaving[-1], hidden):
-            raise PruningError(
+            raise NoChain(
                 f"block {index} does not read the output of the block before it",
                 hint="use --one-shot for this model",
             )
@@ -116,7 +124,7 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
             stack.callback(block.register_forward_hook(after).remove)
         run_blocks(model, ids)
     if len(calls) != len(blocks):
-        raise PruningError("this model does not run all of its blocks", hint="use --one-shot for this model")
+        raise NoChain("this model does not run all of its blocks", hint="use --one-shot for this model")
     return _Entry(entering[0], calls)
 
 

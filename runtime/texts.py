@@ -65,7 +65,7 @@ def texts_for(
     needed = length * max(windows, eval_windows) + 1
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
     calibration: Text | None = None
-    if passes_for(leaves) != "weights" or "windows" in leaves:
+    if passes_for(leaves) or "windows" in leaves:
         calibration, evaluation = sides(data, eval_data, sampler=sample)
     else:
         evaluation = evaluation_side(data, eval_data, sampler=sample)

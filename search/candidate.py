@@ -53,7 +53,7 @@ class Candidate:
     @property
     def genotype(self) -> Genotype:
         """What it was made of, to breed from."""
-        metric = inline(f"{self.formula} per {self.per}")
+        metric = inline(f"{self.formula} per {self.per}", analyse=False)
         return Genotype(metric.core, metric.per)
 
     @property

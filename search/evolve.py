@@ -37,12 +37,13 @@ def rng_for(seed: int, generation: int, slot: int, attempt: int) -> Rng:
 def measure_zoo(
     state: State, fitness: Fitness, store: Store, metrics: Iterable[Metric], stop: Callable[[], bool]
 ) -> None:
-    """Measure the published metrics that have not been measured yet."""
+    """Measure the published metrics that have not been measured yet. Candidates have one score for all layers, so
+    metrics by role are left out."""
     done = {c.slot for c in state.candidates if c.generation == ZOO}
     for slot, metric in enumerate(metrics):
         if stop():
             return
-        if slot not in done:
+        if slot not in done and not metric.roles:
             genotype = Genotype(metric.core, "row" if fitness.target.pattern else metric.per)
             candidate = settle(state, fitness, genotype, (ZOO, slot, 0), metric.name, (), ())
             store.add(candidate)

@@ -10,16 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pzc.compiler.core import leaf, leaves_of, make
+from pzc.compiler.metric import Metric
 from pzc.runtime.dense import Dense
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import window_losses
 from pzc.runtime.layers import Layer, find_layers
 from pzc.runtime.masks import Target, mask_hash
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_target, masks_for
-from pzc.runtime.scores import check_finite, score
-from pzc.runtime.statistics import Statistics, gather
+from pzc.runtime.prune import check_pattern, check_target, checked_score, masks_for
+from pzc.runtime.statistics import gather
 from pzc.search.space import Genotype
 
 RUNGS = (0.125, 0.25, 0.5, 1.0)
@@ -52,18 +51,20 @@ class Fitness:
         self.target = target
         self.windows = fitness
         self.layers = find_layers(model)
-        check_target(make("abs", leaf("W")), target, self.layers.layers)
+        check_pattern(target, self.layers.layers)
         self.dense = Dense(self.layers)
         gathered = gather(model, self.layers, statistics, leaves, seed=seed, progress=progress)
-        self.statistics = Statistics(gathered.tables, gathered.windows, gathered.seed, self.dense.weights)
+        self.statistics = replace(gathered, weights=self.dense.weights)
         self._sample = middle_layer(self.layers.layers)
 
     def masks(self, genotype: Genotype) -> tuple[dict[str, Tensor], str]:
         """The masks of every layer, bool `[out, in]`, and their hash. Raises NonFiniteScore, and PruningError for
-        scores that are nearly all equal."""
-        self._check_ties(genotype)
-        target = replace(self.target, per=genotype.per)
-        masks = masks_for(genotype.core, target, self.statistics, self.layers.layers)
+        scores that are nearly all equal, or constant inside their group."""
+        metric = Metric("candidate", genotype.core, genotype.per)
+        target = replace(self.target, per=None)
+        check_target(metric, target)
+        self._check_ties(metric)
+        masks = masks_for(metric, target, self.statistics, self.layers.layers)
         return masks, mask_hash(masks)
 
     def race(self, masks: dict[str, Tensor], cutoff: Sequence[float]) -> tuple[list[float], bool]:
@@ -87,12 +88,9 @@ class Fitness:
         self.dense.apply(self.masks(genotype)[0] if genotype else {})
         return window_losses(self.model, windows)
 
-    def _check_ties(self, genotype: Genotype) -> None:
+    def _check_ties(self, metric: Metric) -> None:
         """Refuse a score that has few distinct values on a layer of the middle block: its mask would be arbitrary."""
-        layer = self._sample
-        values = self.statistics.of(layer, leaves_of(genotype.core))
-        scores = score(genotype.core, values, layer.shape)
-        check_finite(genotype.core, values, scores, layer.name)
+        scores = checked_score(metric.arm(self._sample.name), self.statistics, self._sample)
         some = scores.flatten()[:: max(1, scores.numel() // SAMPLE)]
         if len(some.unique()) < LEAST_VALUES:
             raise PruningError("most scores are equal")

@@ -81,7 +81,7 @@ def change(a: Member, b: Member) -> tuple[float, float]:
 
 def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:
     """The candidates as they were bred, with the fitness they had, for a search that was stopped."""
-    named = ((c, inline(f"{c.formula} per {c.per}", f"found_{i}")) for i, c in enumerate(candidates, 1))
+    named = ((c, inline(f"{c.formula} per {c.per}", f"found_{i}", analyse=False)) for i, c in enumerate(candidates, 1))
     return [Member(c, metric, c.fitness, math.nan) for c, metric in named]
 
 

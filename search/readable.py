@@ -22,13 +22,13 @@ def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
     But for the rounded numbers they rank alike over the reals; in float32 a short form may overflow where the bred
     one, which is among them, does not.
     """
-    bred = inline(f"{candidate.formula} per {candidate.per}", name)
+    bred = inline(f"{candidate.formula} per {candidate.per}", name, analyse=False)
     form = canonical(bred.core)
     found = [bred]
     for node in (plain(form), plain(rank_form(form, bred.per))):
         metric = Metric(name, rounded(node), bred.per)
         try:
-            found.append(inline(f"{metric.formula} per {metric.per}", name))
+            found.append(inline(f"{metric.formula} per {metric.per}", name, analyse=False))
         except SourceError:  # a number that was folded beyond float32
             continue
     return sorted(found, key=lambda m: size(m.core))

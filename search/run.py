@@ -160,13 +160,13 @@ def prepare(
 
 def target_of(settings: Settings) -> Target:
     """What candidates are pruned to, whatever their group."""
-    return Target("row", settings.sparsity, parse_pattern(settings.pattern) if settings.pattern else None)
+    return Target(None, settings.sparsity, parse_pattern(settings.pattern) if settings.pattern else None)
 
 
 def leaves_for(settings: Settings) -> frozenset[str]:
     """The statistics that the space or the zoo reads."""
     named = {ALIASES.get(n, n) for n, _ in SPACES[settings.space].leaves}
-    return frozenset(named | {n for m in zoo().values() for n in m.leaves if n in LEAVES})
+    return frozenset(named | {n for m in zoo().values() if not m.roles for n in m.leaves if n in LEAVES})
 
 
 def _content(loaded: Loaded, *texts: Text) -> dict[str, Any]:

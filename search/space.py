@@ -15,7 +15,7 @@ import numpy as np
 from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, depth, leaf, make, number, size, topological
 from pzc.compiler.functions import REDUCING
-from pzc.compiler.groups import GROUPS, constant_in
+from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
 
 Rng = np.random.Generator
@@ -61,7 +61,7 @@ SPACES: dict[str, Space] = {
             unary=(("pow", 6), ("sqrt", 2), ("sqr", 1), ("ln", 0.7), ("tanh", 0.5), ("exp", 0.2), ("abs", 0.2)),
             binary=(("mul", 6), ("div", 3), ("add", 3), ("min", 0.4), ("max", 0.4), ("sub", 0.5)),
             reductions=(("mean", 3), ("norm", 2), ("amax", 1), ("std", 1), ("sum", 0.5), ("amin", 0.2)),
-            groups=tuple(GROUPS),
+            groups=("row", "col", "layer", "model"),
             exponents=(0.25, 0.5, 0.75, 1.5, 2.0, -0.5, -1.0),
         ),
         Space(

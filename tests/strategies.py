@@ -11,7 +11,7 @@ LEAVES = st.sampled_from(["W", "X.l2", "X.mean", "G.l2", "G.mean", "in_features"
 NUMBERS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 3.0, -1.0, -0.5]).map(number)
 UNARY = st.sampled_from(["neg", "abs", "sqr", "sqrt", "exp", "ln", "tanh", "sigmoid", "sign"])
 BINARY = st.sampled_from(["add", "sub", "mul", "mul", "div", "min", "max"])
-REDUCTIONS = st.sampled_from(["sum", "mean", "std", "var", "amin", "amax"])
+REDUCTIONS = st.sampled_from(["sum", "mean", "std", "var", "amin", "amax", "median", "rank"])
 EXPONENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.3, 0.5, 0.7, 1.0, 1.1, 2.0, 3.0])
 
 
@@ -27,6 +27,11 @@ def _larger(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         st.builds(
             lambda x, p: make("norm", x, number(p), value=None) if x.axes else x, children, st.sampled_from([1, 2, 3])
         ),
+        st.builds(
+            lambda x, q: make("quantile", x, number(q), value=None) if x.axes else x,
+            children,
+            st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+        ),
     )
 
 
@@ -39,7 +44,7 @@ def _reduction(op: str, x: Node, choice: int) -> Node:
 
 
 EXPRESSIONS = st.recursive(st.one_of(LEAVES, LEAVES, NUMBERS), _larger, max_leaves=8)
-GROUPS = st.sampled_from(["row", "col", "layer", "model"])
+GROUPS = st.sampled_from(["row", "col", "layer", "block", "model"])
 
 
 def probe(seed: int, zeros: bool = False, shape: tuple[int, int] | None = (4, 5)) -> dict[str, np.ndarray]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from pzc.compiler.check import MAX_SIZE
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import ALIASES, LEAVES
-from pzc.compiler.metric import compile_source
+from pzc.compiler.limits import MAX_SIZE
+from pzc.compiler.metric import compile_file
+from pzc.compiler.modules import MAX_FILES, MAX_NESTING, libraries, library_source
+from pzc.compiler.spaces import ENTRIES
 from pzc.grammar.diagnostics import CODES, MAX_ERRORS
-from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH
+from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH, parse
+from pzc.grammar.printer import format_source
+from pzc.grammar.syntax import Fn
 
 DOCS = Path(__file__).parent.parent / "docs"
 LANGUAGE = (DOCS / "language.md").read_text(encoding="utf-8")
@@ -31,14 +36,25 @@ def test_every_leaf_is_documented(leaf: object) -> None:
     assert [f"{alias}`{entry.name}`", ", ".join(entry.axes) or "–", entry.doc, tier] in rows()
 
 
-def test_every_function_reduction_group_and_code_is_documented() -> None:
-    table = {row[0].strip("`").split("(")[0]: row[1] for row in rows()}
-    second = [row for row in rows() if len(row) == 2]
+def test_every_function_is_documented() -> None:
     for function in (*ELEMENTWISE.values(), *REDUCTIONS.values()):
-        assert any(row[0].startswith(f"`{function.name}(") and row[1] == function.doc for row in second), function.name
+        assert [f"`{function.written}`", function.doc, function.domain] in rows(), function.name
+
+
+def test_every_group_and_code_is_documented() -> None:
+    table = {row[0].strip("`"): row[1] for row in rows()}
     assert set(GROUPS) <= set(table)
     for code, (severity, title) in CODES.items():
         assert table[code] == f"{severity}: {title}"
+
+
+def test_every_entry_of_a_space_and_every_function_of_the_libraries_is_documented() -> None:
+    first = " ".join(row[0] for row in rows())
+    assert all(f"`{entry}`" in first for entry in ENTRIES)
+    (paper,) = libraries()
+    for s in parse(library_source(paper))[0].statements:
+        if isinstance(s, Fn):
+            assert f"`{s.name}({', '.join(p.text for p in s.parameters)})`" in first, s.name
 
 
 def test_the_limits_are_those_of_the_code() -> None:
@@ -47,11 +63,44 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"at most {MAX_DEPTH} levels" in limits
     assert f"{MAX_SIZE:,} parts" in limits
     assert f"at most {MAX_ERRORS} errors" in limits
+    assert f"at most {MAX_FILES} files, {MAX_NESTING} in a row" in limits
+
+
+def ebnf(lark: str) -> list[str]:
+    """The rules of the grammar as the specification writes them: without names of tokens and without Lark's marks."""
+    literals = dict(re.findall(r'^([A-Z]+): +"([^"]+)"$', lark, re.M))
+    rules: list[str] = []
+    for line in lark.split("IN:")[0].splitlines():
+        body = re.sub(r"//.*|-> \w+", "", line).strip()
+        if re.match(r"\??[a-z]+:", body):
+            rules.append(re.sub(r"^\??([a-z]+): *", r"\1 = ", body))
+        elif body:
+            rules[-1] += f" {body}"
+    rules = [re.sub(r"\b[A-Z]+\b", lambda t: f'"{literals[t[0]]}"' if t[0] in literals else t[0], r) for r in rules]
+    return [re.sub(r" +", " ", r).replace("start = (statement | STRAY)*", "file = statement*").strip() for r in rules]
+
+
+def test_the_grammar_is_the_parsers() -> None:
+    written = LANGUAGE.split("```ebnf\n")[1].split("```")[0]
+    joined = re.sub(r"\n +", " ", written)
+    assert [re.sub(r" +", " ", line) for line in joined.strip().splitlines()] == ebnf(
+        (DOCS.parent / "grammar" / "pzm.lark").read_text(encoding="utf-8")
+    )
+
+
+def test_the_reserved_words_are_the_parsers() -> None:
+    lark = (DOCS.parent / "grammar" / "pzm.lark").read_text(encoding="utf-8")
+    words = set(re.findall(r'"([a-z]+)"', lark))
+    (listed,) = re.findall(r"The words `([a-z ]+)` are reserved", LANGUAGE)
+    assert set(listed.split()) == words
 
 
 def test_every_example_of_the_docs_and_the_readme_is_a_metric() -> None:
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    blocks = [b.split("```")[0] for text in (LANGUAGE, readme) for b in text.split("```pzm\n")[1:]]
-    assert blocks
+    pages = [path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")]
+    blocks = [b.split("```")[0] for text in (readme, *pages) for b in text.split("```pzm\n")[1:]]
+    assert len(blocks) > 4
     for block in blocks:
-        compile_source(block, "example")
+        found = compile_file(block, "example")
+        assert found.metrics or found.spaces
+        assert format_source(parse(block)[0], block) == block

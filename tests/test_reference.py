@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -76,6 +77,17 @@ def norm(p: float) -> Callable[[list[float]], float]:
     return lambda values: math.fsum(abs(v) ** p for v in values) ** (1 / p)
 
 
+def quantile(q: float) -> Callable[[list[float]], float]:
+    def of(values: list[float]) -> float:
+        ordered = sorted(values)
+        at = q * (len(ordered) - 1)
+        low = math.floor(at)
+        above = ordered[min(low + 1, len(ordered) - 1)]
+        return ordered[low] + (at - low) * (above - ordered[low])
+
+    return of
+
+
 REDUCING: dict[str, Callable[[list[float]], float]] = {
     "sum(W{})": math.fsum,
     "mean(W{})": mean,
@@ -87,11 +99,15 @@ REDUCING: dict[str, Callable[[list[float]], float]] = {
     "norm(W, 2{})": norm(2),
     "norm(W, 0.5{})": norm(0.5),
     "norm(W, 3{})": norm(3),
+    "median(W{})": statistics.median,
+    "quantile(W, 0.3{})": quantile(0.3),
+    "quantile(W, 1{})": max,
+    "quantile(W, 0{})": min,
 }
 
 
 def test_every_function_and_operator_is_tested_here() -> None:
-    tested = " ".join([*UNARY, *BINARY, *REDUCING])
+    tested = " ".join([*UNARY, *BINARY, *REDUCING, "rank("])
     assert all(f"{name}(" in tested for name in [*ELEMENTWISE, *REDUCTIONS])
     assert all(operator in tested for operator in OPERATORS)
 
@@ -138,6 +154,27 @@ def test_reductions(text: str, data: st.DataObject) -> None:
         np.testing.assert_allclose(found[""], [[f(w.ravel().tolist())]], rtol=1e-9, atol=1e-7)
         np.testing.assert_allclose(found[", in"], [[f(row)] for row in rows], rtol=1e-9, atol=1e-7)
         np.testing.assert_allclose(found[", out"], [[f(column) for column in columns]], rtol=1e-9, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_rank_counts_what_is_smaller(data: st.DataObject) -> None:
+    w = data.draw(SIZES.flatmap(lambda s: matrices(*s)))
+
+    def ranks(values: list[float]) -> list[float]:
+        return [float(sum(b < a for b in values)) for a in values]
+
+    same(scores("rank(W, in)", W=w), map(ranks, w.tolist()))
+    same(scores("rank(W, out)", W=w).T, map(ranks, w.T.tolist()))
+    same(scores("rank(W)", W=w).reshape(1, -1), [ranks(w.ravel().tolist())])
+
+
+def test_what_is_not_a_number_poisons_its_ranks_and_quantiles() -> None:
+    w = np.array([[1.0, -1.0, 2.0], [4.0, 5.0, 6.0]])
+    for text in ("rank(sqrt(W), in)", "median(sqrt(W), in) + 0 * W", "quantile(sqrt(W), 0.1, in) + 0 * W"):
+        found = scores(text, W=w)
+        assert np.isnan(found[0]).all(), text
+        assert np.isfinite(found[1]).all(), text
 
 
 def test_sizes_and_windows_are_numbers() -> None:

@@ -25,7 +25,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import find_layers, zeros
 from pzc.runtime.models import load_model
 from pzc.runtime.prune import prune
-from tests.test_runtime_prune import MAGNITUDE, Metric
+from tests.test_runtime_prune import MAGNITUDE, scored
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -61,7 +61,7 @@ def test_files_can_be_read_by_whoever_may(tiny: Callable[..., Any], tokenizer: A
 def test_the_record_says_all(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path, windows: Any) -> None:
     save(tiny(), tokenizer, {}, tmp_path / "in")
     loaded = load_model(str(tmp_path / "in"), device="cpu")
-    result = prune(loaded.model, Metric(make("mul", make("abs", leaf("W")), leaf("X.l2"))), windows=windows)
+    result = prune(loaded.model, scored(make("mul", make("abs", leaf("W")), leaf("X.l2"))), windows=windows)
     content = record(
         metric={"name": "wanda", "source": "abs(W) * X", "keys": {"exact": "ab"}},
         model=loaded,
@@ -76,7 +76,7 @@ def test_the_record_says_all(tiny: Callable[..., Any], tokenizer: Any, tmp_path:
     assert found["metric"]["source"] == "abs(W) * X"
     assert found["model"] == {"name": str(tmp_path / "in"), "sha256": loaded.sha256, "dtype": "float32"}
     assert found["options"]["seed"] == 3
-    assert found["target"] == {"per": "row", "sparsity": 0.5, "pattern": None}
+    assert found["target"] == {"per": None, "sparsity": 0.5, "pattern": None}
     assert found["data"]["calibration"]["part"] == "calibration"
     assert len(found["data"]["calibration"]["sha256"]) == 64
     assert found["data"]["evaluation"] is None

@@ -15,10 +15,10 @@ from pzc.runtime import masks
 from pzc.runtime.errors import PruningError
 from pzc.runtime.masks import (
     Target,
+    joint_masks,
     keep_mask,
     keep_mask_nm,
     mask_hash,
-    model_masks,
     parse_pattern,
     pruned_count,
 )
@@ -74,10 +74,10 @@ def test_both_ways_to_the_kth_score_of_a_model(layers: list[np.ndarray], data: s
 
 
 @given(st.lists(matrices(5), min_size=1, max_size=4), sparsities)
-def test_a_model_is_one_stable_sort_over_its_layers_in_order(layers: list[np.ndarray], sparsity: float) -> None:
+def test_layers_of_one_group_are_one_stable_sort_in_their_order(layers: list[np.ndarray], sparsity: float) -> None:
     flat = np.concatenate([scores.ravel() for scores in layers])
     expected = stable(flat, exact_count(flat.size, sparsity))
-    found = model_masks({str(i): torch.from_numpy(scores) for i, scores in enumerate(layers)}, sparsity)
+    found = joint_masks({str(i): torch.from_numpy(scores) for i, scores in enumerate(layers)}, sparsity)
     assert np.array_equal(np.concatenate([mask.numpy().ravel() for mask in found.values()]), expected)
     assert [tuple(mask.shape) for mask in found.values()] == [scores.shape for scores in layers]
 
@@ -108,7 +108,7 @@ def test_large_matrices_are_pruned_exactly() -> None:
     scores = torch.randn(257, 1031, generator=torch.Generator().manual_seed(0))
     assert (~keep_mask(scores, "row", 0.5)).sum(1).unique().tolist() == [515]
     assert int((~keep_mask(scores, "layer", 0.3)).sum()) == int(257 * 1031 * 0.3)
-    found = model_masks({"a": scores, "b": scores * 0.1}, 0.7)
+    found = joint_masks({"a": scores, "b": scores * 0.1}, 0.7)
     assert sum(int((~mask).sum()) for mask in found.values()) == int(2 * 257 * 1031 * 0.7)
 
 
@@ -137,8 +137,12 @@ def test_a_sparsity_is_between_zero_and_one(sparsity: float) -> None:
 
 
 def test_an_unknown_group_is_refused() -> None:
-    with pytest.raises(PruningError, match="no comparison group"):
-        Target(per="block")
+    with pytest.raises(PruningError, match="no comparison group") as caught:
+        Target(per="head")
+    assert caught.value.hint == "use row, col, layer, block or model"
+    with pytest.raises(PruningError, match="no comparison group of one layer") as caught:
+        keep_mask(torch.zeros(2, 6), "block", 0.5)
+    assert "block and model" in str(caught.value.hint)
 
 
 @pytest.mark.gpu
@@ -150,5 +154,5 @@ def test_a_gpu_gives_the_masks_of_the_cpu() -> None:
             assert torch.equal(keep_mask(scores.cuda(), group, 0.3).cpu(), keep_mask(scores, group, 0.3))
         assert torch.equal(keep_mask_nm(scores.cuda(), 3, 8).cpu(), keep_mask_nm(scores, 3, 8))
         assert torch.equal(keep_mask_nm(scores.cuda(), 3, 32).cpu(), keep_mask_nm(scores, 3, 32))
-        there, here = model_masks({"a": scores.cuda()}, 0.7), model_masks({"a": scores}, 0.7)
+        there, here = joint_masks({"a": scores.cuda()}, 0.7), joint_masks({"a": scores}, 0.7)
         assert torch.equal(there["a"].cpu(), here["a"])

@@ -16,6 +16,7 @@ from pzc.runtime.layers import find_layers
 from pzc.runtime.statistics import Statistics, gather, noise
 
 X = ("X.l2", "X.l1", "X.mean", "X.var", "X.max")
+Y = ("Y.l2", "Y.l1", "Y.mean", "Y.var", "Y.max")
 G = ("G.l2", "G.l1", "G.mean")
 
 
@@ -64,37 +65,67 @@ def attention_by_hand(attention: Any, x: torch.Tensor, rotary: tuple[torch.Tenso
     return mixed.transpose(1, 2).flatten(2)
 
 
+def by_hand(side: str, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every statistic of a side over float64 rows `[tokens, features]`."""
+    return {
+        f"{side}.l2": rows.square().sum(0).sqrt(),
+        f"{side}.l1": rows.abs().sum(0),
+        f"{side}.mean": rows.mean(0),
+        f"{side}.var": rows.var(0, correction=0),
+        f"{side}.max": rows.abs().amax(0),
+    }
+
+
 @pytest.mark.parametrize("others", [(), G])
-def test_activations(tiny: Callable[..., Any], windows: torch.Tensor, others: tuple[str, ...]) -> None:
-    model = tiny()
+@pytest.mark.parametrize("bias", [False, True])
+def test_activations(tiny: Callable[..., Any], windows: torch.Tensor, others: tuple[str, ...], bias: bool) -> None:
+    model = tiny(attention_bias=bias, mlp_bias=bias)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # they begin as zeros
+            parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    layers = find_layers(model)
     with torch.no_grad():
         expected = inputs_by_hand(model, windows)
-    found = gather(model, find_layers(model), windows, [*X, *others]).tables
+    found = gather(model, layers, windows, [*X, *Y, *others]).tables
     assert set(found) == set(expected)
-    for name, x in expected.items():
-        by_hand = {
-            "X.l2": x.square().sum(0).sqrt(),
-            "X.l1": x.abs().sum(0),
-            "X.mean": x.mean(0),
-            "X.var": x.var(0, correction=0),
-            "X.max": x.abs().amax(0),
-        }
-        for leaf, value in by_hand.items():
-            assert found[name][leaf].shape == (1, x.shape[1])
-            torch.testing.assert_close(found[name][leaf][0].double(), value, rtol=1e-4, atol=1e-6)
+    for layer in layers.layers:
+        x, shift = expected[layer.name], layer.module.bias
+        y = x @ layer.weight.double().T + (0 if shift is None else shift.detach().double())
+        for leaf, value in by_hand("X", x).items():
+            assert found[layer.name][leaf].shape == (1, layer.shape[1])
+            torch.testing.assert_close(found[layer.name][leaf][0].double(), value, rtol=1e-4, atol=1e-6)
+        for leaf, value in by_hand("Y", y).items():
+            assert found[layer.name][leaf].shape == (layer.shape[0], 1)
+            torch.testing.assert_close(found[layer.name][leaf][:, 0].double(), value, rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_of_gpt2_are_those_of_its_modules() -> None:
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    config = GPT2Config(vocab_size=20, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    windows = torch.randint(0, 20, (3, 12), generator=torch.Generator().manual_seed(0))
+    layers = find_layers(model)
+    found = gather(model, layers, windows, ["Y.l2"]).tables
+    fc = layers.layers[2]
+    seen: list[torch.Tensor] = []
+    fc.module.register_forward_hook(lambda module, args, out: seen.append(out.flatten(0, -2)))
+    with torch.no_grad():
+        model(windows)
+    assert fc.shape == (64, 16)
+    torch.testing.assert_close(found[fc.name]["Y.l2"][:, 0], torch.cat(seen).norm(dim=0), rtol=1e-5, atol=1e-5)
 
 
 def test_variance_does_not_cancel_when_the_mean_is_large() -> None:
-    from pzc.runtime.statistics import InputSums
+    from pzc.runtime.forward import collecting
 
-    sums = InputSums(["X.var", "X.mean"])
-    layer = find_layers(nn.ModuleList([nn.Linear(3, 2)])).layers[0]
-    sums.watch(layer)
+    layers = find_layers(nn.ModuleList([nn.Linear(3, 2)])).layers
     rows = 1000 + torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * 0.01
-    for part in rows.split(100):
-        layer.module(part)
+    with collecting(layers, ["X.var", "X.mean"], 1) as tables:
+        for part in rows.split(100):
+            layers[0].module(part)
     expected = rows.double().var(0, correction=0)
-    torch.testing.assert_close(sums.tables()[layer.name]["X.var"][0].double(), expected, rtol=0.05, atol=0)
+    torch.testing.assert_close(tables()[layers[0].name]["X.var"][0].double(), expected, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -111,8 +142,8 @@ def test_gradients(tiny: Callable[..., Any], windows: torch.Tensor, tied: bool) 
             gradients[layer.name].append(layer.parameter.grad.double())
     for name, kept in gradients.items():
         g = torch.stack(kept)
-        by_hand = {"G.l2": g.square().sum(0).sqrt(), "G.l1": g.abs().sum(0), "G.mean": g.mean(0)}
-        for leaf, value in by_hand.items():
+        expected = {"G.l2": g.square().sum(0).sqrt(), "G.l1": g.abs().sum(0), "G.mean": g.mean(0)}
+        for leaf, value in expected.items():
             torch.testing.assert_close(found[name][leaf].double(), value, rtol=1e-4, atol=1e-8)
 
 
@@ -133,7 +164,7 @@ def test_gradients_leave_the_model_as_it_was(tiny: Callable[..., Any], windows: 
     assert not model.model.layers[1].mlp.training
     assert model.model.layers[0].mlp.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
 
 
@@ -153,7 +184,12 @@ def test_never_more_than_one_gradient_is_alive(tiny: Callable[..., Any], windows
 
 @pytest.mark.parametrize(
     ("leaves", "expected"),
-    [(("W", "noise", "in_features"), (0, 0)), (("W", *X), (1, 0)), (("G.l2",), (6, 6)), ((*X, *G), (6, 6))],
+    [
+        (("W", "noise", "in_features", "depth"), (0, 0)),
+        (("W", *X, *Y), (1, 0)),
+        (("G.l2",), (6, 6)),
+        ((*X, *Y, *G), (6, 6)),
+    ],
 )
 def test_a_pass_serves_all_and_none_is_wasted(
     tiny: Callable[..., Any], windows: torch.Tensor, leaves: tuple[str, ...], expected: tuple[int, int]
@@ -191,6 +227,13 @@ def test_weights_sizes_and_noise_need_no_windows(tiny: Callable[..., Any]) -> No
     with pytest.raises(PruningError, match="number of calibration windows"):
         found.of(layers.layers[0], ["windows"])
     assert Statistics(windows=4).of(layers.layers[0], ["windows"]) == {"windows": 4}
+
+
+def test_depth_goes_from_0_to_1(tiny: Callable[..., Any]) -> None:
+    for blocks, expected in ((1, [0.0]), (2, [0.0, 1.0]), (5, [0.0, 0.25, 0.5, 0.75, 1.0])):
+        layers = find_layers(tiny(num_hidden_layers=blocks))
+        found = gather(tiny(num_hidden_layers=blocks), layers, None, ["depth"])
+        assert [found.of(layers.of_block(i)[-1], ["depth"])["depth"] for i in range(blocks)] == expected
 
 
 def test_noise_is_uniform_and_depends_on_seed_and_layer() -> None:

@@ -22,7 +22,7 @@ A, X = make("abs", leaf("W")), leaf("X.l2")
 
 def assert_valid(g: Genotype, space: Space) -> None:
     """A candidate that survives being printed and read, varies in its group and keeps to the limits."""
-    read = inline(f"{expression(g.core)} per {g.per}")
+    read = inline(f"{expression(g.core)} per {g.per}", analyse=False)
     assert read.core is g.core, expression(g.core)
     assert read.per == g.per
     assert g.per in space.groups

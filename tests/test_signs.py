@@ -100,7 +100,7 @@ def union(values: object) -> Sign:
         ("max(W) - min(W)", Sign.NON_NEGATIVE),
         ("W - X", Sign.ANY),
         ("max(W, 1)", Sign.POSITIVE),
-        ("min(W, 0)", Sign.NON_POSITIVE),
+        ("min(W, 0)", Sign.NEGATIVE | Sign.ZERO),
         ("clamp(W, 0, 1)", Sign.NON_NEGATIVE),
         ("W ^ 2", Sign.NON_NEGATIVE),
         ("W ^ 3", Sign.ANY),

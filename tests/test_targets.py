@@ -1,4 +1,4 @@
-"""What a metric compiles to: the graph as JSON, and a torch module that stands alone."""
+"""What a metric compiles to: a torch module that stands alone."""
 
 from __future__ import annotations
 
@@ -18,96 +18,17 @@ from hypothesis import strategies as st
 
 import pzc
 from pzc.compiler.core import Node, leaf, make, number, topological
-from pzc.compiler.leaves import LEAVES
+from pzc.compiler.leaves import AXES, LEAVES
 from pzc.compiler.load import inline, zoo, zoo_names
 from pzc.compiler.metric import Metric
-from pzc.compiler.reference import DIMENSION, ELEMENTWISE, REDUCTIONS, evaluate
+from pzc.compiler.reference import evaluate
 from pzc.compiler.source import expression
-from pzc.compiler.targets import json as to_json
 from pzc.compiler.targets import torch as to_torch
 from pzc.runtime.scores import score
 from tests.strategies import EXPRESSIONS, probe
 
 SHAPE = (4, 5)
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-# JSON
-
-
-def graph(metric: Metric) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(to_json.emit(metric))
-    return found
-
-
-def run(rows: list[dict[str, Any]], leaves: dict[str, np.ndarray]) -> np.ndarray:
-    """Another reader of the format: only the JSON and numpy."""
-    values: list[np.ndarray] = []
-    for row in rows:
-        args = [values[i] for i in row.get("args", [])]
-        if row["op"] == "number":
-            value = np.full((1, 1), row["value"])
-        elif row["op"] == "leaf":
-            value = np.asarray(leaves[row["name"]])
-            value = (
-                value.reshape(1, -1) if row["axes"] == ["in"] else value.reshape(value.shape + (1,) * (2 - value.ndim))
-            )
-        elif row["op"] == "norm":
-            p = args[1].item()
-            value = (np.abs(args[0]) ** p).sum(DIMENSION[row.get("axis")], keepdims=True) ** (1 / p)
-        elif row["op"] in REDUCTIONS:
-            value = REDUCTIONS[row["op"]](args[0], axis=DIMENSION[row.get("axis")], keepdims=True)
-        else:
-            value = ELEMENTWISE[row["op"]](*args)
-        values.append(value)
-    return values[-1]
-
-
-def test_the_json_of_a_metric() -> None:
-    metric = inline("abs(W) * sum(X) ^ 0.5 per layer")
-    assert to_json.emit(metric) == (
-        '{"format":"pzm-ir/1","leaves":["W","X.l2"],"name":"inline","nodes":['
-        '{"axes":["out","in"],"name":"W","op":"leaf"},'
-        '{"args":[0],"axes":["out","in"],"op":"abs"},'
-        '{"axes":["in"],"name":"X.l2","op":"leaf"},'
-        '{"args":[2],"axes":[],"op":"sum"},'
-        '{"axes":[],"op":"number","value":0.5},'
-        '{"args":[3,4],"axes":[],"op":"pow"},'
-        '{"args":[1,5],"axes":["out","in"],"op":"mul"}],"per":"layer"}\n'
-    )
-
-
-@settings(deadline=None, max_examples=200)
-@given(EXPRESSIONS, SEEDS)
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_any_graph_can_be_read_back_from_its_json(core: Node, seed: int) -> None:
-    text = to_json.emit(Metric("m", core, "row"))
-    content = json.loads(text)
-    assert text == json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
-    assert set(content) == {"format", "name", "per", "leaves", "nodes"}
-    rows = content["nodes"]
-    for i, row in enumerate(rows):
-        assert all(a < i for a in row.get("args", []))
-        assert set(row) <= {"op", "axes", "args", "axis", "name", "value"}
-    assert len({json.dumps(row) for row in rows}) == len(rows)  # what is equal is one node
-    assert content["leaves"] == sorted({row["name"] for row in rows if row["op"] == "leaf"})
-    leaves = probe(seed)
-    with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(run(rows, leaves), evaluate(core, leaves))
-
-
-def test_the_json_is_the_same_in_every_process() -> None:
-    program = "import pzc; from pzc.compiler.targets.json import emit; print(emit(pzc.load('ria')), end='')"
-    others = {
-        subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True, timeout=60
-        ).stdout.decode()
-        for seed in ("1", "2")
-    }
-    assert others == {to_json.emit(pzc.load("ria"))}
-
-
-# torch
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +76,13 @@ def well_behaved(core: Node, leaves: dict[str, Any]) -> float:
 def test_the_zoo_as_torch_modules(name: str, folder: Path) -> None:
     metric = zoo()[name]
     rng = np.random.default_rng(0)
-    leaves = {**probe(0), "noise": rng.uniform(size=SHAPE), "windows": np.float64(7)}
-    found = compiled(metric, folder)(**arguments(metric, leaves))
-    assert found.dtype == torch.float32
-    assert found.shape == SHAPE
-    want = evaluate(metric.core, leaves)
-    np.testing.assert_allclose(found.numpy(), want, rtol=1e-5, atol=1e-6)
+    leaves = {name: rng.uniform(0.5, 2, tuple(SHAPE[AXES.index(a)] for a in x.axes)) for name, x in LEAVES.items()}
+    for arm in metric.arms:
+        one = Metric(name, arm.core, arm.per, metric.doc)
+        found = compiled(one, folder)(**arguments(one, leaves))
+        assert found.dtype == torch.float32
+        want = np.broadcast_to(evaluate(arm.core, leaves), SHAPE)
+        np.testing.assert_allclose(np.broadcast_to(found.numpy(), SHAPE), want, rtol=1e-5, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=150)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,65 @@ import numpy as np
 import pytest
 
 import pzc
+from pzc.compiler.core import leaves_of
 from pzc.compiler.load import zoo_names, zoo_source
 from pzc.compiler.metric import Metric
 
-OUT, IN, WINDOWS = 6, 8, 5
+OUT, IN, WINDOWS, TOKENS = 24, 32, 5, 120
 Array = np.ndarray
 
 
-def sample(seed: int) -> dict[str, Any]:
-    """A layer's weight, the inputs it saw and its gradients of each window, with zeros among them."""
+@dataclass(frozen=True)
+class Sample:
+    """A layer as a paper sees it: its weight `w` `[out, in]`, inputs `x` `[tokens, in]`, outputs `y` `[tokens, out]`,
+    gradients `g` `[windows, out, in]`, the Hessian `h` `[in, in]` of its squared error, and numbers `u` by chance."""
+
+    w: Array
+    x: Array
+    y: Array
+    g: Array
+    h: Array
+    u: Array
+
+
+def sample(seed: int) -> Sample:
+    """Numbers for one layer, with zeros among the weights."""
     rng = np.random.default_rng(seed)
     w = rng.normal(size=(OUT, IN)) * (rng.uniform(size=(OUT, IN)) > 0.1)
-    x = rng.normal(size=(40, IN)) * rng.uniform(0.1, 5, IN)
+    x = rng.normal(rng.normal(size=IN), rng.uniform(0.1, 5, IN), size=(TOKENS, IN))
     g = rng.normal(size=(WINDOWS, OUT, IN)) * 1e-3
-    return {"w": w, "x": x, "g": g, "u": rng.uniform(size=(OUT, IN))}
+    u = rng.uniform(size=(OUT, IN))
+    h = 2 / WINDOWS * x.T @ x
+    return Sample(w, x, x @ w.T, g, h + 0.01 * np.mean(np.diag(h)) * np.eye(IN), u)
 
 
-def leaves(s: dict[str, Any]) -> dict[str, Any]:
+def statistics(letter: str, values: Array) -> dict[str, Array]:
+    """What is known of each feature of `values` `[tokens, features]`."""
     return {
-        "W": s["w"],
-        "X": np.linalg.norm(s["x"], axis=0),
-        "G": np.linalg.norm(s["g"], axis=0),
-        "noise": s["u"],
-        "windows": len(s["g"]),
+        f"{letter}.l2": np.linalg.norm(values, axis=0),
+        f"{letter}.l1": np.abs(values).sum(0),
+        f"{letter}.mean": values.mean(0),
+        f"{letter}.var": values.var(0),
+        f"{letter}.max": np.abs(values).max(0),
+    }
+
+
+def leaves(s: Sample) -> dict[str, Any]:
+    inverse = np.linalg.inv(s.h)
+    return {
+        "W": s.w,
+        **statistics("X", s.x),
+        **statistics("Y", s.y),
+        "G": np.linalg.norm(s.g, axis=0),
+        "G.l1": np.abs(s.g).sum(0),
+        "G.mean": s.g.mean(0),
+        "H.diag": np.diag(s.h),
+        "H.inv_diag": np.diag(inverse),
+        "H.chol_diag": np.diag(np.linalg.cholesky(inverse).T),
+        "noise": s.u,
+        "windows": len(s.g),
+        "out_features": OUT,
+        "in_features": IN,
     }
 
 
@@ -41,71 +78,190 @@ def mms(a: Array) -> Array:
     return (a - a.min()) / (a.max() - a.min())
 
 
-PAPERS: dict[str, tuple[Callable[[Array, Array, Array, Array], Array], str, set[str]]] = {
-    "magnitude": (lambda w, x, g, u: np.abs(w), "layer", {"W"}),
-    "random": (lambda w, x, g, u: u, "row", {"noise"}),
-    "wanda": (lambda w, x, g, u: np.abs(w) * np.sqrt((x**2).sum(0)), "row", {"W", "X.l2"}),
-    "ria": (
-        lambda w, x, g, u: (
-            (np.abs(w) / np.abs(w).sum(0)[None, :] + np.abs(w) / np.abs(w).sum(1)[:, None])
-            * np.sqrt((x**2).sum(0)) ** 0.5
-        ),
+def lengths(a: Array, p: float = 2, axis: int = 0) -> Array:
+    return np.linalg.norm(a, p, axis=axis, keepdims=True)
+
+
+def relative(w: Array, p: float = 1) -> Array:
+    """Each weight's share of its column and of its row."""
+    return np.abs(w) / lengths(w, p, axis=0) + np.abs(w) / lengths(w, p, axis=1)
+
+
+def sampled_relative(w: Array, u: Array, share: float = 0.1) -> Array:
+    """The same with sums over the share of rows, or columns, that chance picks for each column, or row."""
+    a, columns, rows = np.abs(w), np.ceil(share * IN).astype(int), np.ceil(share * OUT).astype(int)
+    in_row = np.array([a[i, np.argsort(u[i])[:columns]].sum() for i in range(OUT)])
+    in_column = np.array([a[np.argsort(u[:, j])[:rows], j].sum() for j in range(IN)])
+    return a / in_row[:, None] + a / in_column[None, :]
+
+
+def z_pruner(w: Array, x: Array) -> Array:
+    scores = []
+    for axis in (1, 0):
+        scaled = w / lengths(w, axis=axis)
+        scores.append(np.abs((scaled - scaled.mean()) / scaled.std(ddof=1)) ** 3)
+    alpha = 0.7 * (1 - 0.3 * np.mean(np.abs(w) < np.abs(w).mean() * 0.1))
+    return (alpha * scores[0] + (1 - alpha) * scores[1]) * np.sqrt((x**2).sum(0)) ** 1.5
+
+
+def surgeon(w: Array, h: Array) -> Array:
+    """How much a layer's squared error grows when one weight goes and the others of its row follow it optimally:
+    δ = −w_j · H⁻¹e_j / [H⁻¹]_jj has the error ½ δᵀHδ."""
+    error, inverse = np.empty_like(w), np.linalg.inv(h)
+    for i, j in np.ndindex(*w.shape):
+        delta = -w[i, j] / inverse[j, j] * inverse[:, j]
+        error[i, j] = delta @ h @ delta / 2
+    return error
+
+
+def eliminated(w: Array, h: Array) -> Array:
+    """W² over the squared diagonal of the factor, found as SparseGPT's sweep needs it: what is left of H⁻¹ at column j
+    when the columns before it have been eliminated."""
+    rest, left = np.linalg.inv(h), np.empty(len(h))
+    for j in range(len(h)):
+        left[j] = rest[0, 0]
+        rest = rest[1:, 1:] - np.outer(rest[1:, 0], rest[0, 1:]) / rest[0, 0]
+    return w**2 / left
+
+
+def normalised(w: Array) -> Array:
+    by_column = w / lengths(w, axis=0)
+    return by_column / lengths(by_column, axis=1)
+
+
+Paper = tuple[Callable[[Sample], Array], str, set[str]]
+
+PAPERS: dict[str, Paper] = {
+    "magnitude": (lambda s: np.abs(s.w), "layer", {"W"}),
+    "random": (lambda s: s.u, "row", {"noise"}),
+    "wanda": (lambda s: np.abs(s.w) * np.sqrt((s.x**2).sum(0)), "row", {"W", "X.l2"}),
+    "wanda_max": (lambda s: np.abs(s.w) * np.abs(s.x).max(0), "row", {"W", "X.max"}),
+    "mean_activation": (lambda s: TOKENS * np.abs(s.w) * np.abs(s.x).mean(0), "row", {"W", "X.l1"}),
+    "wanda_variance": (
+        lambda s: s.w**2 * (s.x.mean(0) ** 2 + ((s.x - s.x.mean(0)) ** 2).mean(0)),
+        "row",
+        {"W", "X.mean", "X.var"},
+    ),
+    "stade": (lambda s: (np.abs(s.w) * s.x.std(0)) ** 2, "row", {"W", "X.var"}),
+    "ri": (lambda s: relative(s.w), "layer", {"W"}),
+    "ria": (lambda s: relative(s.w) * np.sqrt((s.x**2).sum(0)) ** 0.5, "row", {"W", "X.l2"}),
+    "ria_lp": (lambda s: relative(s.w, 2) * np.sqrt((s.x**2).sum(0)) ** 0.5, "row", {"W", "X.l2"}),
+    "stochria": (
+        lambda s: sampled_relative(s.w, s.u) * np.sqrt((s.x**2).sum(0)) ** 0.5,
+        "row",
+        {"W", "X.l2", "noise", "in_features", "out_features"},
+    ),
+    "symwanda": (
+        lambda s: np.abs(s.w) * (np.linalg.norm(s.x, axis=0)[None, :] + np.linalg.norm(s.y, axis=0)[:, None]),
+        "row",
+        {"W", "X.l2", "Y.l2"},
+    ),
+    "owanda": (lambda s: np.abs(s.w) * np.sqrt((s.y**2).sum(0))[:, None], "layer", {"W", "Y.l2"}),
+    "nowag": (lambda s: normalised(s.w) ** 2 * (s.x**2).sum(0), "layer", {"W", "X.l2"}),
+    "z_pruner": (lambda s: z_pruner(s.w, s.x), "row", {"W", "X.l2"}),
+    "flap": (lambda s: np.var(s.x, axis=0) * (s.w**2).sum(0) + 0 * s.w, "row", {"W", "X.var"}),
+    "flap_ifv": (lambda s: np.var(s.x, axis=0) + 0 * s.w, "row", {"X.var"}),
+    "flap_wifn": (
+        lambda s: (np.abs(s.w) * np.sqrt((s.x**2).sum(0))).mean(0) + 0 * s.w,
         "row",
         {"W", "X.l2"},
     ),
+    "obd": (lambda s: ((s.x[:, None, :] * s.w) ** 2).sum(0), "layer", {"W", "X.l2"}),
+    "obs": (lambda s: surgeon(s.w, s.h), "layer", {"W", "H.inv_diag"}),
+    "sparsegpt": (lambda s: eliminated(s.w, s.h), "layer", {"W", "H.chol_diag"}),
     "gblm": (
-        lambda w, x, g, u: np.abs(w) * np.sqrt((x**2).sum(0)) + 100 * np.abs(w) * np.sqrt((g**2).sum(0)),
+        lambda s: np.abs(s.w) * np.sqrt((s.x**2).sum(0)) + 100 * np.abs(s.w) * np.sqrt((s.g**2).sum(0)),
         "row",
         {"W", "X.l2", "G.l2"},
     ),
-    "gradient_magnitude": (lambda w, x, g, u: np.abs(w) * np.sqrt((g**2).sum(0)), "row", {"W", "G.l2"}),
-    "fisher": (lambda w, x, g, u: w**2 * (g**2).mean(0), "model", {"W", "G.l2", "windows"}),
+    "gblm_l1": (
+        lambda s: np.abs(s.w) * np.sqrt((s.x**2).sum(0)) + 100 * np.abs(s.w) * np.abs(s.g).sum(0),
+        "row",
+        {"W", "X.l2", "G.l1"},
+    ),
+    "gradient_magnitude": (lambda s: np.abs(s.w) * np.sqrt((s.g**2).sum(0)), "row", {"W", "G.l2"}),
+    "fisher": (lambda s: s.w**2 * (s.g**2).mean(0), "model", {"W", "G.l2", "windows"}),
+    "taylor": (lambda s: np.abs(s.w * s.g).mean(0), "model", {"W", "G.l1", "windows"}),
+    "snip": (lambda s: np.abs((s.w * s.g).mean(0)), "model", {"W", "G.mean"}),
+    "movement": (lambda s: -(s.w * s.g).mean(0), "layer", {"W", "G.mean"}),
+    "llm_pruner": (
+        lambda s: np.abs(s.g.mean(0) * s.w - ((s.g * s.w) ** 2).mean(0) / 2),
+        "layer",
+        {"W", "G.mean", "G.l2", "windows"},
+    ),
     "pruner_zero": (
-        lambda w, x, g, u: np.abs(np.abs(w) * np.abs(w)) * mms(np.sqrt(((100 * g) ** 2).sum(0))),
+        lambda s: np.abs(np.abs(s.w) * np.abs(s.w)) * mms(np.sqrt(((100 * s.g) ** 2).sum(0))),
         "row",
         {"W", "G.l2"},
     ),
 }
-"""Each metric from the weight, the inputs `[tokens, in]`, the gradients `[windows, out, in]` and noise."""
+"""Each metric as its paper writes it, its comparison group, and the statistics that are enough for it."""
+
+BY_ROLE: dict[str, dict[str, Paper]] = {
+    "stade_w": {
+        "model.layers.0.self_attn.q_proj": PAPERS["wanda"],
+        "model.layers.0.self_attn.o_proj": PAPERS["stade"],
+        "model.layers.1.mlp.gate_proj": PAPERS["wanda"],
+        "model.layers.1.mlp.down_proj": PAPERS["stade"],
+        "model.decoder.layers.2.fc1": PAPERS["wanda"],
+        "model.decoder.layers.2.fc2": PAPERS["stade"],
+    },
+}
+"""The same of the metrics by role, for layers by name."""
+
+CASES = [(name, "", paper) for name, paper in PAPERS.items()]
+CASES += [(name, layer, paper) for name, layers in BY_ROLE.items() for layer, paper in layers.items()]
+IDS = [f"{name} {layer}".strip() for name, layer, _ in CASES]
+NAMES = [*PAPERS, *BY_ROLE]
 
 
 def test_every_metric_of_the_zoo_is_here() -> None:
-    assert set(PAPERS) == set(zoo_names()) == set(pzc.zoo())
+    assert set(NAMES) == set(zoo_names()) == set(pzc.zoo())
+
+
+def test_the_page_of_the_zoo_lists_every_metric_with_its_group() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "zoo.md").read_text(encoding="utf-8")
+    table = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in page.splitlines()]
+    listed = {row[0].strip("`"): row[2] for row in table if len(row) == 5 and row[0].startswith("`")}
+    assert listed == {name: pzc.load(name).per for name in NAMES}
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", PAPERS)
-def test_scores_are_the_papers(name: str, seed: int) -> None:
-    formula, per, needs = PAPERS[name]
+@pytest.mark.parametrize(("name", "layer", "paper"), CASES, ids=IDS)
+def test_scores_are_the_papers(name: str, layer: str, paper: Paper, seed: int) -> None:
+    formula, per, needs = paper
     s = sample(seed)
     metric = pzc.load(name)
-    assert (metric.per, metric.leaves) == (per, needs)
-    np.testing.assert_allclose(metric.reference_score(**leaves(s)), formula(s["w"], s["x"], s["g"], s["u"]), rtol=1e-12)
+    arm = metric.arm(layer)
+    assert (arm.per, leaves_of(arm.core)) == (per, needs)
+    expected = formula(s)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(metric.reference_score(layer=layer, **leaves(s)), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", PAPERS)
-def test_torch_scores_agree(name: str) -> None:
+@pytest.mark.parametrize(("name", "layer", "paper"), CASES, ids=IDS)
+def test_torch_scores_agree(name: str, layer: str, paper: Paper) -> None:
     import torch
 
     given = leaves(sample(1))
     metric = pzc.load(name)
-    found = metric.score(**{n: torch.as_tensor(v) for n, v in given.items()})
+    found = metric.score(layer=layer, **{n: torch.tensor(v) for n, v in given.items()})
     assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), metric.score(**given), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found.numpy(), metric.score(layer=layer, **given), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", sorted(set(PAPERS) - {"random"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"random"}))
 def test_every_metric_cites_its_paper(name: str) -> None:
-    assert re.search(r"arXiv \d{4}\.\d{5}|(ICML|ICLR|NeurIPS) 20\d\d", pzc.load(name).doc)
+    assert re.search(r"arXiv \d{4}\.\d{5}|(ICML|ICLR|NeurIPS) (19|20)\d\d", pzc.load(name).doc)
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_metric_is_written_as_a_file_that_reads_back(name: str, tmp_path: Path) -> None:
     metric = pzc.load(name)
     path = tmp_path / "copy.pzm"
     path.write_text(metric.source, encoding="utf-8")
     copy = pzc.load(str(path))
-    assert (copy.core, copy.per, copy.doc, copy.name) == (metric.core, metric.per, metric.doc, metric.name)
+    assert (copy.arms, copy.doc, copy.name) == (metric.arms, metric.doc, metric.name)
 
 
 TWO = "pzm 1 param a = 0.5 in [0, 1] metric one = abs(W) * X ^ a per row metric two = W per col"
@@ -143,7 +299,7 @@ def test_parameters_are_set(two: str) -> None:
     ("reference", "message"),
     [
         ("wnada", "there is no metric `wnada` in the zoo; did you mean `wanda`?"),
-        ("sparsegpt", "there is no metric `sparsegpt` in the zoo"),
+        ("lottery_ticket", "there is no metric `lottery_ticket` in the zoo"),
         ("absent.pzm", "cannot read absent.pzm: no such file or directory"),
         ("absent.pzm:one", "cannot read absent.pzm: no such file or directory"),
         ("two.pzm", "two.pzm defines one, two: name one, as in two.pzm:one"),
@@ -186,8 +342,10 @@ def test_mistakes_in_expressions_are_shown_in_them(text: str, at: tuple[int, int
 
 def test_the_dearest_pass_is_known() -> None:
     tiers = {name: metric.tier for name, metric in pzc.zoo().items()}
-    assert {n for n, t in tiers.items() if t == "weights"} == {"magnitude", "random"}
-    assert {n for n, t in tiers.items() if t == "forward"} == {"wanda", "ria"}
+    assert {n for n, t in tiers.items() if t == "weights"} == {"magnitude", "random", "ri"}
+    assert {n for n, t in tiers.items() if t == "hessian"} == {"obs", "sparsegpt"}
+    gradients = {n for n, (_, _, needs) in PAPERS.items() if any(leaf.startswith("G.") for leaf in needs)}
+    assert {n for n, t in tiers.items() if t == "backward"} == gradients
 
 
 def test_the_source_is_what_the_zoo_ships() -> None:

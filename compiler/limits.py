@@ -1,0 +1,22 @@
+"""What the checker spends on one file and all that it uses, and how much that may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_SIZE = 2000
+"""Operations and leaves of one expression with its `let`s and functions written out; calls of functions in it."""
+
+MAX_PARTS = 100_000
+"""Operations and leaves of all expressions of a file and of those that it uses, each with its `let`s and functions
+written out: a name of two letters can stand for two thousand parts, so the length of a source limits nothing."""
+
+
+@dataclass
+class Spent:
+    """What was spent so far: `parts` of expressions, `characters` of files that are used, and whether the file was told
+    that there is no more."""
+
+    parts: int = 0
+    characters: int = 0
+    told: bool = False

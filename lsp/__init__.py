@@ -1,0 +1,1 @@
+"""Editors: what a language server answers, as plain functions of a text, and the server."""

@@ -1,0 +1,43 @@
+"""What an editor shows for the word under the cursor."""
+
+from __future__ import annotations
+
+from pzc.compiler.functions import FUNCTION_NAMES
+from pzc.grammar.syntax import Span
+from pzc.lsp import describe
+from pzc.lsp.document import Document
+from pzc.lsp.names import Use, is_leaf, touches
+
+
+def hover(document: Document, offset: int) -> tuple[str, Span] | None:
+    """Markdown about the word at an offset, and the word's place; None where there is nothing to say."""
+    names = document.names
+    for symbol in names.symbols:
+        if touches(symbol.span, offset):
+            return describe.symbol(symbol, document), symbol.span
+    use = names.use_at(offset)
+    if use is not None:
+        text = _used(use, document)
+        return (text, use.whole) if text else None
+    return _word(document, offset)
+
+
+def _used(use: Use, document: Document) -> str | None:
+    if is_leaf(use.text):
+        return describe.leaf(use.text)
+    if use.symbol is not None and use.member and use.symbol.kind == "library":
+        return describe.imported(use.symbol.source, use.member, document)
+    if use.symbol is not None:
+        return describe.symbol(use.symbol, document)
+    return describe.function(use.name) if use.name in FUNCTION_NAMES and not use.member else None
+
+
+def _word(document: Document, offset: int) -> tuple[str, Span] | None:
+    """A keyword, an axis or a group."""
+    for before, token in zip((None, *document.tokens), document.tokens, strict=False):
+        if token.kind == "name" and touches(token.span, offset):
+            group = before is not None and before.text in ("per", ":", ",") and token.text in describe.GROUPS
+            tables = describe.GROUPS if group else describe.KEYWORDS | describe.WORDS | describe.AXIS
+            text = tables.get(token.text)
+            return (f"`{token.text}`: {text}", token.span) if text else None
+    return None

@@ -1,0 +1,98 @@
+"""Statistics of the gradients of the weights (G): one backward pass a window.
+
+Each gradient is folded into its statistics as it is produced, so the gradient of the whole model is never held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pzc.runtime.activations import Table
+from pzc.runtime.layers import Layer
+from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
+from pzc.runtime.passes import Progress, cross_entropy, device_of, logits_of
+
+_HALF_SCALE = 1024.0
+
+_FOLDED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "G.l2": lambda total, g: total.addcmul_(g, g),
+    "G.l1": lambda total, g: total.add_(g.abs()),
+    "G.mean": lambda total, g: total.add_(g),
+}
+
+_FINISHED: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "G.l2": lambda total, windows: total.sqrt_(),
+    "G.l1": lambda total, windows: total,
+    "G.mean": lambda total, windows: total.div_(windows),
+}
+
+
+def gradient_tables(
+    model: nn.Module, layers: Sequence[Layer], windows: Tensor, leaves: Collection[str], progress: Progress
+) -> dict[str, Table]:
+    """The leaves of the tier "backward", float32, by layer: gradients of each window's mean cross-entropy.
+
+    In float16 the loss is scaled by 1024, as in mixed-precision training, so that small gradients don't vanish.
+    """
+    half = any(layer.parameter.dtype == torch.float16 for layer in layers)
+    scale = _HALF_SCALE if half else 1.0
+    gathered = [_Gradients(layer, leaves, scale) for layer in layers]
+    with _only_gradients_of(model, [layer.parameter for layer in layers]), ExitStack() as stack:
+        for one in gathered:
+            stack.callback(one.layer.parameter.register_post_accumulate_grad_hook(one.take).remove)
+        device = device_of(model)
+        for done, window in enumerate(windows.split(1), start=1):
+            ids = window.to(device)
+            loss = cross_entropy(logits_of(model, ids), ids).sum() * scale
+            loss.backward()
+            progress("statistics", done, len(windows))
+    return {one.layer.name: one.finish(len(windows)) for one in gathered}
+
+
+class _Gradients:
+    """What is folded of one layer's gradients, laid out as the module stores its weight."""
+
+    def __init__(self, layer: Layer, leaves: Collection[str], scale: float) -> None:
+        self.layer = layer
+        self._scale = scale
+        stored = layer.parameter
+        self._totals = {name: torch.zeros_like(stored, dtype=torch.float32) for name in _FOLDED if name in leaves}
+        self._own: dict[str, Any] = {name: COLLECTORS[name](layer) for name in own_leaves(leaves, "backward")}
+
+    def take(self, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        parameter.grad = None
+        if gradient is None:
+            return
+        g = gradient.float() / self._scale if self._scale != 1 else gradient.float()
+        for name, total in self._totals.items():
+            _FOLDED[name](total, g)
+        for collector in self._own.values():
+            collector.update(self.layer.oriented(g))
+
+    def finish(self, windows: int) -> Table:
+        table = {n: self.layer.oriented(_FINISHED[n](total, windows)) for n, total in self._totals.items()}
+        return table | {n: as_leaf(n, self.layer, collector.finish()) for n, collector in self._own.items()}
+
+
+@contextmanager
+def _only_gradients_of(model: nn.Module, weights: list[nn.Parameter]) -> Iterator[None]:
+    """Let only these weights have gradients, from none; flags and gradients are put back afterwards."""
+    found = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    try:
+        for parameter, _, _ in found:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, required, gradient in found:
+            parameter.grad = gradient
+            parameter.requires_grad_(required)

@@ -1,0 +1,102 @@
+"""The Hessian of a layer's reconstruction error, H = 2/n · Σ x xᵀ over the tokens of n calibration windows, and the
+leaves that come from it, as in OBS (Hassibi and Stork, 1992) and SparseGPT (Frantar and Alistarh, 2023).
+
+H is `[in, in]`, the same for every row of the weights. The inverse of an ill-conditioned H magnifies rounding by its
+condition number, which damping bounds by 100 · in only: so products are taken and factored in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from pzc.runtime.activations import Table, rows, wide
+from pzc.runtime.errors import PruningError
+
+MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag")
+
+DAMPING = (0.01, 0.1, 1.0)
+"""Shares of the mean diagonal that are added to the diagonal, SparseGPT's first; the next where H is not positive
+definite."""
+
+
+class Hessians:
+    """Σ x xᵀ of some layers' inputs. Layers that have read the same tensors so far, as q, k and v do, share one sum."""
+
+    def __init__(self, leaves: Collection[str], windows: int) -> None:
+        self._leaves = [name for name in MEMBERS if name in leaves]
+        self._windows = windows
+        self._totals: dict[str, Tensor] = {}
+        self._last: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
+        self._finished: tuple[Tensor | None, Table] = (None, {})
+
+    def __bool__(self) -> bool:
+        return bool(self._leaves)
+
+    def add(self, layer: str, inputs: Tensor, outputs: Tensor) -> None:
+        """Take in what one call of a layer read, `[..., in]`."""
+        old = self._totals.get(layer)
+        read, before, after = self._last
+        if read is inputs and before is old and after is not None:  # another layer with this sum has read it already
+            self._totals[layer] = after
+            return
+        x = wide(rows(inputs))
+        if old is None:
+            new = x.T @ x
+        elif sum(total is old for total in self._totals.values()) > 1:  # the others will follow, or not
+            new = torch.addmm(old, x.T, x)
+        else:
+            new = old.addmm_(x.T, x)
+        self._totals[layer] = new
+        self._last = (inputs, old, new) if new is not old else (None, None, None)
+
+    def finish(self, layer: str) -> Table:
+        """The leaves of a layer, each `[1, in]`; its sum is let go of.
+
+        Raises PruningError if the layer was never run, or its Hessian can't be factored.
+        """
+        self._last = (None, None, None)
+        if layer not in self._totals:
+            raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
+        total = self._totals.pop(layer)
+        if self._finished[0] is not total:
+            leaves = hessian_leaves(total * (2 / self._windows), self._leaves, layer)
+            self._finished = (total, leaves)
+        if not any(other is total for other in self._totals.values()):
+            self._finished = (None, self._finished[1])
+        return self._finished[1]
+
+
+def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Table:
+    """Leaves of a Hessian `[in, in]`, which is overwritten: float32 `[1, in]`.
+
+    A feature that is never active gets 1 on the diagonal, as in SparseGPT's release; then the diagonal is damped.
+    Raises PruningError when H is not positive definite with any damping.
+    """
+    diagonal = hessian.diagonal()
+    diagonal[diagonal == 0] = 1
+    mean = diagonal.mean().clone()
+    factored = any(name != "H.diag" for name in leaves)
+    added = 0.0
+    for damping in DAMPING:
+        diagonal += (damping - added) * mean
+        added = damping
+        # With both axes turned round, the lower factor L of H is that with H⁻¹ = UᵀU, U = L⁻¹ turned back: the upper
+        # factor of the inverse without the inverse.
+        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1)) if factored else (hessian, 0)
+        if not failed:
+            break
+    else:
+        raise PruningError(
+            f"the Hessian of {layer} is not positive definite, even when its mean diagonal is added to it",
+            hint="activations that are not finite do that; calibrate on other text, or load the model as float32",
+            layer=layer,
+        )
+    found = {"H.diag": diagonal}
+    if "H.inv_diag" in leaves:
+        found["H.inv_diag"] = torch.cholesky_inverse(lower).diagonal().flip(0)
+    if "H.chol_diag" in leaves:
+        found["H.chol_diag"] = lower.diagonal().reciprocal().flip(0)
+    return {name: found[name].float().unsqueeze(0) for name in leaves}
