@@ -30,7 +30,9 @@ def seconds(command: Sequence[str]) -> float:
 def cold(folder: Path) -> None:
     """`pzc check` on one metric against the bare import of the parser library."""
     path = folder / "wanda.pzm"
-    path.write_text("pzm 1\n\n## |W| times the norm of its input.\nmetric wanda = abs(W) * X  per row\n", encoding="utf-8")
+    path.write_text(
+        "pzm 1\n\n## |W| times the norm of its input.\nmetric wanda = abs(W) * X  per row\n", encoding="utf-8"
+    )
     pzc = Path(sys.executable).with_name("pzc")
     commands = {"import lark": [sys.executable, "-c", "import lark"], "pzc check": [str(pzc), "check", str(path)]}
     times: dict[str, list[float]] = {name: [] for name in commands}

@@ -93,7 +93,7 @@ _STYLES = {
     String.Doc: "pzm.comment",
     String: "pzm.text",
     Keyword.Constant: "pzm.axis",
-    Keyword.Type: "pzm.grp",
+    Keyword.Type: "pzm.group",
     Keyword: "pzm.keyword",
     Number: "pzm.number",
     Name.Variable.Magic: "pzm.leaf",

@@ -38,7 +38,11 @@ ANEW = ("model", "data", "eval_data", "generations", "limit")
 @click.option("--held-out-windows", type=click.IntRange(1), default=64, show_default=True, help="Windows of the final.")
 @options.length
 @click.option(
-    "--metric-space", "space", default="default", show_default=True, metavar="SPACE", help="default or elementwise."
+    "--space",
+    default="default",
+    show_default=True,
+    metavar="SPACE",
+    help="What is built: default, elementwise, pruner_zero, or FILE.pzm[:NAME] with a `space`.",
 )
 @click.option("--population", type=click.IntRange(4), default=32, show_default=True)
 @click.option("--generations", type=click.IntRange(1), default=1000, show_default=True)
@@ -144,13 +148,10 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
-    from pzc.grammar.diagnostics import did_you_mean
     from pzc.search.run import Settings
-    from pzc.search.space import SPACES
+    from pzc.search.space import load_space
 
-    if given["space"] not in SPACES:
-        hint = did_you_mean(given["space"], SPACES) or f"there are {', '.join(SPACES)}"
-        raise click.BadParameter(f"there is no space `{given['space']}`; {hint}", param_hint="--metric-space")
+    load_space(given["space"])
     chosen = {f.name: given[f.name] for f in fields(Settings)}
     if chosen["limit"] is None and not _given(ctx, "generations"):
         chosen["limit"] = LIMIT

@@ -6,7 +6,7 @@ A part that has an error lowers to None, and whatever contains it is not reporte
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pzc.compiler.core import Node, depth, leaf, make, number, size
@@ -313,12 +313,13 @@ class Lowering:
             return None
         key = (function, bool(self._trying), *arguments)
         if key not in self._known:
-            self._known[key] = self._body(call, function, arguments)
+            self._known[key] = self.call(call, function, arguments)
         node, reads = self._known[key]
         self.reading |= reads
         return node
 
-    def _body(self, call: Call, function: Function, arguments: list[Argument]) -> tuple[Node | None, frozenset[str]]:
+    def call(self, call: Call, function: Function, arguments: list[Argument]) -> tuple[Node | None, frozenset[str]]:
+        """The value of a function for what it is given, and the params that it reads."""
         self._calls += 1
         if self._calls > MAX_SIZE:
             self._too_large(call.span)
@@ -420,6 +421,13 @@ class Lowering:
             also=(about,),
             help=f"did you mean `{name}({written}, {has[0]})`?" if has else f"leave `{name}` out",
         )
+
+
+def write_out(function: Function, arguments: Sequence[Node]) -> Node | None:
+    """The value of a function of a file for values; None where they don't fit, as a number does not fit a reduction."""
+    lowering = Lowering({}, function.home)
+    node, _ = lowering.call(Call(function.name, ()), function, list(arguments))
+    return node
 
 
 _CONSTANTS = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pzc.compiler.functions import FUNCTION_NAMES, REDUCTIONS
@@ -117,7 +116,7 @@ def _files(document: Document) -> list[Item]:
         beside = sorted(p.name for p in document.path.parent.glob("*.pzm") if p.name != document.path.name)
     except OSError:
         return []
-    return [Item(name, "file", f"the file `{Path(name)}`") for name in beside]
+    return [Item(name, "file", f"the file `{name}` beside this one") for name in beside]
 
 
 def _imports(cursor: _Cursor) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import zoo
+from pzc.grammar import printer
 from pzc.runtime.data import Text, calibration_windows, evaluation_windows, sides, tokenise, windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
@@ -25,7 +27,7 @@ from pzc.search import hall
 from pzc.search.candidate import ZOO
 from pzc.search.evolve import evolve, measure_zoo
 from pzc.search.fitness import Fitness
-from pzc.search.space import SPACES, space_for
+from pzc.search.space import load_space, space_for
 from pzc.search.state import Plan, State, replay
 from pzc.search.store import Store, StoreError
 
@@ -140,7 +142,7 @@ def prepare(
     needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
-    content = _content(loaded, search_text, held_out_text)
+    content = {**_content(loaded, search_text, held_out_text), "space_sha256": _space_sha256(settings.space)}
     _check_same(store.settings or content, content)
     tokens = tokenise(loaded.tokenizer, search_text.text)
     fitness = Fitness(
@@ -165,7 +167,7 @@ def target_of(settings: Settings) -> Target:
 
 def leaves_for(settings: Settings) -> frozenset[str]:
     """The statistics that the space or the zoo reads."""
-    named = {ALIASES.get(n, n) for n, _ in SPACES[settings.space].leaves}
+    named = {n for n, _ in load_space(settings.space).leaves}
     return frozenset(named | {n for m in zoo().values() if not m.roles for n in m.leaves if n in LEAVES})
 
 
@@ -173,11 +175,18 @@ def _content(loaded: Loaded, *texts: Text) -> dict[str, Any]:
     return {"model_sha256": loaded.sha256, "text_sha256": [t.sha256 for t in texts]}
 
 
+def _space_sha256(reference: str) -> str:
+    """A hash of what a space says, whatever its layout."""
+    spec = load_space(reference)
+    bodies = [printer.expression(op.function.body) for op, _ in spec.ops if op.function]
+    return hashlib.sha256(f"{replace(spec, doc='')} {bodies}".encode()).hexdigest()
+
+
 def _check_same(kept: dict[str, Any], content: dict[str, Any]) -> None:
     """Raise StoreError unless the model and the texts have the content that the run began with."""
     for key, now in content.items():
-        if kept.get(key) != now:
-            what = "model" if key == "model_sha256" else "text"
+        if kept.get(key, now) != now:
+            what = key.removesuffix("_sha256")
             hashes = f"{_short(kept.get(key))} then, {_short(now)} now"
             raise StoreError(
                 f"the {what} is not the one that this search began with: {hashes}", "start a new search for it"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,9 +19,15 @@ from pzc.compiler.core import Node, depth, leaf, make, number, size, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
+from pzc.compiler.load import MetricNotFound, read_file
+from pzc.compiler.lower import write_out
+from pzc.compiler.metric import compile_file
+from pzc.compiler.spaces import Op, SpaceSpec
+from pzc.grammar.diagnostics import did_you_mean
 
 Rng = np.random.Generator
 Weighted = tuple[tuple[str, float], ...]
+WeightedOps = tuple[tuple[Op, float], ...]
 T = TypeVar("T")
 
 
@@ -42,42 +50,57 @@ class Space:
     name: str
     doc: str
     leaves: Weighted
-    unary: Weighted
-    binary: Weighted
-    reductions: Weighted
+    unary: WeightedOps
+    binary: WeightedOps
+    reductions: WeightedOps
     groups: tuple[str, ...]
     exponents: tuple[float, ...]
     depth: tuple[int, int] = (2, 5)
     largest: int = 40
 
 
-SPACES: dict[str, Space] = {
-    s.name: s
-    for s in (
-        Space(
-            "default",
-            "core functions, reductions by axis, all comparison groups",
-            leaves=(("W", 5), ("X", 3), ("G", 3), ("X.l1", 0.5), ("X.max", 0.5), ("X.var", 0.5), ("G.l1", 0.5)),
-            unary=(("pow", 6), ("sqrt", 2), ("sqr", 1), ("ln", 0.7), ("tanh", 0.5), ("exp", 0.2), ("abs", 0.2)),
-            binary=(("mul", 6), ("div", 3), ("add", 3), ("min", 0.4), ("max", 0.4), ("sub", 0.5)),
-            reductions=(("mean", 3), ("norm", 2), ("amax", 1), ("std", 1), ("sum", 0.5), ("amin", 0.2)),
-            groups=("row", "col", "layer", "model"),
-            exponents=(0.25, 0.5, 0.75, 1.5, 2.0, -0.5, -1.0),
-        ),
-        Space(
-            "elementwise",
-            "elementwise operators and whole-matrix scaling per row, as Pruner-Zero's space",
-            leaves=(("W", 1), ("X", 1), ("G", 1)),
-            unary=(("sqr", 1), ("neg", 1), ("abs", 1), ("ln", 1), ("exp", 1), ("sqrt", 1), ("tanh", 1)),
-            binary=(("add", 1), ("sub", 1), ("mul", 1), ("div", 1)),
-            reductions=(),
-            groups=("row",),
-            exponents=(0.5, 2.0),
-            depth=(3, 5),
-        ),
+def space_of(spec: SpaceSpec) -> Space:
+    """A declared space as the search draws from it: a power is an operation on its base."""
+    ops = [(replace(op, arity=1) if op.core == "pow" else op, weight) for op, weight in spec.ops]
+    return Space(
+        name=spec.name,
+        doc=spec.doc,
+        leaves=spec.leaves,
+        unary=tuple((op, weight) for op, weight in ops if op.arity == 1),
+        binary=tuple((op, weight) for op, weight in ops if op.arity == 2),
+        reductions=spec.reductions,
+        groups=spec.per,
+        exponents=spec.exponents,
+        depth=spec.depth,
+        largest=spec.size,
     )
-}
-"""The spaces by name."""
+
+
+def space_names() -> list[str]:
+    """The names of the spaces that come with the search."""
+    folder = resources.files("pzc.search").joinpath("spaces")
+    return sorted(f.name.removesuffix(".pzm") for f in folder.iterdir() if f.name.endswith(".pzm"))
+
+
+def load_space(reference: str) -> SpaceSpec:
+    """A space by its name, or the one of a file: `default`, `my.pzm`, `my.pzm:wide`.
+
+    Raises MetricNotFound, or SourceError when the source has errors.
+    """
+    if reference in space_names():
+        source = resources.files("pzc.search").joinpath("spaces", f"{reference}.pzm").read_text(encoding="utf-8")
+        return compile_file(source, f"{reference}.pzm").spaces[0]
+    file, _, name = reference.partition(":")
+    if not file.endswith(".pzm"):
+        hint = did_you_mean(reference, space_names()) or f"there are {', '.join(space_names())}, or a .pzm file"
+        raise MetricNotFound(f"there is no space `{reference}`; {hint}")
+    found = compile_file(read_file(Path(file)), file, path=Path(file)).spaces
+    named = [s for s in found if not name or s.name == name]
+    if len(named) != 1:
+        has = f"it has {', '.join(s.name for s in found)}" if found else "it declares no space"
+        raise MetricNotFound(f"name one space of {file}, as in {file}:{found[0].name if found else 'wide'}; {has}")
+    return named[0]
+
 
 LARGEST_NUMBER = 1e6
 """Retuned constants stay below this."""
@@ -86,9 +109,9 @@ TRIES = 100
 """How many random trees are drawn for one that a space takes."""
 
 
-def space_for(name: str, per: str | None = None) -> Space:
-    """A space by name, with all its comparison groups or with one alone."""
-    space = SPACES[name]
+def space_for(reference: str, per: str | None = None) -> Space:
+    """A space by name or file, with all its comparison groups or with one alone."""
+    space = space_of(load_space(reference))
     return replace(space, groups=(per,)) if per else space
 
 
@@ -113,6 +136,9 @@ def build(op: str, *args: Node, value: float | str | None = None) -> Node:
             return first
         axis = value if value in first.axes and len(first.axes) > 1 else None
         return make(op, *args, value=axis)
+    if op == "rank":
+        axis = value if value in first.axes and len(first.axes) > 1 else None
+        return make(op, first, value=axis) if first.axes else first
     if op == "abs":
         return _magnitude(first)
     if op == "neg" and first.op == "number":
@@ -132,20 +158,40 @@ def _magnitude(x: Node) -> Node:
     return x if x.sign.non_negative else make("abs", x)
 
 
+def apply(op: Op, *args: Node) -> Node:
+    """An operation of a space; a function is written out. One that its arguments don't fit leaves the first as it is,
+    as min-max scaling leaves a single number."""
+    if op.function is None:
+        return build(op.core, *args)
+    written = write_out(op.function, args)
+    return args[0] if written is None else written
+
+
 def unary(space: Space, rng: Rng, x: Node) -> Node:
-    """A random function of one argument around x."""
+    """A random function of one argument around x; x itself where the space has none."""
+    if not space.unary:
+        return x
     op = pick(rng, space.unary)
-    if op == "pow":
+    if op.core == "pow":
         return build("pow", x, number(float(rng.choice(space.exponents))))
-    return build(op, x)
+    return apply(op, x)
+
+
+def binary(space: Space, rng: Rng, x: Node, y: Node) -> Node:
+    """A random operation on two values; x itself where the space has none."""
+    return apply(pick(rng, space.binary), x, y) if space.binary else x
 
 
 def reduction(space: Space, rng: Rng, x: Node) -> Node:
     """A random reduction of x over `in`, `out` or both."""
     op = pick(rng, space.reductions)
     axis = rng.choice(["in", "out", ""])
-    rest = (number(2),) if op == "norm" else ()
-    return build(op, x, *rest, value=str(axis) or None)
+    rest = (number(_SECOND[op.core]),) if op.core in _SECOND else ()
+    return build(op.core, x, *rest, value=str(axis) or None)
+
+
+_SECOND = {"norm": 2.0, "quantile": 0.9}
+"""The second argument that a reduction starts from."""
 
 
 def random_tree(space: Space, rng: Rng, levels: int) -> Node:
@@ -158,8 +204,9 @@ def random_tree(space: Space, rng: Rng, levels: int) -> Node:
         return build("div", x, reduction(space, rng, x))
     if kind < 0.4:
         return unary(space, rng, random_tree(space, rng, levels - 1))
-    op = pick(rng, space.binary)
-    return build(op, random_tree(space, rng, levels - 1), random_tree(space, rng, levels - 1))
+    op = pick(rng, space.binary) if space.binary else None
+    x, y = random_tree(space, rng, levels - 1), random_tree(space, rng, levels - 1)
+    return apply(op, x, y) if op else x
 
 
 def why_not(genotype: Genotype, space: Space) -> str | None:

@@ -10,6 +10,7 @@ from pzc.search.space import (
     Genotype,
     Rng,
     Space,
+    binary,
     build,
     pick,
     random_genotype,
@@ -31,7 +32,7 @@ def positions(root: Node) -> list[tuple[Path, Node]]:
 
 def _positions(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
     yield path, node
-    inner = node.args[:1] if node.op in ("pow", "norm") else node.args
+    inner = node.args[:1] if node.op in ("pow", "norm", "quantile") else node.args
     for i, arg in enumerate(inner):
         yield from _positions(arg, (*path, i))
 
@@ -74,7 +75,7 @@ def change_node(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype
     elif len(node.args) == 1 or node.op == "pow":
         new = unary(space, rng, node.args[0])
     else:
-        new = build(pick(rng, space.binary), *node.args[:2])
+        new = binary(space, rng, *node.args[:2])
     return Genotype(replaced(parent.core, path, new), parent.per)
 
 

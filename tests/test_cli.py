@@ -169,7 +169,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("eval", "--model", "absent.gguf"), 1, "absent.gguf"),
     (("compare", "-f", "wanda", "-f", "riaa"), 1, "there is no metric `riaa` in the zoo; did you mean `ria`?"),
     (("search", "--time", "soon"), 2, "`soon` is no time; write 90s, 60m or 2h"),
-    (("search", "--metric-space", "defualt"), 2, "there is no space `defualt`; did you mean `default`?"),
+    (("search", "--space", "defualt"), 1, "there is no space `defualt`; did you mean `default`?"),
     (("search", "--population", "1"), 2, "1 is not in the range x>=4"),
     (("search", "--resume", "absent"), 1, "absent"),
 ]
