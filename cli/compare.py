@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli import options
-from pzc.cli.console import errors, fail, formula, output, print_json, progress, say
+from pzc.cli.console import errors, fail, formula, output, print_json, progress, say, shortened
 from pzc.compiler.load import load, zoo
 from pzc.compiler.source import expression
 
@@ -101,7 +101,7 @@ def _table(rows: list[Compared], title: str) -> Table:
             _formula(r.metric) if r.metric else "",
             r.per or "",
             "" if r.failure else f"{r.sparsity:.2%}",
-            Text("not finite", style="error") if r.failure else Text(f"{r.perplexity:.2f}", style=style),
+            Text("refused", style="error") if r.failure else Text(f"{r.perplexity:.2f}", style=style),
             f"{r.seconds:.1f}",
         )
     return table
@@ -110,9 +110,9 @@ def _table(rows: list[Compared], title: str) -> Table:
 def _formula(metric: Metric) -> Text:
     """The score; of a metric by role one a line, with the layers that it is for."""
     if not metric.roles:
-        return formula(metric.formula)
+        return formula(shortened(metric.formula))
     lines = (f"{', '.join(arm.layers) or 'else'}: {expression(arm.core)}" for arm in metric.arms)
-    return Text("\n").join(formula(line) for line in lines)
+    return Text("\n").join(formula(shortened(line)) for line in lines)
 
 
 def _row(r: Compared) -> dict[str, Any]:

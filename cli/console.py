@@ -38,11 +38,20 @@ output = Console(theme=THEME, highlight=False)
 errors = Console(theme=THEME, highlight=False, stderr=True)
 
 
+LONGEST_FORMULA = 90
+"""Characters of a formula in a table."""
+
+
 def formula(text: str) -> Text:
     """`.pzm` text in colour."""
     from pzc.cli.lexer import coloured  # Pygments takes a while: only what draws a formula waits for it
 
     return Text.assemble(*coloured(text))
+
+
+def shortened(text: str) -> str:
+    """A formula that is too long for a table, cut."""
+    return text if len(text) <= LONGEST_FORMULA else f"{text[:LONGEST_FORMULA]} …"
 
 
 def fail(message: str, hint: str | None = None) -> None:

@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from pzc.cli import options
-from pzc.cli.console import formula, output, print_json
+from pzc.cli.console import formula, output, print_json, shortened
 from pzc.compiler.load import MetricNotFound, zoo, zoo_names, zoo_source
 from pzc.grammar.diagnostics import did_you_mean
 
@@ -34,7 +34,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     for heading in ("metric", "needs", "per", "formula"):
         table.add_column(heading, header_style="dim", overflow="fold")
     for m in metrics:
-        table.add_row(f"[bold]{m.name}[/]", m.tier, m.per, formula(m.formula))
+        table.add_row(f"[bold]{m.name}[/]", m.tier, m.per, formula(shortened(m.formula)))
     output.print(table)
 
 

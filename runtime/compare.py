@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from pzc.compiler.metric import Metric
 from pzc.runtime.dense import Dense
-from pzc.runtime.errors import NonFiniteScore
+from pzc.runtime.errors import ConstantScore, NonFiniteScore
 from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.layers import find_layers
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_target, group_of, masks_for
+from pzc.runtime.prune import check_pattern, check_target, group_of, masks_for
 from pzc.runtime.statistics import gather
 
 
@@ -49,12 +49,11 @@ def compare(
 ) -> Iterator[Compared]:
     """The dense model, then each metric one-shot to `target`; the model is left dense.
 
-    Windows are int64 `[n, length]`. A metric whose score is not finite is a result with its failure; whatever else
-    goes wrong raises PruningError.
+    Windows are int64 `[n, length]`. A metric whose score is constant or not finite is a result with its failure;
+    whatever else goes wrong raises PruningError.
     """
     layers = find_layers(model)
-    for metric in metrics:
-        check_target(metric, target, layers.layers)
+    check_pattern(target, layers.layers)
     dense = Dense(layers)
     start = time.perf_counter()
     before = perplexity(window_losses(model, evaluation))
@@ -69,8 +68,9 @@ def compare(
             groups = dict.fromkeys(group_of(arm, target) for arm in metric.arms)
             written = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else ", ".join(groups)
             try:
+                check_target(metric, target)
                 masks = masks_for(metric, target, statistics, layers.layers)
-            except NonFiniteScore as error:
+            except (ConstantScore, NonFiniteScore) as error:
                 yield Compared(metric, written, math.nan, math.nan, time.perf_counter() - start, error.message)
                 continue
             dense.apply(masks)

@@ -21,3 +21,7 @@ class PruningError(Exception):
 
 class NonFiniteScore(PruningError):
     """A metric gave infinity or NaN. `data`: `layer`, `share` of bad positions, `expression` that is bad."""
+
+
+class ConstantScore(PruningError):
+    """A score that is the same for all weights that are compared with each other."""

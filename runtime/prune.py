@@ -14,7 +14,7 @@ from pzc.compiler.canonical import canonical
 from pzc.compiler.core import leaves_of
 from pzc.compiler.groups import constant_axes
 from pzc.compiler.metric import Metric
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import ConstantScore, PruningError
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
 from pzc.runtime.masks import Target, joint_masks, keep_mask, keep_mask_nm, parse_pattern
@@ -164,14 +164,14 @@ def checked_score(arm: Arm, statistics: Statistics, layer: Layer) -> Tensor:
 
 
 def check_target(metric: Metric, target: Target, layers: Sequence[Layer] = ()) -> None:
-    """Raise PruningError when a score is constant inside every group, or a pattern does not fit a layer."""
+    """Raise ConstantScore when a score is constant inside every group, PruningError when a pattern fits no layer."""
     check_pattern(target, layers)
     for arm in metric.arms:
         group = "row" if target.pattern else group_of(arm, target)
         if constant_axes(arm.core, group) or constant_axes(canonical(arm.core), group):
             compared = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {group}"
             whose = f" of {', '.join(arm.layers)}" if arm.layers else ""
-            raise PruningError(
+            raise ConstantScore(
                 f"the score{whose} is constant inside its group ({compared}), so what is pruned would be arbitrary",
                 hint=None if target.pattern else "choose another group with --per",
             )

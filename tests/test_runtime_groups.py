@@ -25,6 +25,7 @@ from pzc.runtime.statistics import gather
 from pzc.search.evolve import measure_zoo
 from pzc.search.state import State
 from pzc.search.store import Store
+from tests.conftest import WORDS, make_tiny
 from tests.searches import PLAN, tiny_fitness
 from tests.terminal import terminal_of
 from tests.test_runtime_hessian import inputs_of
@@ -202,3 +203,13 @@ def test_the_search_leaves_metrics_by_role_out(tmp_path: Path) -> None:
     finally:
         store.close()
     assert [(c.operator, c.slot) for c in state.candidates] == [("plain", 1)]
+
+
+def test_a_metric_that_cannot_rank_in_a_group_fails_alone() -> None:
+    """`var(X) per col`: every weight of a column has the same score."""
+    model = make_tiny()
+    windows = torch.randint(0, len(WORDS), (3, 12), generator=torch.Generator().manual_seed(0))
+    metrics = [inline("X.var"), inline("abs(W)")]
+    rows = list(compare(model, metrics, windows, windows, Target(per="col")))
+    assert [r.failure is None for r in rows] == [True, False, True]
+    assert "constant inside its group (per col)" in str(rows[1].failure)
