@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MAX_SIZE = 2000
 """Operations and leaves of one expression with its `let`s and functions written out; calls of functions in it."""
 
-MAX_PARTS = 100_000
+MAX_PARTS = 200_000
 """Operations and leaves of all expressions of a file and of those that it uses, each with its `let`s and functions
 written out: a name of two letters can stand for two thousand parts, so the length of a source limits nothing."""
 

@@ -10,7 +10,7 @@ import pytest
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import ALIASES, LEAVES
-from pzc.compiler.limits import MAX_SIZE
+from pzc.compiler.limits import MAX_PARTS, MAX_SIZE
 from pzc.compiler.metric import compile_file
 from pzc.compiler.modules import MAX_FILES, MAX_NESTING, libraries, library_source
 from pzc.compiler.spaces import ENTRIES
@@ -62,6 +62,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"at most {MAX_LENGTH:,} characters" in limits
     assert f"at most {MAX_DEPTH} levels" in limits
     assert f"{MAX_SIZE:,} parts" in limits
+    assert f"{MAX_PARTS:,} parts" in limits
+    assert f"of {MAX_LENGTH:,} characters in all" in limits
     assert f"at most {MAX_ERRORS} errors" in limits
     assert f"at most {MAX_FILES} files, {MAX_NESTING} in a row" in limits
 
