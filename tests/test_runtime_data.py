@@ -62,7 +62,7 @@ def test_the_sides_of_a_file_share_nothing(lines: list[str]) -> None:
         try:
             calibration, evaluation = sides(name)
         except PruningError as error:
-            assert "too few lines" in error.message or "no text" in error.message  # noqa: PT017
+            assert "too few lines" in error.message or "no text" in error.message
         else:
             assert calibration.text + "\n" + evaluation.text == text
             assert len(calibration.text) + 1 <= 0.8 * (len(text) + 1)
