@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Operation:
     constant: tuple[float, float] | None = None
 
 
-_CONSTANTS = {"norm": (FLOAT32_MIN, FLOAT32_MAX), "quantile": (0.0, 1.0)}
+_CONSTANTS = {"norm": (math.ulp(0.0), FLOAT32_MAX), "quantile": (0.0, 1.0)}
 
 OPERATIONS: dict[str, Operation] = {
     "neg": Operation("elementwise", 1),
@@ -231,7 +232,8 @@ def _operation(row: dict[str, Any], operation: Operation, nodes: list[Node], i: 
     if operation.constant:
         low, high = operation.constant
         if args[-1].op != "number" or not low <= float(args[-1].value or 0.0) <= high:
-            _fail(f"node {i} needs a number from {low:g} to {high:g} as its last argument")
+            what = "above 0" if row["op"] == "norm" else f"from {low:g} to {high:g}"
+            _fail(f"node {i} needs a number {what} as its last argument")
     return make(row["op"], *args, value=row.get("axis"))
 
 

@@ -25,7 +25,7 @@ const OPERATIONS = new Map([
   ...["add", "sub", "mul", "div", "pow", "min", "max"].map((op) => [op, { arity: 2, axes: "all" }]),
   ["clamp", { arity: 3, axes: "all" }],
   ...["sum", "mean", "std", "var", "amin", "amax", "median"].map((op) => [op, { arity: 1, axes: "reduced" }]),
-  ["norm", { arity: 2, axes: "reduced", range: [SMALLEST, LARGEST] }],
+  ["norm", { arity: 2, axes: "reduced", range: [Number.MIN_VALUE, LARGEST] }],
   ["quantile", { arity: 2, axes: "reduced", range: [0, 1] }],
   ["rank", { arity: 1, axes: "kept" }],
 ]);

@@ -351,3 +351,9 @@ def test_every_function_of_the_language_is_an_operation() -> None:
     for name in FUNCTION_NAMES:
         op = json.loads(ir.emit(inline(f"X * {calls.get(name, f'{name}(W)')}")))["nodes"][-2]["op"]
         assert op in ir.OPERATIONS
+
+
+def test_the_order_of_a_norm_may_be_as_small_as_a_number_can_be() -> None:
+    """1e-45 is 1.4e-45 in float32, and not zero: the language has it, so a document has it."""
+    metric = inline("abs(W) - norm(W, 1e-45)")
+    assert ir.parse(ir.emit(metric)).core is metric.core

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,9 +187,10 @@ def test_zoo_show_prints_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal_of(monkeypatch)("zoo", "show", "wanda").out == zoo_source("wanda")
 
 
-def test_checking_does_not_wait_for_pygments() -> None:
+def test_checking_does_not_wait_for_pygments(tmp_path: Path) -> None:
+    (tmp_path / "m.pzm").write_text(zoo_source("wanda"), encoding="utf-8")
     code = (
-        "import sys; sys.argv = ['pzc', 'check', '-q', 'metrics/wanda.pzm']\n"
+        f"import sys; sys.argv = ['pzc', 'check', '-q', {str(tmp_path / 'm.pzm')!r}]\n"
         "from pzc.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: print(end.code, 'pygments' in sys.modules)"
