@@ -66,6 +66,18 @@ PAPER: list[tuple[str, Callable[..., Any]]] = [
 ]
 """Pruner-Zero's primitives as its paper and release have them (arXiv 2406.02924)."""
 
+SCALE: dict[str, Callable[[Any, int], Any]] = {
+    "share": lambda x, a: x / abs(x).sum(axis=a, keepdims=True),
+    "unit": lambda x, a: x / np.sqrt((x**2).sum(axis=a, keepdims=True)),
+    "peak": lambda x, a: x / abs(x).max(axis=a, keepdims=True),
+    "centred": lambda x, a: x - x.mean(axis=a, keepdims=True),
+    "zscore": lambda x, a: (x - x.mean(axis=a, keepdims=True)) / x.std(axis=a, ddof=1, keepdims=True),
+    "minmax": lambda x, a: (
+        (x - x.min(axis=a, keepdims=True)) / (x.max(axis=a, keepdims=True) - x.min(axis=a, keepdims=True))
+    ),
+}
+"""Scaling along an axis."""
+
 NORMS = "pzm 1\n\nlet half = 1 / 2\n\nfn share(x, axis) = x / sum(abs(x), axis)\n"
 INNER = 'pzm 1\n\nuse "inner.pzm" (twice)\n\nfn four(x) = twice(twice(x))\n'
 FILES: list[tuple[str, str, dict[str, str], Callable[..., Any]]] = [
@@ -142,12 +154,20 @@ def libraries() -> list[Content]:
         if not double:
             named = f"pzm 1 use paper ({name}) metric m = {call} * X per layer"
             cases.append(scored(f"`{call}` from `paper`", named, inputs, oracle=_times_x(oracle)))
+    for name, scale in SCALE.items():
+        for axis, place in (("in", 1), ("out", 0)):
+            text = f"pzm 1 use scale metric m = scale.{name}(W, {axis}) * X per layer"
+            cases.append(scored(f"`scale.{name}` over {axis}", text, given("X.l2"), oracle=_scaled(scale, place)))
     both = "pzm 1 use paper (mms) metric m = sqr(W) * mms(G) per row"
     cases.append(scored("one name of the library beside the core's", both, inputs, select=(0.5, "2:4")))
     return cases + [
         scored(f"use: {what}", f"pzm 1 {text} per layer", given("X.l2"), oracle=oracle, files=files)
         for what, text, files, oracle in FILES
     ]
+
+
+def _scaled(scale: Callable[[Any, int], Any], axis: int) -> Callable[..., Any]:
+    return lambda W, X: scale(W, axis) * X
 
 
 def _times_x(oracle: Callable[..., Any]) -> Callable[..., Any]:
