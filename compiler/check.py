@@ -15,6 +15,7 @@ from pzc.compiler.core import Node, number, size
 from pzc.compiler.findings import findings
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, constant_axes
+from pzc.compiler.hints import FAMILIES
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.lower import Lowering, axis_parameters
 from pzc.compiler.modules import Files, Module, UseError, library
@@ -116,6 +117,7 @@ class _Checker:
             self._edition(file)
         self.scope.update({name: Definition("broken", Span()) for name in file.broken if name})
         self.lowering.later = {s.name for s in file.statements if isinstance(s, Let | Param | Fn)}
+        self.lowering.later |= {n.text for s in file.statements if isinstance(s, Use) for n in s.names}
         for s in file.statements:
             if len(self.lowering.diagnostics) >= MAX_ERRORS:
                 self.lowering.diagnostics.append(too_many(s.span))
@@ -126,6 +128,7 @@ class _Checker:
                 case Use():
                     self._use(s)
                 case Let():
+                    self.lowering.defining = s.name
                     node = self.lowering.value(s.value)
                     self._define(s.name, s.name_span, "let", node, doc=s.doc)
                 case Fn():
@@ -138,8 +141,11 @@ class _Checker:
                     self._roles(s)
                 case SpaceDefinition():
                     self._space(s)
+            self.lowering.defining = ""
             if isinstance(s, Let | Param | Fn):
                 self.lowering.later.discard(s.name)
+            elif isinstance(s, Use):
+                self.lowering.later -= {n.text for n in s.names}
         if not file.broken and not any(d.severity == "error" for d in self.lowering.diagnostics):
             self._unused(file)  # what a part with an error would use is not known
 
@@ -186,11 +192,13 @@ class _Checker:
         return self._bind(name, span, definition)
 
     def _bind(self, name: str, span: Span, definition: Definition) -> Definition | None:
-        taken = "a leaf" if name in LEAVES or name in ALIASES else "a function" if name in FUNCTION_NAMES else None
+        leaf = name in LEAVES or name in ALIASES or name in FAMILIES
+        taken = "a leaf" if leaf else "a function" if name in FUNCTION_NAMES else None
         before = self.scope.get(name)
         definition.order = len(self.scope)
         if taken == "a leaf" or (taken and definition.function is None and definition.kind != "broken"):
             self.report("PZ0204", f"`{name}` is the name of {taken}", span, help="choose another name")
+            self.scope[name] = Definition("broken", span)
         elif before is not None and before.kind != "broken":
             first = Label(before.span, "first defined here")
             self.report("PZ0204", f"`{name}` is defined twice", span, "again here", also=(first,))

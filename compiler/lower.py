@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pzc.compiler import hints
 from pzc.compiler.core import Node, depth, leaf, make, number, size
-from pzc.compiler.functions import ELEMENTWISE, ELSEWHERE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
+from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
 from pzc.compiler.functions import Function as Builtin
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.limits import MAX_PARTS, MAX_SIZE, Spent
@@ -47,6 +48,7 @@ class Lowering:
         self.home = home
         self.spent = spent or Spent()
         self.later: set[str] = set()
+        self.defining = ""
         self.diagnostics: list[Diagnostic] = []
         self.spans: dict[Node, Span] = {}
         self.reading: set[str] = set()
@@ -208,18 +210,22 @@ class Lowering:
             return f"`{name}` is a library: write `{name}.` and one of its names"
         if (found is not None and found.kind == "fn") or name in FUNCTION_NAMES:
             return f"`{name}` is a function: write `{name}(…)`"
+        if name == self.defining:
+            return f"`{name}` stands in its own definition"
         if name in self.later:
             return f"`{name}` is defined further down; a name is known from the statement after it"
-        if member and family in ALIASES:
-            members = ", ".join(f"`{n}`" for n in LEAVES if n.startswith(family + "."))
-            return f"`{family}` has no `{member}`; there are {members}"
+        if member and family in hints.FAMILIES:
+            close = did_you_mean(name, LEAVES)
+            return f"`{family}` has no `{member}`; {close or f'there are {hints.members(family)}'}"
+        if name in hints.FAMILIES:
+            return f"`{name}` is no value by itself; there are {hints.members(name)}"
         library = self.find(family) if member else None
         if library is not None and library.kind == "library":
             hint = did_you_mean(member, library.members)
             return f"`{family}` has no `{member}`; " + (hint or f"it has {some(sorted(library.members))}")
         if member and (family in LEAVES or library is not None):
             return f"`{family}` has no members; write `{family}`"
-        hint = did_you_mean(name, [*LEAVES, *ALIASES, *self._names()])
+        hint = hints.for_name(name, self._names())
         return f"`{name}` is not known here" + (f"; {hint}" if hint else "")
 
     def _names(self) -> list[str]:
@@ -281,7 +287,8 @@ class Lowering:
         library = self.find(family) if member else None
         hint: str | None
         if name in LEAVES or name in ALIASES or (found is not None and found.kind != "library"):
-            message, hint = f"`{name}` is a value, not a function", f"write `{name} * (…)` to multiply"
+            message = f"`{name}` is a value, not a function"
+            hint = f"write `{name} * (…)` to multiply" if call.arguments else f"write `{name}`"
         elif library is not None and library.kind == "library":
             message = f"`{family}` has no function `{member}`"
             hint = did_you_mean(member, library.members) or f"it has {some(sorted(library.members))}"
@@ -292,8 +299,8 @@ class Lowering:
         else:
             message = f"there is no function `{name}`"
             own = [n for n, d in self.scope.items() if d.kind == "fn"]
-            hint = did_you_mean(name, [*FUNCTION_NAMES, *own])
-            hint = f"write `{ELSEWHERE[name]}`" if name in ELSEWHERE else hint
+            used = {n: d.members for n, d in self.scope.items() if d.kind == "library"}
+            hint = hints.for_function(name, own, used)
         self.report("PZ0201", message, call.function_span, help=hint)
 
     def _written_out(self, call: Call, function: Function) -> Node | None:
@@ -367,12 +374,11 @@ class Lowering:
             wanted = f"{function.arity} value{'s' if function.arity > 1 else ''}"
             extra = " and may be given an axis" if reduces else ""
             where = "" if function.domain == "everywhere" else f", for {function.domain}"
-            written = f"`{function.written}` is {function.doc}{where}"
-            hint = (
-                f"an axis is `in` or `out`, as in `{function.name}(x, in)`"
-                if reduces and values == function.arity + 1
-                else written
-            )
+            hint = f"`{function.written}`: {function.doc}{where}"
+            if axes and function.name in ELEMENTWISE:
+                hint = f"`{function.name}(x, y)`, of two values, takes no axis"
+            elif reduces and not axes and values == function.arity + 1:
+                hint = f"an axis is `in` or `out`, as in `{function.written[:-1]}, in)`"
             self.report("PZ0202", f"`{function.name}` takes {wanted}{extra}; {values} given", call.span, help=hint)
         else:
             return True
@@ -392,7 +398,9 @@ class Lowering:
         if function.op in _CONSTANTS and not self._trying:
             code, message, fits = _CONSTANTS[function.op]
             if nodes[1].op != "number" or not fits(float(nodes[1].value or 0.0)):
-                self.report(code, message, call.arguments[1].span)
+                share = float(nodes[1].value or 0.0) if nodes[1].op == "number" else 0.0
+                hint = f"{share:g} % is {share / 100:g}" if code == "PZ0209" and 1 < share <= 100 else None
+                self.report(code, message, call.arguments[1].span, help=hint)
                 return None
         axis = self._axis(axes[0]) if axes else None
         missing = axis not in argument.axes if axis else not argument.axes

@@ -178,7 +178,7 @@ def compile_file(
     checked = check(file, settings, files=Files.beside(path), home=filename, analyse=analyse)
     diagnostics = sorted([*problems, *checked.diagnostics], key=lambda d: d.primary.span.start)
     if any(d.severity == "error" for d in diagnostics):
-        raise SourceError(diagnostics, source, filename)
+        raise SourceError([d for d in diagnostics if d.severity != "note"], source, filename)  # first things first
     metrics = [Metric(c.name, c.arms[-1].core, c.arms[-1].per, c.doc, c.params, c.arms[:-1]) for c in checked.metrics]
     return Compiled(tuple(metrics), checked.spaces, tuple(diagnostics))
 

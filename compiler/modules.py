@@ -122,8 +122,8 @@ def library(name: str, check: Checker) -> Module:
     if name not in _libraries:
         known = libraries()
         if name not in known:
-            hint = did_you_mean(name, known) or f"there are {', '.join(f'`{n}`' for n in known)}"
-            raise UseError("PZ0501", f"there is no library `{name}`", f'{hint}; a file is used by `use "{name}.pzm"`')
+            others = f'there are {", ".join(f"`{n}`" for n in known)}; a file is used by `use "{name}.pzm"`'
+            raise UseError("PZ0501", f"there is no library `{name}`", did_you_mean(name, known) or others)
         _libraries[name] = _sound(name, library_source(name), check, Files())
     return _libraries[name]
 

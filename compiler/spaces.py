@@ -134,7 +134,8 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
         lowering.report("PZ0602", f"`{name}` takes an axis or more than two values", item.span)
         return []
     if name in REDUCTIONS:
-        message, hint = f"`{name}` goes over an axis", f"list it in `reductions: {name}`"
+        message = f"`{name}` goes over an axis"
+        hint = f"a space has no place for `{name}`" if REDUCTIONS[name].keeps else f"list it in `reductions: {name}`"
         lowering.report("PZ0602", message, item.span, help=hint)
         return []
     own = [n for n, d in lowering.scope.items() if d.kind == "fn"]

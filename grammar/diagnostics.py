@@ -112,8 +112,6 @@ MAX_KNOWN = 500
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The closest known word as a question, or None when none is close."""
     known = [k for k in islice(known, MAX_KNOWN) if len(k) <= MAX_KNOWN] if len(word) <= MAX_KNOWN else []
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not close:
-        lower = {k.lower(): k for k in known}
-        close = [lower[word.lower()]] if word.lower() in lower else []
+    same = [k for k in known if k.lower() == word.lower()]  # X for x, and not the Y that is as close
+    close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from itertools import zip_longest
 from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedToken
 
-from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, too_many
+from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, too_many
+from pzc.grammar.hints import for_character, for_token
 from pzc.grammar.syntax import (
     NOWHERE,
     ArmDefinition,
@@ -47,6 +47,8 @@ from pzc.grammar.syntax import (
 
 MAX_LENGTH = 1_000_000
 """Characters in one source."""
+MAX_CHARACTERS = 8
+"""Characters of one line that one message lists."""
 MAX_DEPTH = 200
 """Levels of one expression: of functions in functions, and of operators; a - b - c nests as deep as it is long."""
 
@@ -85,7 +87,6 @@ _OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CARET"}
 _VALUES = {"NAME", "NUMBER", "LPAR", "MINUS"}
 _LAYERS = {"NAME", "STRING"}
 _STARTS = frozenset(KEYWORDS.values())
-_WORDS = {*KEYWORDS.values(), "PER", "ELSE", "IN", "OUT"}
 _UNFINISHED = _OPERATORS | set(KEYWORDS.values()) | {"EQUAL", "LPAR", "COMMA", "LSQB"}
 
 
@@ -249,7 +250,8 @@ def _defined(chunk: list[Token], problem: Diagnostic) -> list[str]:
     after = [t for t in words if t.start_pos is not None and t.start_pos >= problem.primary.span.start]
     until = next((i for i, t in enumerate(after) if t.type == "EQUAL"), 0)
     edition = not words or words[0].type in ("PZM", "NAME")  # it was one, or is one misspelt
-    names = [str(t) for t in [*words[1:2], *after[:until]] if t.type == "NAME"]
+    named = words if words and words[0].type == "USE" else [*words[:2], *after[:until]]
+    names = [str(t) for t in named if t.type == "NAME"]
     return ["pzm", *names] if edition else ["", *names]
 
 
@@ -259,18 +261,33 @@ def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
     A keyword that stands where a name or a value should, as in `let metric = 1`, begins nothing.
     """
     chunk: list[Token] = []
-    braces = 0
-    for token, following in zip_longest(tokens, tokens[1:]):
-        if chunk and chunk[-1].type != "DOC":
-            misplaced = chunk[-1].type in _UNFINISHED and chunk[-1].line == token.line
-            inside = braces > 0 and following is not None and following.type not in (*_STARTS, "DOC")
-            if (token.type == "DOC" and not inside) or (token.type in _STARTS and not misplaced):
-                yield chunk
-                chunk, braces = [], 0
-        braces += {"LBRACE": 1, "RBRACE": -1}.get(token.type, 0)
+    depth = 0
+    for i, token in enumerate(tokens):
+        if chunk and chunk[-1].type != "DOC" and _begins(tokens, i, chunk[-1], depth):
+            yield chunk
+            chunk, depth = [], 0
+        depth += {"LBRACE": 1, "LPAR": 1, "RBRACE": -1, "RPAR": -1}.get(token.type, 0)
         chunk.append(token)
     if chunk:
         yield chunk
+
+
+def _begins(tokens: list[Token], i: int, previous: Token, depth: int) -> bool:
+    """Whether a statement begins at a token, `depth` parentheses and braces being open before it."""
+    token = tokens[i]
+    if token.type in _STARTS:
+        misplaced = previous.type in _UNFINISHED and previous.line == token.line
+        member = previous.type == "DOT" and previous.end_pos == token.start_pos  # a file without its quotes
+        return not misplaced and not member
+    if token.type == "DOC":
+        while i < len(tokens) and tokens[i].type == "DOC":
+            i += 1
+        goes_on = i < len(tokens) and tokens[i].type not in _STARTS
+        return not (goes_on and (depth > 0 or previous.type in _UNFINISHED))
+    if token.type != "NAME" or token.line == previous.line or depth > 0 or previous.type in _UNFINISHED:
+        return False
+    following = tokens[i + 1].type if i + 1 < len(tokens) else ""
+    return following in ("NAME", "EQUAL")  # no expression goes on so: a keyword is missing or misspelt
 
 
 def _parse_statement(chunk: list[Token]) -> Statement | Diagnostic:
@@ -279,9 +296,9 @@ def _parse_statement(chunk: list[Token]) -> Statement | Diagnostic:
     if len(chunk) > MAX_TOKENS:
         message = f"more than {MAX_TOKENS:,} words and signs in one statement"
         return Diagnostic("PZ0103", message, Label(span_of(chunk[0])))
-    stray = next((t for t in chunk if t.type == "STRAY"), None)
-    if stray is not None:
-        return _stray_character(stray)
+    strays = [t for t in chunk if t.type == "STRAY"]
+    if strays:
+        return _stray_characters(strays, chunk[0].type)
     state = _parser().parse_interactive(start="statement")
     try:
         for token in chunk:
@@ -301,41 +318,30 @@ def _stray_doc(message: str, chunk: list[Token]) -> Diagnostic:
     return Diagnostic("PZ0105", message, Label(span_of(chunk[0])), help=hint)
 
 
-_INSTEAD = {
-    **dict.fromkeys("×·∙⋅∗", "write `*`"),
-    "÷": "write `/`",
-    **dict.fromkeys("−–—", "write `-`"),
-    "²": "write `^ 2`",
-    "³": "write `^ 3`",
-    "√": "write `sqrt(…)`",
-    "∑": "write `sum(…)`",
-    "‖": "write `norm(…, 2)`",
-    "|": "write `abs(…)`",
-    ";": "statements need no separator",
-    **dict.fromkeys("<>", "there are no comparisons; `sign`, `min`, `max` and `clamp` may do"),
-    "@": "there is no matrix product; `*` multiplies position by position",
-    **dict.fromkeys("'`", "names and numbers are written without quotes"),
-}
-"""What to write for characters that people try."""
-
-
-def _stray_character(token: Token) -> Diagnostic:
-    character = str(token)
-    if character == '"':
+def _stray_characters(strays: list[Token], statement: str) -> Diagnostic:
+    """The first character that does not belong, and with it the others of its line: each is a mistake of its own."""
+    strays = [t for t in strays if t.line == strays[0].line]
+    if str(strays[0]) == '"':
         message = "this text does not end on its line, or has a `#` in it"
-        return Diagnostic("PZ0107", message, Label(span_of(token)), help='close it with `"`')
-    hint = _INSTEAD.get(character)
-    if hint is None and character.isalpha():
-        hint = "names are made of the letters A to Z and a to z, digits and `_`"
-    shown = f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
-    return Diagnostic("PZ0102", f"unexpected character {shown}", Label(span_of(token)), help=hint)
+        return Diagnostic("PZ0107", message, Label(span_of(strays[0])), help='close it with `"`')
+    helps = {str(t): for_character(str(t), statement) for t in strays}
+    shown = [f"`{c}`" if c.isprintable() else f"U+{ord(c):04X}" for c in helps]
+    many = f"s {', '.join(shown[:MAX_CHARACTERS])}" + (" …" if shown[MAX_CHARACTERS:] else "")
+    message = f"unexpected character{many if len(shown) > 1 else f' {shown[0]}'}"
+    common = len({h for h in helps.values() if h}) <= 1  # one help for all of them stands below
+    labels: list[Label] = []
+    for token in strays[:MAX_CHARACTERS]:
+        help = helps[str(token)] or ""
+        labels.append(Label(span_of(token), "" if common or help in {x.text for x in labels} else help))
+    below = next(filter(None, helps.values()), None) if common else None
+    return Diagnostic("PZ0102", message, labels[0], tuple(labels[1:]), below)
 
 
 def _unexpected(token: Token, chunk: list[Token]) -> Diagnostic:
     """What is wrong with the token at which the parser stopped; its type is `$END` when the statement is over."""
     at_end = token.type == "$END"
     at = len(chunk) if at_end else next(i for i, t in enumerate(chunk) if t is token)
-    before, following = chunk[:at], chunk[at + 1 : at + 2]
+    before, following = chunk[:at], chunk[at + 1 :]
     expected = _accepted(before)
     previous = before[-1] if before else None
     if token.type == "DOC":
@@ -350,8 +356,20 @@ def _unexpected(token: Token, chunk: list[Token]) -> Diagnostic:
         "PZ0101",
         f"{found}; expected {_expectation(expected, before)}",
         Label(span, "after this" if at_end else ""),
-        help=_syntax_help(token, expected, before, following[0].type if following else ""),
+        _opened(before) if at_end or token.type == "PER" else (),
+        help=for_token(token, expected, before, following, list(KEYWORDS)),
     )
+
+
+def _opened(before: list[Token]) -> tuple[Label, ...]:
+    """The innermost parenthesis or brace that is still open."""
+    still: list[Token] = []
+    for token in before:
+        if token.type in ("LPAR", "LBRACE"):
+            still.append(token)
+        elif token.type in ("RPAR", "RBRACE") and still:
+            still.pop()
+    return (Label(span_of(still[-1]), "opened here"),) if still else ()
 
 
 def _accepted(tokens: list[Token]) -> set[str]:
@@ -365,7 +383,7 @@ def _accepted(tokens: list[Token]) -> set[str]:
 
 def _expectation(expected: set[str], before: list[Token]) -> str:
     if not before or before[-1].type == "DOC":
-        return "a statement: " + ", ".join(f"`{k}`" for k, t in KEYWORDS.items() if t in expected)
+        return "a statement: " + ", ".join(f"`{k}`" for k, t in KEYWORDS.items() if t in expected - {"PZM"})
     if before[-1].type == "PER":
         return "a comparison group: `row`, `col`, `layer`, `block` or `model`"
     words: list[str] = []
@@ -375,6 +393,8 @@ def _expectation(expected: set[str], before: list[Token]) -> str:
     if expected >= _OPERATORS:
         words.append("an operator")
         expected = expected - _OPERATORS - {"DOT", "LPAR"}
+    if before[-1].type == "USE":
+        return 'a library, or a file in quotes: `use paper`, `use "norms.pzm"`'
     if expected >= _LAYERS:
         words.append("the next arm" if "RBRACE" in expected else "an arm such as `down_proj: abs(W) * X`")
         expected = expected - _LAYERS - {"ELSE"}
@@ -382,49 +402,6 @@ def _expectation(expected: set[str], before: list[Token]) -> str:
     if "$END" in expected:
         words.append("the end of the statement")
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
-def _syntax_help(token: Token, expected: set[str], before: list[Token], following: str) -> str | None:
-    """What the author may have meant. `before` is empty where a statement should begin; `following` is a type."""
-    kind = token.type
-    previous = before[-1].type if before else ""
-    if not before:
-        if kind == "SLASH":
-            return "a comment begins with `#`"
-        if following == "LPAR":
-            return f"write `fn {token}(x) = …` to define a function"
-        if following == "EQUAL":
-            return f"write `metric {token} = …` or `let {token} = …`"
-        hint = did_you_mean(str(token), KEYWORDS)
-        return hint or "a file is a list of statements such as `metric m = abs(W) * X per row`"
-    if expected == {"NAME"} and kind in _WORDS and (previous in _STARTS or before[0].type == "FN"):
-        return f"`{token}` is a word of the language; choose another name"
-    if kind == "RPAR" and previous == "LPAR" and before[0].type == "FN":
-        return "a function has at least one parameter; name a value with `let`"
-    if kind == "STRING":
-        return "only files and layers are written in quotes"
-    if kind in ("LBRACE", "RBRACE"):
-        return None if expected & {"NAME", "ELSE"} else "group with `(` and `)`"
-    if kind == "LSQB":
-        return "values have no elements to pick; a reduction over an axis removes it: `sum(W, in)`"
-    if before[-1].type == "DOT" and kind == "DOT":
-        return "a range is written `3 .. 5`"
-    if any(t.type == "PARAM" for t in before):
-        return "a parameter is a number, as in `param a = 0.5 in [0, 1]`"
-    if kind == "STAR" and previous == "STAR":
-        return "a power is written `x ^ 2`"
-    if kind == "EQUAL" and "COMMA" in expected:
-        return "arguments have no names; an axis is the last one: `sum(W, in)`"
-    if kind == "DOT" and "NUMBER" in (previous, following):
-        return "a number has digits on both sides of its point: `0.5`, `5.0`"
-    if kind in ("IN", "OUT"):
-        return "`in` and `out` are axes: they stand only as an argument of a reduction, as in `sum(W, in)`"
-    if kind == "RPAR" and previous not in _UNFINISHED:
-        return "this `)` closes nothing"
-    if kind in ("NAME", "NUMBER", "LPAR") and "STAR" in expected:
-        call = f", or parentheses to call: `{before[-1]}({token})`" if previous == "NAME" and kind != "LPAR" else ""
-        return f"write `*` to multiply{call}"
-    return None
 
 
 def _comments(source: str) -> Iterator[Comment]:
