@@ -85,8 +85,8 @@ def check(
     checker = _Checker(settings or {}, files or Files(), home, analyse)
     checker.file(file)
     module = Module(
-        {n: d for n, d in checker.scope.items() if d.kind in ("fn", "let")},
-        {n: d.kind for n, d in checker.scope.items()},
+        {n: d for n, d in checker.scope.items() if d.kind in ("fn", "let") and not d.imported},
+        {n: d.kind for n, d in checker.scope.items() if not d.imported},
     )
     return CheckedFile(tuple(checker.metrics), tuple(checker.spaces), module, tuple(checker.lowering.diagnostics))
 
@@ -237,7 +237,8 @@ class _Checker:
                 message, hint = f"`{name}` is a {kind} of `{source}`", "functions and lets can be used"
             self.report("PZ0506", message, span, help=hint)
             found = Definition("broken", span)
-        self._bind(name, span, Definition(found.kind, span, found.node, function=found.function, doc=found.doc))
+        taken = Definition(found.kind, span, found.node, function=found.function, doc=found.doc, imported=True)
+        self._bind(name, span, taken)
 
     def _fn(self, fn: Fn) -> None:
         names: list[str] = []

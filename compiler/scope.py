@@ -41,7 +41,7 @@ class Definition:
 
     `node` is the value of a `let`, a `param` or a function's parameter, `axis` the axis that a parameter was given,
     `members` what a library holds, `reads` the names of the params that it depends on, `order` how many names its
-    file defines before it.
+    file defines before it; `imported` says that another file defines it.
     """
 
     kind: Kind
@@ -53,4 +53,5 @@ class Definition:
     reads: frozenset[str] = frozenset()
     doc: str = ""
     order: int = 0
+    imported: bool = False
     used: bool = False

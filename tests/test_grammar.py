@@ -186,3 +186,8 @@ def test_depth() -> None:
     assert depth(value("-2")) == 1
     assert depth(value("sum(-W + X * 2, in)")) == 4
     assert depth(value("-".join("W" * 50))) == 50
+
+
+def test_a_byte_order_mark_is_skipped_at_the_start_alone() -> None:
+    assert parse("\ufeffpzm 1\nmetric m = W\n")[1] == []
+    assert [d.code for d in parse("pzm 1\n\ufeffmetric m = W\n")[1]] == ["PZ0102"]

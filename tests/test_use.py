@@ -117,6 +117,14 @@ def test_what_can_be_wrong(tmp_path: Path, files: dict[str, str], code: str, mes
     assert [(d.code, d.message) for d in found] == [(code, message)]
 
 
+def test_what_a_file_has_from_another_is_not_its_own(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        {"a.pzm": 'use "b.pzm" (share)\nmetric m = share(W, in)', "b.pzm": 'use "c.pzm" (share)', "c.pzm": NORMS},
+    )
+    assert [(d.code, d.message) for d in errors(path)] == [("PZ0506", "`b.pzm` defines no `share`")]
+
+
 def test_a_link_leads_out_of_the_folder_in_vain(tmp_path: Path) -> None:
     path = write(tmp_path, {"in/a.pzm": 'use "link.pzm"\nmetric m = link.size', "out/b.pzm": NORMS})
     (tmp_path / "in" / "link.pzm").symlink_to(tmp_path / "out" / "b.pzm")

@@ -12,6 +12,13 @@ from pzc.compiler.metric import compile_source
 
 E = "pzm 1\n"
 
+
+def _doubled(times: int) -> str:
+    """Lets that each add the one before to itself, from `a`."""
+    letters = "abcdefgh"
+    return "".join(f" let {letters[i + 1]} = {letters[i]} + {letters[i]}" for i in range(times))
+
+
 ERRORS: list[tuple[str, str, tuple[str, ...]]] = [
     ("an empty source", "", ("PZ0106",)),
     ("no edition", "metric m = W", ("PZ0106",)),
@@ -88,6 +95,51 @@ ERRORS: list[tuple[str, str, tuple[str, ...]]] = [
     ),
 ]
 
+EDGES: list[tuple[str, str, tuple[str, ...]]] = [
+    ("an edition with a fraction", "pzm 1.0 metric m = W", ("PZ0106",)),
+    ("an edition thrice", "pzm 1 pzm 1 pzm 1 metric m = W", ("PZ0106", "PZ0106")),
+    ("a doc comment before the edition", "## of what?\npzm 1 metric m = W", ("PZ0105",)),
+    ("names are checked without an edition", "metric m = Z", ("PZ0106", "PZ0201")),
+    ("a space that is not the language's", E + "metric m = W\u00a0* X", ("PZ0102",)),
+    ("a statement with a syntax error is not checked further", E + "metric m = Z * W @ X", ("PZ0102",)),
+    ("the next statement is checked", E + "metric m = W @ X metric n = Z", ("PZ0102", "PZ0201")),
+    ("a faulty statement's name counts as known", E + "let a = W * metric m = a", ("PZ0101",)),
+    ("a keyword where a name should be", E + "let metric = W metric m = W", ("PZ0101",)),
+    ("an expression of 201 levels", E + f"metric m = {'-' * 200}W", ("PZ0103",)),
+    (
+        "an expression of more than 2,000 parts",
+        E + "let a = W" + " + W" * 150 + _doubled(4) + " metric m = e",
+        ("PZ0103",),
+    ),
+    ("a metric that is called as a leaf", E + "metric W = W", ("PZ0204",)),
+    ("a metric that is called as a function", E + "metric abs = W", ("PZ0204",)),
+    ("a `let` that is called as a family of leaves", E + "let H = X metric m = W", ("PZ0204",)),
+    ("a space and a `let` of one name", E + "space s { leaves: W ops: * } let s = X metric m = W", ("PZ0204",)),
+    ("a parameter that is called as a leaf", E + "fn f(X) = X metric m = f(W)", ("PZ0204",)),
+    ("a parameter that is called as a function", E + "fn f(sum) = sum metric m = f(W)", ("PZ0204",)),
+    ("an axis and a value for a function of one value", E + "metric m = abs(W, X, in)", ("PZ0206",)),
+    ("an axis alone for a reduction", E + "metric m = W * sum(in)", ("PZ0202",)),
+    ("two values and an axis for `min`", E + "metric m = W * min(W, X, in)", ("PZ0202",)),
+    ("a norm of an order that is a quotient", E + "metric m = W * norm(X, 1 / 2)", ("PZ0208",)),
+    ("an axis that is used as a value", E + "fn f(a) = sum(W, a) * a metric m = W * f(in)", ("PZ0206",)),
+    ("an error that only a call makes", E + "fn f(x) = sum(x, in) metric m = W * f(Y)", ("PZ0203",)),
+    ("a library used twice", E + "use paper use paper metric m = paper.sqr(W)", ("PZ0204",)),
+    ("a name that a prefix lacks", E + "use paper metric m = paper.nope(W)", ("PZ0201",)),
+    ("the power of nought", E + "metric m = X ^ 0", ("PZ0301",)),
+    ("nought times a score", E + "metric m = W * 0", ("PZ0301",)),
+    ("the depth per block", E + "metric m = depth per block", ("PZ0301",)),
+    ("a division by nought", E + "metric m = W / 0", ("PZ0306",)),
+    ("a root of what is negative", E + "metric m = sqrt(-1 - X)", ("PZ0306",)),
+    ("a pattern of blanks", E + 'metric m { " ": W else: X }', ("PZ0108",)),
+    ("`else` twice", E + "metric m { else: W a: W else: W }", ("PZ0108",)),
+    ("a space with an entry twice", E + "space s { leaves: W leaves: X ops: * }", ("PZ0601",)),
+    ("a space with an empty range", E + "space s { leaves: W ops: * depth: 3 .. 2 }", ("PZ0602",)),
+    ("a space with a weight of nought", E + "space s { leaves: W 0 ops: * }", ("PZ0602",)),
+    ("a space with a reduction as an operation", E + "space s { leaves: W ops: sum }", ("PZ0602",)),
+    ("a space with a range as its size", E + "space s { leaves: W ops: * size: 2 .. 3 }", ("PZ0602",)),
+]
+"""Where implementations could differ that all seem to follow the page."""
+
 FILES: list[tuple[str, str, tuple[str, ...], dict[str, str]]] = [
     ("a function that calls itself", "fn f(x) = f(x) metric m = f(W)", ("PZ0201",), {}),
     ("a function before its definition", "fn f(x) = g(x) fn g(x) = x metric m = f(W)", ("PZ0201",), {}),
@@ -103,6 +155,19 @@ FILES: list[tuple[str, str, tuple[str, ...], dict[str, str]]] = [
     ("a file outside the folder", 'use "../a.pzm" (g) metric m = g(W)', ("PZ0504",), {}),
     ("a file with an error", 'use "a.pzm" (g) metric m = g(W)', ("PZ0503",), {"a.pzm": "pzm 1 fn g(x) = q"}),
     ("a metric of a file", 'use "a.pzm" (n) metric m = W * n', ("PZ0506",), {"a.pzm": "pzm 1 metric n = W"}),
+    (
+        "a name that a file has from another",
+        'use "a.pzm" (sqr) metric m = sqr(W)',
+        ("PZ0506",),
+        {"a.pzm": "pzm 1 use paper (sqr) fn g(x) = sqr(x)"},
+    ),
+    ("a prefix that is no name", 'use "a-b.pzm" metric m = W', ("PZ0501",), {"a-b.pzm": "pzm 1 fn g(x) = x"}),
+    (
+        "a circle of two files",
+        'use "a.pzm" (g) metric m = g(W)',
+        ("PZ0503",),
+        {"a.pzm": 'pzm 1 use "b.pzm" (h) fn g(x) = h(x)', "b.pzm": 'pzm 1 use "a.pzm" (g) fn h(x) = g(x)'},
+    ),
     ("a parameter of a file", 'use "a.pzm" (p) metric m = W * p', ("PZ0506",), {"a.pzm": "pzm 1 param p = 2"}),
     ("a text that does not close", 'metric m { "mlp: W  else: W * X }', ("PZ0107",), {}),
     ("a metric by role without `else`", "metric m { up_proj: W }", ("PZ0108",), {}),
@@ -135,7 +200,7 @@ WARNINGS = [
 
 def errors() -> list[Content]:
     """Sources with errors, and sources with warnings."""
-    cases = [refused(what, source, *codes) for what, source, codes in ERRORS]
+    cases = [refused(what, source, *codes) for what, source, codes in (*ERRORS, *EDGES)]
     for what, text, codes, files in FILES:
         cases.append(refused(what, E + text, *codes, **({"files": files} if files else {})))
     return cases + [warned(what, source, *codes) for what, source, codes in WARNINGS]
