@@ -9,6 +9,7 @@ from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.lower import Lowering
+from pzc.compiler.modules import libraries
 from pzc.compiler.scope import Function
 from pzc.grammar.diagnostics import did_you_mean, some
 from pzc.grammar.syntax import Entry, Item, SpaceDefinition
@@ -115,7 +116,7 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
     name = item.text
     if name in OPERATORS:
         return [Op(name, 2, OPERATORS[name])]
-    if name in ELEMENTWISE:
+    if name in ELEMENTWISE and ELEMENTWISE[name].arity <= 2:
         return [Op(name, ELEMENTWISE[name].arity, ELEMENTWISE[name].op)]
     if name == "neg":
         return [Op(name, 1, "neg")]
@@ -139,7 +140,11 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
         lowering.report("PZ0602", message, item.span, help=hint)
         return []
     own = [n for n, d in lowering.scope.items() if d.kind == "fn"]
-    _no_such(lowering, "operation", item, [*OPERATORS, *ELEMENTWISE, *own])
+    if member == "*" and family in libraries():
+        lowering.report("PZ0602", f"`{family}` is not used here", item.span, help=f"write `use {family}` before")
+        return []
+    prefixes = [f"{n}.*" for n, d in lowering.scope.items() if d.kind == "library"]
+    _no_such(lowering, "operation", item, dict.fromkeys([*OPERATORS, "neg", *ELEMENTWISE, *own, *prefixes]))
     return []
 
 
@@ -199,7 +204,9 @@ def _size(entry: Entry, lowering: Lowering) -> int:
 def _groups(entry: Entry, lowering: Lowering) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for item in entry.items:
-        if item.text not in GROUPS or item.more:
+        if item.text in GROUPS and item.more:
+            lowering.report("PZ0602", "comparison groups have no weights", item.span)
+        elif item.text not in GROUPS:
             _no_such(lowering, "comparison group", item, GROUPS)
         else:
             found[item.text] = None

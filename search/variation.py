@@ -94,7 +94,7 @@ def change_constant(parents: Sequence[Genotype], space: Space, rng: Rng) -> Geno
         (path, node, i)
         for path, node in positions(parent.core)
         for i, arg in enumerate(node.args)
-        if arg.op == "number" and node.op != "norm"
+        if arg.op == "number" and node.op not in ("norm", "quantile")
     ]
     if not places:
         return None

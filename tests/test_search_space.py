@@ -189,3 +189,9 @@ def test_a_function_that_its_argument_does_not_fit_leaves_it_as_it_is() -> None:
     total = make("sum", leaf("W"), value=None)
     assert apply(ops["paper.mms"], total) is total
     assert apply(ops["paper.log"], leaf("W")) is inline("ln(abs(W) + 0.001)").core
+
+
+def test_the_share_of_a_quantile_is_no_constant_to_move() -> None:
+    core = inline("abs(W) / quantile(abs(W), 0.9)").core
+    for seed in range(20):
+        assert VARIATIONS["constant"][0]([Genotype(core, "row")], space_for("default"), rng_for(seed, 0, 0, 0)) is None
