@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli import options
-from pzc.cli.console import errors, fail, formula, output, print_json, progress, say, shortened
+from pzc.cli.console import errors, fail, formula, output, print_json, progress, say, shortened, warn
 from pzc.compiler.load import load, zoo
 from pzc.compiler.source import expression
 
@@ -51,12 +51,17 @@ def command(
     metrics = [load(r) for r in references] or list(zoo().values())
     from pzc.cli.texts import described, texts_of
     from pzc.runtime.compare import compare
+    from pzc.runtime.layers import find_layers
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
+    from pzc.runtime.roles import idle_roles
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], how["sparsity"], pattern)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    layers = find_layers(loaded.model).layers
+    for sentence in (s for m in metrics if references for s in idle_roles(m, layers)):
+        warn(sentence)
     texts = texts_of(loaded, frozenset().union(*(m.leaves for m in metrics)), how)
     rows: list[Compared] = []
     with progress(quiet or as_json) as bar:

@@ -61,6 +61,11 @@ def fail(message: str, hint: str | None = None) -> None:
         errors.print(f"  [help]help[/]: {escape(hint)}", soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """One warning on stderr."""
+    errors.print(f"[warning]warning[/]: {escape(message)}", soft_wrap=True)
+
+
 def say(message: str) -> None:
     """One line about what is happening, on stderr."""
     errors.print(message, soft_wrap=True)

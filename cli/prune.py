@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from pzc.cli import options
-from pzc.cli.console import errors, output, print_json, progress, say
+from pzc.cli.console import errors, output, print_json, progress, say, warn
 from pzc.compiler.load import load
 from pzc.compiler.metric import Metric
 
@@ -59,16 +59,21 @@ def command(
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
     from pzc.runtime.passes import device_of
-    from pzc.runtime.prune import check_target, prune
+    from pzc.runtime.prune import check_sequential, check_target, prune
+    from pzc.runtime.roles import idle_roles
     from pzc.runtime.statistics import passes_for
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], how["sparsity"], pattern)
     check_target(chosen, target)
+    if how["sequential"]:
+        check_sequential(chosen, target)
     check_output(folder, overwrite=overwrite)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     layers = find_layers(loaded.model)
     check_target(chosen, target, layers.layers)
+    for sentence in idle_roles(chosen, layers.layers):
+        warn(sentence)
     texts = texts_of(loaded, chosen.leaves, how)
     length = texts.evaluation_windows.shape[1]
     if not (quiet or as_json):

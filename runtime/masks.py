@@ -20,12 +20,12 @@ from torch import Tensor
 
 from pzc.compiler.groups import GROUPS
 from pzc.runtime.errors import PruningError
+from pzc.runtime.selection import Choose, by_pattern, by_row
+from pzc.runtime.stripes import Job, block_rows, blocks, in_stripes
 
 Pattern = tuple[int, int]
 
 _PATTERN_HINT = "write N:M with 0 < N < M, such as 2:4: of every 4 consecutive inputs 2 are kept"
-_PAIRWISE_UP_TO = 8
-_BLOCK = 1 << 17
 _JOINED_UP_TO = 1 << 28
 _CHUNK = 1 << 22
 
@@ -90,9 +90,9 @@ def keep_mask(scores: Tensor, group: str, sparsity: float) -> Tensor:
     """
     check_sparsity(sparsity)
     if group == "row":
-        return ~_lowest(scores, pruned_count(scores.shape[1], sparsity))
+        return _in_blocks(scores, Target("row", sparsity))
     if group == "col":
-        return ~_lowest(scores.T.contiguous(), pruned_count(scores.shape[0], sparsity)).T
+        return keep_mask(scores.T, "row", sparsity).T
     if group == "layer":
         flat = scores.reshape(1, -1)
         return ~_lowest(flat, pruned_count(flat.shape[1], sparsity)).view(scores.shape)
@@ -107,15 +107,50 @@ def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
 
     Takes float32 `[out, in]`, returns bool `[out, in]`. Raises PruningError unless `in` is a multiple of `m`.
     """
+    return _in_blocks(scores, Target(pattern=(n, m)))
+
+
+def chooser(shape: tuple[int, int], group: str, target: Target) -> Callable[[], Choose] | None:
+    """How to choose what is kept in a block of rows of a layer `(out, in)`, where every comparison group lies in one
+    row; None where it doesn't. Each thread makes one for itself. Raises PruningError where a pattern does not fit."""
+    rows, columns = min(block_rows(shape[1]), shape[0]), shape[1]
+    if target.pattern:
+        n, m = target.pattern
+        if columns % m:
+            raise PruningError(
+                f"the pattern {n}:{m} needs a multiple of {m} inputs, but a layer has {columns}", inputs=columns
+            )
+        return lambda: by_pattern(rows, columns, n, m)
+    if group == "row":
+        count = pruned_count(columns, target.sparsity)
+        return lambda: by_row(rows, columns, count)
+    return None
+
+
+def _in_blocks(scores: Tensor, target: Target) -> Tensor:
+    """The mask of a target whose groups lie in rows."""
     rows, columns = scores.shape
-    Target(pattern=(n, m))
-    if columns % m:
-        raise PruningError(
-            f"the pattern {n}:{m} needs a multiple of {m} inputs, but a layer has {columns}", inputs=columns
-        )
-    if scores.device.type == "cpu" and m <= _PAIRWISE_UP_TO:
-        return torch.from_numpy(_keep_pairwise(scores.numpy(), n, m))
-    return ~_lowest(scores.reshape(-1, m), m - n).view(rows, columns)
+    make = chooser((rows, columns), "row", target)
+    if scores.device.type != "cpu" or make is None:
+        if not target.pattern:
+            return ~_lowest(scores, pruned_count(columns, target.sparsity))
+        n, m = target.pattern
+        return ~_lowest(scores.reshape(-1, m), m - n).view(rows, columns)
+    keep = torch.empty((rows, columns), dtype=torch.bool)
+    values, kept = scores.numpy(), keep.numpy()
+
+    def worker() -> Job:
+        choose = make()
+
+        def job(place: int, stripe: range) -> None:
+            for start, stop in blocks(stripe):
+                choose(np.ascontiguousarray(values[start:stop], np.float32), kept[start:stop])
+
+        return job
+
+    # The operations of a pattern are so short that threads would mostly wait for Python.
+    in_stripes(rows, columns, worker, alone=target.pattern is not None)
+    return keep
 
 
 def joint_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -182,25 +217,6 @@ def _lowest_numpy(scores: np.ndarray, count: int) -> np.ndarray:
         room = count - np.count_nonzero(below, axis=1, keepdims=True)
         drop[crowded] = below | (ties & (np.cumsum(ties, axis=1, dtype=np.int32) <= room))
     return drop
-
-
-def _keep_pairwise(scores: np.ndarray, n: int, m: int) -> np.ndarray:
-    """The mask of a pattern by comparing each pair of a run; blocks of rows stay in the processor's cache."""
-    keep = np.empty(scores.shape, bool)
-    step = max(1, _BLOCK // scores.shape[1])
-    for start in range(0, len(scores), step):
-        parts = np.ascontiguousarray(scores[start : start + step].reshape(-1, m).T)
-        # The rank of a score is how many go before it. Of positions i < j, i goes first unless s_j < s_i.
-        rank = np.zeros(parts.shape, np.int8)
-        first = np.empty(parts.shape[1], bool)
-        for i in range(m):
-            for j in range(i + 1, m):
-                np.less_equal(parts[i], parts[j], out=first)
-                rank[j] += first.view(np.int8)
-                rank[i] -= first.view(np.int8)
-            rank[i] += m - 1 - i
-        keep[start : start + step] = (rank >= m - n).T.reshape(-1, scores.shape[1])
-    return keep
 
 
 def _kth(parts: list[Tensor], k: int) -> float:

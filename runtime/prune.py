@@ -13,15 +13,19 @@ from pzc.compiler.arm import Arm
 from pzc.compiler.canonical import canonical
 from pzc.compiler.core import leaves_of
 from pzc.compiler.groups import constant_axes
+from pzc.compiler.load import load
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import ConstantScore, PruningError
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
-from pzc.runtime.masks import Target, joint_masks, keep_mask, keep_mask_nm, parse_pattern
+from pzc.runtime.masks import Target, joint_masks, parse_pattern
 from pzc.runtime.passes import Progress, check_windows, silent
-from pzc.runtime.scores import check_finite, score
+from pzc.runtime.scores import checked_mask, checked_scores
 from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics, gather, passes_for
+
+COMPILED_FROM = 1 << 30
+"""Weights of a model on an accelerator from which a metric is compiled for it, which takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Pruned:
 
 def prune(
     model: nn.Module,
-    metric: Metric,
+    metric: Metric | str,
     *,
     windows: Tensor | None = None,
     sparsity: float = 0.5,
@@ -58,21 +62,20 @@ def prune(
 ) -> Pruned:
     """Set the least important weights of every decoder block's linear layers to zero, in place.
 
-    `windows` are calibration tokens `[n, length]`; a metric of weights alone needs none. `per` overrides the
-    metric's comparison groups; `pattern` (`N:M`: of every M consecutive inputs N are kept) replaces groups and
-    sparsity. With `sequential`, what a block's layers read and put out is taken after the blocks before it were
-    pruned, and before it is itself; gradients are the dense model's either way.
+    `metric` may be what `pzc.load` takes: a zoo name, a file, an expression. `windows` are calibration tokens
+    `[n, length]`; a metric of weights alone needs none. `per` overrides the metric's comparison groups; `pattern`
+    (`N:M`: of every M consecutive inputs N are kept) replaces groups and sparsity. With `sequential`, what a block's
+    layers read and put out is taken after the blocks before it were pruned, and before it is itself; gradients are
+    the dense model's either way.
 
     Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
     model's weights are untouched.
     """
+    metric = load(metric) if isinstance(metric, str) else metric
     kept = parse_pattern(pattern) if isinstance(pattern, str) else pattern
     target = Target(per, sparsity, kept)
-    if sequential and not kept and any(group_of(arm, target) == "model" for arm in metric.arms):
-        raise PruningError(
-            "one group for the whole model cannot be pruned block by block",
-            hint="use --one-shot, or another group with --per",
-        )
+    if sequential:
+        check_sequential(metric, target)
     layers = find_layers(model)
     check_target(metric, target, layers.layers)
     leaves = metric.leaves
@@ -100,7 +103,7 @@ def prune(
             through_blocks(model, layers, windows, activations, prune_block, progress)
     else:
         with _timed(seconds, "masks"):
-            masks = masks_for(metric, target, statistics, layers.layers, progress)
+            masks = masks_for(metric, target, statistics, layers.layers, progress, fused=_worth_compiling(layers))
         with _timed(seconds, "weights"):  # nothing can fail any more
             for layer in layers.layers:
                 write_masked(layer.weight, layer.weight, masks[layer.name])
@@ -118,28 +121,36 @@ def masks_for(
     statistics: Statistics,
     layers: Sequence[Layer],
     progress: Progress = silent,
+    *,
+    fused: bool = False,
 ) -> dict[str, Tensor]:
     """The masks of these layers, bool `[out, in]` by name, true where a weight is kept. No weight is written.
 
     Layers of one arm of the metric are compared with each other where its group is a block or the model; a block is
-    finished when its last layer is scored. Raises NonFiniteScore at the first layer with a score that is not finite.
+    finished when its last layer is scored. `fused` says that the model is large enough for a compiler's time to be well
+    spent on the metric, if it is on an accelerator. Raises NonFiniteScore at the first layer with a score that is not
+    finite.
     """
     found: dict[str, Tensor] = {}
     groups = [_joint_group(metric, target, layer) for layer in layers]
     waiting: dict[JointGroup, dict[str, Tensor]] = {}
     for i, (layer, group) in enumerate(zip(layers, groups, strict=True)):
         arm = metric.arm(layer.name)
-        scores = checked_score(arm, statistics, layer)
-        if target.pattern:
-            found[layer.name] = keep_mask_nm(scores, *target.pattern)
-        elif group is None:
-            found[layer.name] = keep_mask(scores, group_of(arm, target), target.sparsity)
+        if group is None:
+            values = statistics.of(layer, leaves_of(arm.core))
+            per = group_of(arm, target)
+            found[layer.name] = checked_mask(arm.core, values, layer.shape, layer.name, per, target, fused)
         else:
-            waiting.setdefault(group, {})[layer.name] = scores
+            waiting.setdefault(group, {})[layer.name] = checked_score(arm, statistics, layer, fused)
             if group not in groups[i + 1 :]:
                 found.update(joint_masks(waiting.pop(group), target.sparsity))
         progress("masks", i + 1, len(layers))
     return {layer.name: found[layer.name] for layer in layers}
+
+
+def _worth_compiling(layers: Layers) -> bool:
+    on_cpu = all(layer.parameter.device.type == "cpu" for layer in layers.layers)
+    return not on_cpu and layers.size >= COMPILED_FROM
 
 
 JointGroup = tuple[Arm, int | None]
@@ -155,12 +166,10 @@ def _joint_group(metric: Metric, target: Target, layer: Layer) -> JointGroup | N
     return arm, layer.block if per == "block" else None
 
 
-def checked_score(arm: Arm, statistics: Statistics, layer: Layer) -> Tensor:
+def checked_score(arm: Arm, statistics: Statistics, layer: Layer, fused: bool = False) -> Tensor:
     """The scores of a layer, float32 `[out, in]`. Raises NonFiniteScore where one is not finite."""
     values = statistics.of(layer, leaves_of(arm.core))
-    scores = score(arm.core, values, layer.shape)
-    check_finite(arm.core, values, scores, layer.name)
-    return scores
+    return checked_scores(arm.core, values, layer.shape, layer.name, fused)
 
 
 def check_target(metric: Metric, target: Target, layers: Sequence[Layer] = ()) -> None:
@@ -175,6 +184,15 @@ def check_target(metric: Metric, target: Target, layers: Sequence[Layer] = ()) -
                 f"the score{whose} is constant inside its group ({compared}), so what is pruned would be arbitrary",
                 hint=None if target.pattern else "choose another group with --per",
             )
+
+
+def check_sequential(metric: Metric, target: Target) -> None:
+    """Raise PruningError when layers of several blocks are compared with each other."""
+    if not target.pattern and any(group_of(arm, target) == "model" for arm in metric.arms):
+        raise PruningError(
+            "one group for the whole model cannot be pruned block by block",
+            hint="use --one-shot, or another group with --per",
+        )
 
 
 def check_pattern(target: Target, layers: Sequence[Layer]) -> None:

@@ -1,24 +1,31 @@
-"""Scores of a layer's weights: a core graph evaluated by torch, in float32 whatever the weights' type.
+"""Scores of a layer's weights, in float32 whatever the weights' type, and the masks that follow from them.
 
-Every value keeps two dimensions, `[out, in]`, `[1, in]`, `[out, 1]` or `[1, 1]`, so that torch's broadcasting
-combines values by the names of their axes.
+Metrics are evaluated in blocks of rows (`tape`); where the comparison groups lie in rows, so are their masks, and the
+scores never exist as a whole.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pzc.compiler.core import Node, topological
-from pzc.compiler.functions import REDUCING
-from pzc.compiler.leaves import AXES, LEAVES
-from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.blockwise import Given, Shape, Take, run
+from pzc.runtime.compiled import compiled_score
+from pzc.runtime.errors import NonFiniteScore
+from pzc.runtime.masks import Target, chooser, keep_mask, keep_mask_nm
+from pzc.runtime.selection import Choose
+from pzc.runtime.stripes import BLOCK, workers
+from pzc.runtime.tape import Tape, plan
 
-Shape = tuple[int, int]
+Masks = dict[Node, Tensor | None]
+
+MEMORY = 1 << 28
+"""Bytes that a batch of metrics may take at once beside the leaves."""
 
 
 def score(core: Node, leaves: Mapping[str, Any], shape: Shape) -> Tensor:
@@ -29,7 +36,83 @@ def score(core: Node, leaves: Mapping[str, Any], shape: Shape) -> Tensor:
     broadcast view. What mathematics leaves undefined comes out as NaN or infinity: see `check_finite`. Raises
     PruningError for a leaf that is missing or has the wrong size.
     """
-    return _evaluate(core, leaves, shape, None).expand(shape)
+    return _scores((core,), Given((core,), leaves, shape))[core]
+
+
+def checked_scores(core: Node, leaves: Mapping[str, Any], shape: Shape, layer: str, fused: bool = False) -> Tensor:
+    """The same, checked within the one evaluation: raises NonFiniteScore, as `check_finite` does.
+
+    With `fused`, on an accelerator, the metric is compiled to one kernel where that can be done; it takes seconds, so
+    it is for a metric that scores many large layers.
+    """
+    given = Given((core,), leaves, shape)
+    if fused and given.device.type != "cpu" and (found := compiled_score(core, given)) is not None:
+        if not is_finite(found):
+            raise _why(core, given, layer)
+        return found
+    (scores,) = score_each((core,), leaves, shape, layer)
+    if isinstance(scores, NonFiniteScore):
+        raise scores
+    return scores
+
+
+def score_each(
+    cores: Sequence[Node], leaves: Mapping[str, Any], shape: Shape, layer: str, memory: int = MEMORY
+) -> Iterator[Tensor | NonFiniteScore]:
+    """The scores of several metrics on one layer, in their order; for one that is not finite, the error.
+
+    What metrics have in common is computed once, for as many of them at a time as `memory` bytes allow, their scores
+    included, but for one at least.
+    """
+    given = Given(tuple(cores), leaves, shape)
+    for some in _batches(cores, given, 4 * shape[0] * shape[1], memory, direct=True):
+        bad: set[Node] = set()
+        scores = _scores(some, given, bad)
+        for core in some:
+            yield _why(core, given, layer) if core in bad else scores[core]
+
+
+def checked_mask(
+    core: Node,
+    leaves: Mapping[str, Any],
+    shape: Shape,
+    layer: str,
+    group: str,
+    target: Target,
+    fused: bool = False,
+) -> Tensor:
+    """What a metric keeps of one layer, bool `[out, in]`: by the pattern of `target`, or else its sparsity in every
+    `group` (row, col or layer). `fused` is as in `checked_scores`. Raises NonFiniteScore, as `check_finite` does."""
+    if fused:
+        return _selected(checked_scores(core, leaves, shape, layer, fused), group, target)
+    (mask,) = mask_each((core,), leaves, shape, layer, group, target)
+    if isinstance(mask, NonFiniteScore):
+        raise mask
+    return mask
+
+
+def mask_each(
+    cores: Sequence[Node],
+    leaves: Mapping[str, Any],
+    shape: Shape,
+    layer: str,
+    group: str,
+    target: Target,
+    memory: int = MEMORY,
+) -> Iterator[Tensor | NonFiniteScore]:
+    """What several metrics keep of one layer, in their order, as `checked_mask`; for one whose score is not finite, the
+    error. They share what they have in common, as in `score_each`."""
+    given = Given(tuple(cores), leaves, shape)
+    choose = chooser(shape, group, target) if given.device.type == "cpu" else None
+    if choose is None:
+        for scores in score_each(cores, leaves, shape, layer, memory):
+            yield scores if isinstance(scores, NonFiniteScore) else _selected(scores, group, target)
+        return
+    for some in _batches(cores, given, shape[0] * shape[1], memory, direct=False):
+        masks = _masks(some, given, target, choose)
+        for core in some:
+            mask = masks[core]
+            yield _why(core, given, layer) if mask is None else mask
 
 
 def check_finite(core: Node, leaves: Mapping[str, Any], scores: Tensor, layer: str) -> None:
@@ -38,24 +121,8 @@ def check_finite(core: Node, leaves: Mapping[str, Any], scores: Tensor, layer: s
     The message names the layer, the share of bad positions, and the first sub-expression, arguments before
     their users, that is not finite.
     """
-    if is_finite(scores):
-        return
-    first: list[Node] = []
-
-    def look(node: Node, value: Tensor) -> None:
-        if not first and not is_finite(value):
-            first.append(node)
-
-    _evaluate(core, leaves, (scores.shape[0], scores.shape[1]), look)
-    share = 1.0 - int(torch.count_nonzero(torch.isfinite(scores))) / scores.numel()
-    text = written(first[0] if first else core)
-    raise NonFiniteScore(
-        f"the score is not finite at {share:.3%} of the weights of {layer}: `{text}` gave infinity or NaN",
-        hint="keep logarithms, roots and divisors away from zero, for example `x + 1e-8`",
-        layer=layer,
-        share=share,
-        expression=text,
-    )
+    if not is_finite(scores):
+        raise _why(core, Given((core,), leaves, (scores.shape[0], scores.shape[1])), layer)
 
 
 def is_finite(values: Tensor) -> bool:
@@ -70,134 +137,92 @@ def written(node: Node) -> str:
     return expression(node)
 
 
-def _evaluate(
-    core: Node, leaves: Mapping[str, Any], shape: Shape, visit: Callable[[Node, Tensor], None] | None
-) -> Tensor:
-    """Evaluate each node once, arguments first. A buffer whose value is not needed any more is used again:
-    fresh memory for every intermediate would cost more than the arithmetic."""
-    order = topological(core)
-    uses = Counter(arg for node in order for arg in node.args)
-    uses[core] += 1
-    values: dict[Node, Tensor] = {}
-    free: list[Tensor] = []
-    device = _device(leaves)
-    with torch.no_grad():
-        for node in order:
-            if node.op == "number":
-                values[node] = torch.full((1, 1), float(node.value or 0.0), device=device)
-            elif node.op == "leaf":
-                values[node] = _leaf(str(node.value), leaves, shape, device)
+def _scores(cores: tuple[Node, ...], given: Given, bad: set[Node] | None = None) -> dict[Node, Tensor]:
+    """The scores of each; those that are not finite are put into `bad`, if it is given."""
+    tape = plan(cores, given.converted(), direct=True)
+    scores = {core: torch.empty(given.shape, device=given.device) for core in tape.by_blocks}
+
+    def take(core: Node, start: int, stop: int, values: Tensor) -> None:
+        if bad is not None and core not in bad and not is_finite(values):
+            bad.add(core)
+
+    whole = run(tape, given, into=scores, taker=lambda: take)
+    for core in cores:
+        if core not in scores:
+            take(core, 0, given.shape[0], whole[core])
+            scores[core] = whole[core].expand(given.shape)
+    return scores
+
+
+def _masks(cores: tuple[Node, ...], given: Given, target: Target, chooser: Callable[[], Choose]) -> Masks:
+    """What each keeps, None for those whose scores are not finite."""
+    tape = plan(cores, given.converted())
+    masks: Masks = {core: torch.empty(given.shape, dtype=torch.bool) for core in tape.by_blocks}
+
+    def taker() -> Take:
+        choose = chooser()
+
+        def take(core: Node, start: int, stop: int, values: Tensor) -> None:
+            mask = masks[core]
+            if mask is None:
+                return
+            if is_finite(values):
+                choose(np.ascontiguousarray(values.numpy()), mask[start:stop].numpy())
             else:
-                args = [values[arg] for arg in node.args]
-                for arg in node.args:
-                    uses[arg] -= 1
-                    if uses[arg] == 0 and arg.op not in ("leaf", "number"):
-                        if values[arg].shape == shape:
-                            free.append(values[arg])
-                        del values[arg]
-                values[node] = _apply(node, args, shape, free)
-            if visit is not None:
-                visit(node, values[node])
-    return values[core]
+                masks[core] = None
+
+        return take
+
+    whole = run(tape, given, taker=taker)
+    for core in cores:
+        if core not in masks:
+            scores = whole[core].expand(given.shape)
+            masks[core] = _selected(scores, "row", target) if is_finite(whole[core]) else None
+    return masks
 
 
-def _apply(node: Node, args: list[Tensor], shape: Shape, free: list[Tensor]) -> Tensor:
-    """The value of one operation; it may be written over a buffer of `free`, even over its own argument."""
-    if node.op in REDUCING or node.op == "rank":
-        return _over_axis(node, args[0])
-    if node.op == "sign":  # torch.sign(nan) is 0, which would hide an error
-        return torch.where(torch.isnan(args[0]), args[0], torch.sign(args[0]))
-    function = _ELEMENTWISE[node.op]
-    rest: list[Tensor | float] = list(args)
-    if node.op == "pow" and node.args[1].op == "number":
-        rest[1] = float(node.args[1].value or 0.0)  # torch has faster and exact ways for 2, 0.5, −1
-    out = free.pop() if free and node.axes == {"out", "in"} else None
-    return function(*rest, out=out)
+def _selected(scores: Tensor, group: str, target: Target) -> Tensor:
+    return keep_mask_nm(scores, *target.pattern) if target.pattern else keep_mask(scores, group, target.sparsity)
 
 
-def _over_axis(node: Node, x: Tensor) -> Tensor:
-    dim: tuple[int, ...] = {"in": (1,), "out": (0,)}.get(str(node.value), (0, 1))
-    if node.op == "norm":
-        norm: Tensor = torch.linalg.vector_norm(x, float(node.args[1].value or 0.0), dim=dim, keepdim=True)
-        return norm
-    if node.op == "quantile":
-        return _quantile(x, dim, float(node.args[1].value or 0.0))
-    return _OVER_AXIS[node.op](x, dim)
+def _batches(cores: Sequence[Node], given: Given, result: int, memory: int, direct: bool) -> Iterator[tuple[Node, ...]]:
+    """The metrics in runs whose results, of so many bytes each, and buffers fit in memory."""
+    waiting = tuple(cores)
+    while waiting:
+        count = len(waiting)
+        while count > 1 and count * result + _size(plan(waiting[:count], given.converted(), direct), given) > memory:
+            count = -(-count // 2)
+        yield waiting[:count]
+        waiting = waiting[count:]
 
 
-def _joined(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    """The values over which a function goes, in the last dimension: `[groups, members]`."""
-    return x.reshape(1, -1) if len(dim) == 2 else x if dim == (1,) else x.T
+def _size(tape: Tape, given: Given) -> int:
+    """Bytes of the memory that a tape needs while it runs, but for its results."""
+    rows, columns = given.shape
+    block = rows * columns if given.one_block else max(BLOCK, columns) * workers(rows, columns)
+    return 4 * (tape.buffers * block + tape.matrices * rows * columns)
 
 
-def _quantile(x: Tensor, dim: tuple[int, ...], q: float) -> Tensor:
-    """Linear between neighbours. `torch.quantile` takes 16 million values at most; two selections take any number."""
-    rows = _joined(x, dim)
-    at = q * (rows.shape[1] - 1)
-    low = min(int(at), rows.shape[1] - 1)
-    high = min(low + 1, rows.shape[1] - 1)
-    below = rows.kthvalue(low + 1, dim=1).values
-    above = rows.kthvalue(high + 1, dim=1).values
-    value = torch.lerp(below, above, at - low)
-    value = torch.where(rows.isnan().any(1), torch.nan, value)
-    return value.reshape([1 if i in dim else n for i, n in enumerate(x.shape)])
+def _why(core: Node, given: Given, layer: str) -> NonFiniteScore:
+    """What is wrong with a score that is not finite: it is evaluated once more, every node looked at."""
+    undefined: set[Node] = set()
+    counts: list[tuple[int, int]] = []
 
+    def look(node: Node, values: Tensor) -> None:
+        if node not in undefined and not is_finite(values):
+            undefined.add(node)
+        if node is core:
+            counts.append((int(torch.count_nonzero(torch.isfinite(values))), values.numel()))
 
-def _rank(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    rows = _joined(x, dim).contiguous()
-    smaller = torch.searchsorted(rows.sort(dim=1).values, rows).float()
-    smaller = torch.where(rows.isnan().any(1, keepdim=True), torch.nan, smaller)
-    return smaller.reshape(x.shape) if dim != (0,) else smaller.T
-
-
-def _leaf(name: str, leaves: Mapping[str, Any], shape: Shape, device: torch.device) -> Tensor:
-    if name not in leaves:
-        raise PruningError(f"this metric reads `{name}`, which is not given", leaf=name)
-    value = torch.as_tensor(leaves[name]).detach().to(device, torch.float32)
-    axes = LEAVES[name].axes
-    wanted = (shape[0] if "out" in axes else 1, shape[1] if "in" in axes else 1)
-    if value.shape == wanted:
-        return value
-    if value.numel() != wanted[0] * wanted[1] or value.ndim > 1:
-        raise PruningError(
-            f"`{name}` has shape {list(value.shape)}, but this layer needs {[shape[AXES.index(a)] for a in axes]}",
-            leaf=name,
-            shape=wanted,
-        )
-    return value.reshape(wanted)
-
-
-def _device(leaves: Mapping[str, Any]) -> torch.device:
-    devices = (value.device for value in leaves.values() if isinstance(value, Tensor) and value.ndim)
-    return next(devices, torch.device("cpu"))
-
-
-_ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
-    "add": torch.add,
-    "sub": torch.sub,
-    "mul": torch.mul,
-    "div": torch.div,
-    "pow": torch.pow,
-    "neg": torch.neg,
-    "abs": torch.abs,
-    "sqr": torch.square,
-    "sqrt": torch.sqrt,
-    "exp": torch.exp,
-    "ln": torch.log,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "min": torch.minimum,
-    "max": torch.maximum,
-    "clamp": lambda x, low, high, out: torch.minimum(torch.maximum(x, low), high, out=out),
-}
-
-_OVER_AXIS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
-    "sum": lambda x, dim: x.sum(dim, keepdim=True),
-    "mean": lambda x, dim: x.mean(dim, keepdim=True),
-    "std": lambda x, dim: x.std(dim, correction=1, keepdim=True),
-    "var": lambda x, dim: x.var(dim, correction=1, keepdim=True),
-    "amin": lambda x, dim: x.amin(dim, keepdim=True),
-    "amax": lambda x, dim: x.amax(dim, keepdim=True),
-    "median": lambda x, dim: _quantile(x, dim, 0.5),
-    "rank": _rank,
-}
+    run(plan((core,), given.converted()), given, visit=look)
+    finite, total = (sum(column) for column in zip(*counts, strict=True))
+    share = 1.0 - finite / total
+    first = next((node for node in topological(core) if node in undefined), core)
+    text = written(first)
+    return NonFiniteScore(
+        f"the score is not finite at {share:.3%} of the weights of {layer}: `{text}` gave infinity or NaN",
+        hint="keep logarithms, roots and divisors away from zero, for example `x + 1e-8`",
+        layer=layer,
+        share=share,
+        expression=text,
+    )

@@ -14,13 +14,14 @@ import torch
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import leaf, make
 from pzc.compiler.load import inline
-from pzc.compiler.metric import Metric
+from pzc.compiler.metric import Metric, compile_source
 from pzc.runtime.compare import compare
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.layers import Layer, find_layers
 from pzc.runtime.masks import Target
 from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.roles import idle_roles
 from pzc.runtime.statistics import gather
 from pzc.search.evolve import measure_zoo
 from pzc.search.state import State
@@ -213,3 +214,18 @@ def test_a_metric_that_cannot_rank_in_a_group_fails_alone() -> None:
     rows = list(compare(model, metrics, windows, windows, Target(per="col")))
     assert [r.failure is None for r in rows] == [True, False, True]
     assert "constant inside its group (per col)" in str(rows[1].failure)
+
+
+def test_arms_that_no_layer_gets_are_named() -> None:
+    source = "pzm 1 metric m { qproj: W  k_proj, v_prj: W  nope: W  else: abs(W) }"
+    metric = compile_source(source, "m.pzm")[0][0]
+    assert idle_roles(metric, find_layers(make_tiny()).layers) == [
+        "`m`: no layer for `qproj`; did you mean `q_proj`?",
+        "`m`: no layer for `nope`",
+    ]
+
+
+def test_a_metric_may_be_named() -> None:
+    named, loaded = make_tiny(), make_tiny()
+    assert prune(named, "magnitude").sparsity == prune(loaded, inline("abs(W) per layer")).sparsity
+    assert all(map(torch.equal, named.parameters(), loaded.parameters()))

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pzc.compiler.core import Node, leaf, make, number
-from pzc.runtime import scores
 from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.operations import apply
 from pzc.runtime.scores import check_finite, score
 from tests.strategies import EXPRESSIONS, probe
 
@@ -122,8 +122,9 @@ def test_reused_buffers_change_nothing(core: Node, seed: int) -> None:
 
     def plain(node: Node) -> torch.Tensor:
         if node.op in ("leaf", "number"):
-            return scores._evaluate(node, leaves, SHAPE, None)
-        return scores._apply(node, [plain(arg) for arg in node.args], SHAPE, [])
+            value = leaves[str(node.value)] if node.op == "leaf" else torch.tensor(node.value)
+            return value.float().reshape((1, -1) if value.ndim < 2 else SHAPE)
+        return apply(node, [plain(arg) for arg in node.args])
 
     expected = plain(core).expand(SHAPE)
     assert torch.equal(score(core, leaves, SHAPE).nan_to_num(7.0), expected.nan_to_num(7.0))
