@@ -119,7 +119,7 @@ class _Checker:
         self.lowering.later = {s.name for s in file.statements if isinstance(s, Let | Param | Fn)}
         self.lowering.later |= {n.text for s in file.statements if isinstance(s, Use) for n in s.names}
         for s in file.statements:
-            if len(self.lowering.diagnostics) >= MAX_ERRORS:
+            if self.lowering.errors >= MAX_ERRORS:
                 self.lowering.diagnostics.append(too_many(s.span))
                 return
             if self.files.spent.told:

@@ -72,7 +72,8 @@ def interval(root: Node, usual: bool = True) -> Interval:
     """The interval of an expression: for usual values of its leaves, or for all that their signs allow."""
     cache = _caches[usual]
     if root not in cache:
-        for node in topological(root):
+        known = all(a in cache for a in root.args)  # whoever asks for every part, arguments first, needs no walk
+        for node in [root] if known else topological(root):
             if node not in cache:
                 cache[node] = _of(node, [cache[a] for a in node.args], usual)
     return cache[root]

@@ -50,6 +50,7 @@ class Lowering:
         self.later: set[str] = set()
         self.defining = ""
         self.diagnostics: list[Diagnostic] = []
+        self.errors = 0
         self.spans: dict[Node, Span] = {}
         self.reading: set[str] = set()
         self._frames: list[_Frame] = []
@@ -77,6 +78,7 @@ class Lowering:
             if inner.scope is not self.scope:
                 message, also = f"{message} (in {inner.home})", ()
         self.diagnostics.append(Diagnostic(code, message, primary, also, help))
+        self.errors += self.diagnostics[-1].severity == "error"
 
     def value(self, e: Expression) -> Node | None:
         """The node of a whole expression. Its size is limited, since a `let` can double it at every line."""

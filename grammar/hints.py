@@ -75,7 +75,7 @@ def for_character(character: str, statement: str = "") -> str | None:
     if character in CHARACTERS:
         return CHARACTERS[character]
     script, _, letter = unicodedata.name(character, "").partition(" LETTER ")
-    if script.startswith("GREEK"):
+    if script.startswith("GREEK") and letter:  # not one of the old signs for numbers
         name = letter.split()[-1].replace("LAMDA", "LAMBDA")
         return f"write its name: `{name if 'CAPITAL' in script else name.lower()}`"
     form = unicodedata.decomposition(character).split(" ")[0]

@@ -15,7 +15,7 @@ from pzc.compiler.metric import compile_file
 from pzc.compiler.modules import MAX_FILES, MAX_NESTING, libraries, library_source
 from pzc.compiler.spaces import ENTRIES
 from pzc.grammar.diagnostics import CODES, MAX_ERRORS
-from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH, parse
+from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, parse
 from pzc.grammar.printer import format_source
 from pzc.grammar.syntax import Fn
 
@@ -63,6 +63,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"{MAX_SIZE:,} parts" in limits
     assert f"{MAX_PARTS:,} parts" in limits
     assert f"of {MAX_LENGTH:,} characters in all" in limits
+    assert f"at most {MAX_TOKENS:,} words, numbers and signs" in limits
     assert f"at most {MAX_ERRORS} errors" in limits
     assert f"at most {MAX_FILES} files, {MAX_NESTING} in a row" in limits
 

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from pzc.compiler.paper import BINARY, UNARY
 from pzc.compiler.spaces import ENTRIES
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import SourceError
+from pzc.grammar.hints import for_character
+from pzc.grammar.parse import MAX_LENGTH
 from pzc.grammar.syntax import Edition, File
 from tests.fuzzing import examine, examine_diagnostics, examine_document, examine_tree, watchdog
 from tests.programs import STATEMENTS
@@ -59,6 +62,13 @@ def tokens_of(text: str) -> list[str]:
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     examine(text)
+
+
+def test_any_character() -> None:
+    """What to write instead of each character of Unicode."""
+    for code in range(sys.maxunicode + 1):
+        hint = for_character(chr(code))
+        assert hint is None or hint.isprintable(), hex(code)
 
 
 @fuzz
@@ -259,3 +269,89 @@ def test_documents_with_other_values(text: str, value: Any, r: random.Random) ->
             break
         at = at[key]
     examine_document(json.dumps(document))
+
+
+# Short texts that would take long
+
+
+def balanced(parts: list[str], operator: str = "+") -> str:
+    """The parts joined by an operator, in few levels."""
+    while len(parts) > 1:
+        parts = [f"({' '.join([a, operator, b])})" for a, b in zip(parts[::2], parts[1::2], strict=False)] + (
+            parts[-1:] if len(parts) % 2 else []
+        )
+    return parts[0]
+
+
+LARGE = balanced([f"X * {i}" for i in range(300)])
+HOSTILE = {
+    "names for a large value": "let a = " + LARGE + "".join(f"\nlet b{i} = a" for i in range(20_000)),
+    "metrics of a large value": "let a = " + LARGE + "".join(f"\nmetric m{i} = W * a" for i in range(20_000)),
+    "arms of a large value": f"let a = {LARGE}\nmetric m {{ " + "g: W * a " * 15_000 + "else: W }",
+    "calls of a large function": f"fn f(x) = x + {LARGE}\n" + "".join(f"let b{i} = f({i})\n" for i in range(20_000)),
+    "calls in one expression": f"fn f(x) = x + {LARGE}\nmetric m = " + balanced([f"f({i})" for i in range(1_900)]),
+    "functions that call twice": "fn f0(x) = x + 1\n"
+    + "".join(f"fn f{i + 1}(x) = f{i}(x) + f{i}(x + {i})\n" for i in range(40)),
+    "one long statement": "metric m = max(" + "W, " * 60_000 + "W)",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_what_would_take_hours_is_refused(text: str) -> None:
+    """Each stands for millions of parts, in well under a million characters."""
+    with watchdog(120), pytest.raises(SourceError) as caught:
+        compile_file(f"pzm 1\n{text}", "m.pzm", analyse=False)
+    assert "PZ0103" in {d.code for d in caught.value.diagnostics}
+
+
+def test_many_names_do_not_slow_down_a_hint() -> None:
+    names = "".join(f"let a{i}bcdefgh = W\n" for i in range(30_000))
+    with watchdog(60), pytest.raises(SourceError) as caught:
+        compile_file(f"pzm 1\n{names}metric m = {balanced([f'a{i}bxdefgh' for i in range(99)])}", "m.pzm")
+    assert "did you mean `a0bcdefgh`?" in caught.value.diagnostics[0].message
+
+
+def test_thousands_of_warnings_can_be_shown() -> None:
+    source = "pzm 1\n" + "".join(f"metric m{i} = W / X\n" for i in range(8_000))
+    with watchdog(120):
+        compiled = compile_file(source, "m.pzm")
+        assert len(compiled.diagnostics) == 8_000
+        examine_diagnostics(compiled.diagnostics, source)
+
+
+def test_a_file_with_an_error_is_checked_once(tmp_path: Path) -> None:
+    """Twenty layers of two files, each of which uses both below: a million ways to the one that is broken."""
+    for i in range(19):
+        for side in "ab":
+            uses = "".join(f'use "{s}{i + 1}.pzm" (x{s})\n' for s in "ab")
+            (tmp_path / f"{side}{i}.pzm").write_text(f"pzm 1\n{uses}let x{side} = xa + xb\n", encoding="utf-8")
+    for side in "ab":
+        (tmp_path / f"{side}19.pzm").write_text(f"pzm 1\nlet x{side} = $\n", encoding="utf-8")
+    with watchdog(), pytest.raises(SourceError) as caught:
+        compile_file((tmp_path / "a0.pzm").read_text(), "a0.pzm", path=tmp_path / "a0.pzm")
+    assert {d.code for d in caught.value.diagnostics} == {"PZ0503"}
+
+
+def test_used_files_are_limited_together(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"f{i}.pzm").write_text(f"pzm 1\nlet x{i} = 1\n# " + "#" * (MAX_LENGTH // 2), encoding="utf-8")
+    source = "pzm 1\n" + "".join(f'use "f{i}.pzm" (x{i})\n' for i in range(3)) + "metric m = W * x0 * x1 * x2"
+    with pytest.raises(SourceError) as caught:
+        compile_file(source, "m.pzm", path=tmp_path / "m.pzm")
+    assert [d.code for d in caught.value.diagnostics] == ["PZ0505", "PZ0505"]
+
+
+def test_a_place_in_another_file_of_the_same_name_is_not_shown_in_this_one(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    padding = "#" * 500
+    (tmp_path / "sub" / "m.pzm").write_text(f"pzm 1\n{padding}\nfn f(x) = sum(x, out)\n", encoding="utf-8")
+    source = 'pzm 1\nuse "sub/m.pzm" (f)\nmetric m = W * f(X)'
+    with pytest.raises(SourceError) as caught:
+        compile_file(source, "sub/m.pzm", path=tmp_path / "m.pzm")
+    assert [d.code for d in caught.value.diagnostics] == ["PZ0203"]
+    examine_diagnostics(caught.value.diagnostics, source)
+
+
+def test_constants_without_end_are_no_exponents() -> None:
+    examine("pzm 1\nmetric m = " + "(" * 20 + "abs(W)" + " ^ 1e38)" * 20)
+    examine(f"pzm 1\nlet a = {balanced(['1e38'] * 16, '*')}\nmetric m = abs(W) ^ a")
