@@ -76,12 +76,12 @@ def formatted_source(source: str, name: str) -> str:
     return format_source(file, source)
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Write beside the file and rename, so that it is never half-written. Links and permissions stay."""
     target = path.resolve()
     beside = target.with_name(f".{target.name}.new")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         if target.exists():
             shutil.copymode(target, beside)
         beside.replace(target)

@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("pzc.cli.check", "Check metrics and report every error."),
     "explain": ("pzc.cli.explain", "Explain a code of `pzc check`."),
     "fmt": ("pzc.cli.fmt", "Print metrics in the canonical layout."),
-    "compile": ("pzc.cli.compile", "Compile a metric to JSON, to a torch module, to a tree of Pruner-Zero."),
+    "compile": ("pzc.cli.compile", "Compile a metric to JSON, Python, a program, a formula or a drawing."),
     "import": ("pzc.cli.import_tree", "Turn a tree of Pruner-Zero's release into a metric."),
     "conformance": ("pzc.cli.conformance", "Run the conformance suite against every target."),
     "zoo": ("pzc.cli.zoo", "List and show the published metrics."),

@@ -11,15 +11,19 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pzc.compiler import ir, masks
 from pzc.compiler.arm import Arm
+from pzc.compiler.core import Node, leaves_of
 from pzc.compiler.metric import Metric
 from pzc.compiler.rank import Keys
 from pzc.compiler.reference import evaluate
+from pzc.compiler.targets.python import argument
 from pzc.conformance.cases import Case, Layer, Values, exported
 
 Masks = list[masks.Mask]
@@ -34,6 +38,13 @@ Select = Callable[[list[Values], str, float | tuple[int, int]], Masks]
 """Masks of layers that one arm scores, by their group and a sparsity or a pattern `(n, m)`."""
 
 
+Scores = Callable[[Metric, Layer], Values]
+"""The scores of a layer by an implementation."""
+
+Program = Callable[[dict[str, npt.NDArray[np.float32]]], Any]
+"""A compiled score, called with the leaves by their names as arguments."""
+
+
 class Outcome(NamedTuple):
     """What came of one case; the message says what differs, or why it is skipped."""
 
@@ -42,6 +53,8 @@ class Outcome(NamedTuple):
 
 
 PASSED = Outcome("passed")
+
+_Judge = Callable[[Case, Scores], Outcome]
 
 
 def _differs(message: str) -> Outcome:
@@ -62,7 +75,7 @@ def _each(judge: Callable[[Case], Outcome]) -> Callable[[list[Case]], list[Outco
 def _judged(
     case: Case,
     metric: Metric,
-    score: Callable[[Metric, Layer], Values],
+    score: Scores,
     select: Select | None,
     relative: float,
     absolute: float,
@@ -182,37 +195,96 @@ def _torch(case: Case) -> Outcome:
     return _in_float32(case, scores_of, select)
 
 
+def _sources(cases: list[Case], target: ModuleType, given: Callable[[Values], Any], judge: _Judge) -> list[Outcome]:
+    """The module in Python that a target writes for each metric, imported and called as a user would."""
+    with TemporaryDirectory() as folder:
+        numbers = itertools.count()
+
+        def scores_of(metric: Metric, layer: Layer) -> Values:
+            path = Path(folder, f"scores{next(numbers)}.py")
+            path.write_text(target.emit(metric, "0"), encoding="utf-8")
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None  # noqa: S101 - it is a Python file
+            assert spec.loader is not None  # noqa: S101
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            leaves = leaves_of(metric.arm(layer.name).core)
+            function = getattr(module, target.function_name(metric.name))
+            layers = [layer.name] if metric.roles else []
+            found = function(*layers, **{argument(n): given(layer.inputs[n]) for n in leaves})
+            return np.asarray(found, dtype=np.float64)
+
+        return [judge(case, scores_of) for case in cases]
+
+
 def _module(cases: list[Case]) -> list[Outcome]:
     """The module that `pzc compile --to torch` writes, in float32."""
     import torch
 
     from pzc.compiler.targets import torch as target
 
-    with TemporaryDirectory() as folder:
-        numbers = itertools.count()
-
-        def scores_of(metric: Metric, layer: Layer) -> Values:
-            arm = metric.arm(layer.name)
-            single = Metric("scores", arm.core, arm.per)
-            path = Path(folder, f"scores{next(numbers)}.py")
-            path.write_text(target.emit(single, "0"), encoding="utf-8")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None  # noqa: S101 - it is a Python file
-            assert spec.loader is not None  # noqa: S101
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            given = {target.argument(n): torch.from_numpy(layer.inputs[n]) for n in single.leaves}
-            found: Values = module.scores(**given).double().numpy()
-            return found
-
-        return [_in_float32(case, scores_of, None) for case in cases]
+    return _sources(cases, target, torch.from_numpy, _in_float32)
 
 
-def _in_float32(
-    case: Case,
-    scores_of: Callable[[Metric, Layer], Values],
-    select: Select | None,
-) -> Outcome:
+def _numpy(cases: list[Case]) -> list[Outcome]:
+    """The module that `pzc compile --to numpy` writes, in float64."""
+    from pzc.compiler.targets import numpy as target
+
+    return _sources(cases, target, lambda x: x, _in_float64)
+
+
+def _programs(cases: list[Case], built: Callable[[Node], Program]) -> list[Outcome]:
+    """A program for each score, built once and given the leaves by name in float32."""
+    programs: dict[Node, Program] = {}
+
+    def scores_of(metric: Metric, layer: Layer) -> Values:
+        core = metric.arm(layer.name).core
+        if core not in programs:
+            programs[core] = built(core)
+        leaves = {argument(n): layer.inputs[n].astype(np.float32) for n in leaves_of(core)}
+        return np.asarray(programs[core](leaves), dtype=np.float64)
+
+    return [_in_float32(case, scores_of) for case in cases]
+
+
+def _export(cases: list[Case]) -> list[Outcome]:
+    """The `torch.export` program, with the sizes left open."""
+    import torch
+
+    from pzc.compiler.targets.export import program
+
+    def built(core: Node) -> Program:
+        module = program(core).module()
+        return lambda leaves: module(**{name: torch.from_numpy(x) for name, x in leaves.items()})
+
+    return _programs(cases, built)
+
+
+def _onnx(cases: list[Case]) -> list[Outcome]:
+    """The ONNX model, in ONNX Runtime."""
+    if not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+        return [_skipped("there is no onnxruntime")] * len(cases)
+    import onnxruntime
+
+    from pzc.compiler.targets.onnx import model
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: it warns of parts that it could have left out
+    options.intra_op_num_threads = 1
+
+    def built(core: Node) -> Program:
+        session = onnxruntime.InferenceSession(model(core).SerializeToString(), options)
+        return lambda leaves: session.run(["scores"], leaves)[0]
+
+    return _programs(cases, built)
+
+
+def _in_float64(case: Case, scores_of: Scores) -> Outcome:
+    metric = _scored(case)
+    return metric if isinstance(metric, Outcome) else _judged(case, metric, scores_of, _reference_masks, 1e-12, 1e-12)
+
+
+def _in_float32(case: Case, scores_of: Scores, select: Select | None = None) -> Outcome:
     if case.content.get("precision") == "float64":
         return _skipped("needs float64")
     metric = _scored(case)
@@ -257,6 +329,9 @@ TARGETS: dict[str, Callable[[list[Case]], list[Outcome]]] = {
     "ir": _each(_round_trip),
     "torch": _each(_torch),
     "module": _module,
+    "numpy": _numpy,
+    "export": _export,
+    "onnx": _onnx,
     "javascript": _javascript,
 }
 """Each implementation: cases to what came of them, in the same order."""
