@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pzc.cli import options
 from pzc.cli.console import formula, output
 from pzc.cli.diagnostics import drawn
 from pzc.compiler.metric import compile_source
@@ -23,17 +24,35 @@ from pzc.grammar.render import render
 
 
 @click.command("explain")
-@click.argument("codes", nargs=-1, metavar="[CODE]...")
-def command(codes: tuple[str, ...]) -> None:
-    """Explain a code of `pzc check`, with an example that is wrong and the same right.
+@click.argument("what", nargs=-1, metavar="[METRIC | CODE...]")
+@options.per
+@options.parameter
+@click.option("--steps", is_flag=True, help="Show how a metric's rank form is derived.")
+@options.as_json
+@click.pass_context
+def command(
+    ctx: click.Context, what: tuple[str, ...], per: str | None, settings: dict[str, float], steps: bool, as_json: bool
+) -> None:
+    """Explain a metric: what it means, what it needs, what it costs. Or explain codes of `pzc check`, each with an
+    example that is wrong and the same right.
 
-    Without a code, all are listed.
+    A metric may also be a tree of Pruner-Zero's release, FILE.json. Without an argument, all codes are listed.
 
     \b
-    pzc explain
+    pzc explain pruner_zero --steps
+    pzc explain 'abs(W) * X ^ 0.5 per row' --json
     pzc explain PZ0203
-    pzc explain pz0301 pz0401
     """
+    metrics = [argument for argument in what if not _CODE.fullmatch(argument)]
+    if metrics:
+        if len(what) > 1:
+            raise click.UsageError("explain one metric at a time, or any number of codes", ctx)
+        from pzc.cli.explain_metric import explain_metric
+
+        ctx.exit(explain_metric(metrics[0], per, settings, steps, as_json))
+    if per or settings or steps or as_json:
+        raise click.UsageError("--per, --set, --steps and --json are for a metric", ctx)
+    codes = what
     pages = [page(_code(code)) for code in codes]
     if not pages:
         output.print(_table() if output.is_terminal else _list())
@@ -47,12 +66,12 @@ def command(codes: tuple[str, ...]) -> None:
             output.out("\n\n".join(_written(each)), highlight=False)
 
 
+_CODE = re.compile(r"(?:PZ)?\d+", re.IGNORECASE)
+
+
 def _code(text: str) -> str:
     """The code that is meant. Raises UsageError when there is none."""
-    digits = re.fullmatch(r"(?:PZ)?(\d+)", text.upper())
-    if not digits:
-        raise click.UsageError(f"`{text}` is not a code such as PZ0203; `pzc explain` lists them all")
-    code = f"PZ{digits[1]:0>4}"
+    code = f"PZ{text.upper().removeprefix('PZ'):0>4}"
     if code in CODES:
         return code
     swapped = [c for c in CODES if sorted(c) == sorted(code)]

@@ -15,7 +15,9 @@ from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("pzc.cli.check", "Check metrics and report every error."),
-    "explain": ("pzc.cli.explain", "Explain a code of `pzc check`."),
+    "explain": ("pzc.cli.explain", "Explain a metric, or a code of `pzc check`."),
+    "equiv": ("pzc.cli.equiv", "Say whether two metrics prune alike, with a proof or a counterexample."),
+    "simplify": ("pzc.cli.simplify", "Print the shortest metric that prunes alike."),
     "fmt": ("pzc.cli.fmt", "Print metrics in the canonical layout."),
     "compile": ("pzc.cli.compile", "Compile a metric to JSON, Python, a program, a formula or a drawing."),
     "import": ("pzc.cli.import_tree", "Turn a tree of Pruner-Zero's release into a metric."),
@@ -23,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "zoo": ("pzc.cli.zoo", "List and show the published metrics."),
     "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
     "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),
+    "diff": ("pzc.cli.diff", "Say how much two metrics' masks differ on a model."),
     "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),
     "search": ("pzc.cli.search", "Search for a better metric."),
     "lsp": ("pzc.cli.lsp", "Start the language server, for editors."),

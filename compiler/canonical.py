@@ -1,8 +1,12 @@
 """Canonical forms: one graph for all expressions that are equal as real functions.
 
-The canonical graph uses n-ary `add` and `mul` with sorted arguments, and powers with a number as exponent instead of
-`neg sub div sqr sqrt norm clamp`. Every step keeps the value wherever the expression is defined. It may be defined in
-more places: `x / x` becomes 1 though 0 / 0 is an error, which whoever runs the metric as it is written will meet.
+The canonical graph uses n-ary `add` and `mul` with sorted arguments, and powers with a number as exponent; the
+spellings `neg sub div sqr sqrt clamp norm mean std median` are gone. Every step keeps the value wherever the
+expression is defined. It may be defined in more places: `x / x` becomes 1 though 0 / 0 is an error, which whoever runs
+the metric as it is written will meet.
+
+The rules are those of `rules.py`; here is what applies them, arguments before their users, and the arithmetic normal
+form, whose laws the table marks `normal`. A node remembers its canonical form.
 """
 
 from __future__ import annotations
@@ -10,18 +14,31 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from weakref import WeakKeyDictionary
 
-from pzc.compiler.core import Node, leaf, make, number, topological
+from pzc.compiler import matching
+from pzc.compiler.core import Node, digest, intern, leaf, number, topological
 from pzc.compiler.functions import REDUCING
+from pzc.compiler.intervals import interval
+from pzc.compiler.matching import ONE, Makers, coefficient, dispatch, factors_of, is_turned, over_of
+from pzc.compiler.rules import RULES
 
-ZERO, ONE, MINUS_ONE = number(0), number(1), number(-1)
+ZERO, MINUS_ONE = number(0), number(-1)
 
-_SIZES = {"in": "in_features", "out": "out_features"}
-_text: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
+SIZES = {"in": "in_features", "out": "out_features"}
 _SORTED = {"add", "mul", "min", "max"}
 _LONGEST = 1000
 """Characters of a text before its hash stands for it: a part that is shared at every level doubles at every level."""
+_text: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
+
+laws: list[str] | None = None
+"""Where the normal form notes the laws that it used, while a derivation is traced."""
+
+
+def _note(law: str) -> None:
+    if laws is not None:
+        laws.append(law)
 
 
 def text(node: Node) -> str:
@@ -41,331 +58,553 @@ def value_of(node: Node) -> float:
     return float(node.value or 0.0)
 
 
-def coefficient(node: Node) -> tuple[float, Node]:
-    """A term as number times rest."""
-    if node.op == "number":
-        return value_of(node), ONE
-    if node.op == "mul" and node.args[0].op == "number":
-        rest = node.args[1:]
-        return value_of(node.args[0]), rest[0] if len(rest) == 1 else make("mul", *rest)
-    return 1.0, node
-
-
-def factors_of(node: Node) -> tuple[Node, ...]:
-    """The factors of a product; anything else is its own only factor."""
-    return node.args if node.op == "mul" else (node,)
-
-
 def base_and_exponent(node: Node) -> tuple[Node, float]:
     """A factor as base and exponent."""
     if node.op == "pow" and node.args[1].op == "number":
-        return node.args[0], value_of(node.args[1])
+        return node.args[0], node.args[1].value  # type: ignore[return-value]
     return node, 1.0
 
 
 def _tidy(exponent: float) -> float:
     """Exponents are exact to 12 digits, so that 0.3 / 0.1 is 3."""
-    return float(f"{exponent:.12g}")
+    return exponent if exponent * 4 % 1 == 0 else float(f"{exponent:.12g}")
+
+
+# Sums
 
 
 def add(terms: Iterable[Node]) -> Node:
-    """Σ terms: nested sums flattened, equal terms collected, zeros dropped, terms sorted."""
+    """Σ terms, each canonical: nested sums flattened, equal terms collected, zeros dropped, common factors moved out,
+    terms sorted."""
     weights: dict[Node, float] = {}
     for term in terms:
         for part in term.args if term.op == "add" else (term,):
             weight, rest = coefficient(part)
-            weights[rest] = weights.get(rest, 0.0) + weight
-    parts = [scaled(w, rest) for rest, w in weights.items() if w != 0]
-    if len(parts) < 2:
-        return parts[0] if parts else ZERO
-    return make("add", *sorted(parts, key=lambda t: text(coefficient(t)[1])))
+            if rest in weights:
+                weights[rest] += weight
+                _note("collect terms")
+            else:
+                weights[rest] = weight
+    if 0.0 in weights.values():
+        weights = {rest: w for rest, w in weights.items() if w != 0}
+        _note("drop zero")
+    if len(weights) < 2:
+        return next((scaled(w, rest) for rest, w in weights.items()), ZERO)
+    if ONE not in weights:
+        common = _common_factors(list(weights))
+        if common:
+            inner = add([mul([number(w), *_without(rest, common)]) for rest, w in weights.items()])
+            return mul([*(_powered(base, e) for base, e in common.items()), inner])
+    parts = [scaled(w, rest) for rest, w in sorted(weights.items(), key=_by_rest)]
+    return _settle_whole(intern("add", tuple(parts)))
+
+
+def _by_rest(item: tuple[Node, float]) -> int:
+    """Terms by their digests, a number last."""
+    return 1 << 64 if item[0] is ONE else item[0].digest or digest(item[0])
 
 
 def scaled(weight: float, rest: Node) -> Node:
     """A term from number and rest."""
     if weight == 1:
         return rest
-    return number(weight) if rest is ONE else make("mul", number(weight), *factors_of(rest))
+    if rest is ONE:
+        return _number(weight)
+    return matching.settled("mul", (_number(weight), *factors_of(rest)))
+
+
+@lru_cache(maxsize=1 << 14)
+def _number(value: float) -> Node:
+    node = number(value)
+    node.settled = True
+    return node
+
+
+def _common_factors(rests: list[Node]) -> dict[Node, float]:
+    """The factors that all terms have, with the least exponent where the base is never negative, else the same."""
+    first, *others = [dict(map(base_and_exponent, factors_of(rest))) for rest in rests]
+    common: dict[Node, float] = {}
+    for base, e in first.items():
+        least = e
+        for other in others:
+            f = other.get(base)
+            if f is None or (f != e and not (base.sign.non_negative and (f > 0) == (e > 0))):
+                break
+            least = min(least, f)
+        else:
+            common[base] = least
+            _note("common factor" if all(o[base] == e for o in others) else "common power")
+    return common
+
+
+def _without(rest: Node, common: dict[Node, float]) -> list[Node]:
+    left = []
+    for factor in factors_of(rest):
+        base, e = base_and_exponent(factor)
+        if base not in common:
+            left.append(factor)
+        elif e != common[base]:
+            left.append(power(base, e - common[base]))
+    return left
+
+
+def _powered(base: Node, e: float) -> Node:
+    return base if e == 1 else intern("pow", (base, _number(e)))
+
+
+# Products and powers
+
+
+class _Signed:
+    """The powers of one base of any sign: sgnᵖ · |x|ᵉ, and whether `sign(x)` itself is among them."""
+
+    __slots__ = ("e", "odd", "with_sign")
+
+    def __init__(self) -> None:
+        self.odd, self.e, self.with_sign = False, 0.0, False
 
 
 def mul(factors: Iterable[Node]) -> Node:
-    """Π factors: flattened, powers of one base joined where that is sound, sorted behind one number."""
+    """Π factors, each canonical: flattened, powers of one base joined where that is sound, sorted behind one number."""
     weight = 1.0
     powers: dict[Node, float] = {}
+    signed: dict[Node, _Signed] = {}
+    roots: dict[Node, float] = {}
     logarithms: list[Node] = []
-    for factor in (f for product in factors for f in factors_of(product)):
-        if factor.op == "number":
-            weight *= value_of(factor)
-            continue
-        if factor.op == "exp":
-            logarithms.append(factor.args[0])
-            continue
-        base, exponent = base_and_exponent(factor)
-        if base.op == "add":
-            content, base = _primitive(base, exponent)
-            weight *= content
-        _join(powers, base, exponent)
+    for product in factors:
+        for factor in product.args if product.op == "mul" else (product,):
+            op = factor.op
+            if op == "number":
+                weight *= factor.value  # type: ignore[operator]
+                continue
+            if op == "exp":
+                logarithms.append(factor.args[0])
+                continue
+            base, e = base_and_exponent(factor)
+            inner = base
+            if base.op in ("abs", "sign"):
+                inner = base.args[0]
+                inner = inner.args[0] if inner.op == "abs" else inner
+            if inner.op == "add":
+                content, inner = _primitive(inner, base, e)
+                weight *= content
+                base = inner if base.op not in ("abs", "sign") else base
+            if base.op in ("abs", "sign"):
+                _join_signed(signed, base, inner, e)
+            elif base.sign.non_negative:
+                if base in powers:
+                    _note("join powers")
+                powers[base] = powers.get(base, 0.0) + e
+            elif e.is_integer():
+                _join_signed(signed, base, base, e)
+            else:
+                roots[base] = roots.get(base, 0.0) + e
     if weight == 0:
+        _note("zero")
         return ZERO
-    parts = [power(base, e) for base, e in powers.items()]
-    if logarithms:
-        parts.append(exponential(add(logarithms)) if len(logarithms) > 1 else make("exp", logarithms[0]))
-    parts = [p for p in parts if p is not ONE]
-    if any(p.op in ("number", "mul") for p in parts):
-        return mul([number(weight), *parts])
+    parts: list[Node] = []
+    for base, e in powers.items():
+        e = _tidy(e)
+        if e == 1:
+            parts.append(base)
+        elif e:
+            parts.append(_settle_whole(intern("pow", (base, _number(e)))))
+    for base, joined in roots.items():
+        parts.append(power(base, joined))
+    for base, found in signed.items():
+        parts += _signed_parts(base, found)
+    if len(logarithms) == 1:
+        parts.append(intern("exp", (logarithms[0],)))
+    elif logarithms:
+        _note("join exponentials")
+        parts.append(build("exp", (add(logarithms),)))
+    for p in parts:
+        if p.op in ("number", "mul"):
+            return mul([_number(weight), *parts])
     if not parts:
-        return number(weight)
-    if len(parts) == 1 and parts[0].op == "add" and weight != 1:
-        return add(mul([number(weight), t]) for t in parts[0].args)
-    parts.sort(key=text)
+        return _number(weight)
+    if len(parts) == 1:
+        only = parts[0]
+        if weight == 1:
+            return settle(only)
+        if only.op == "add":
+            _note("number over sum")
+            return add([scaled(weight * w, rest) for w, rest in map(coefficient, only.args)])
+    else:
+        parts.sort(key=digest)
     if weight != 1:
-        parts.insert(0, number(weight))
-    return parts[0] if len(parts) == 1 else make("mul", *parts)
+        parts.insert(0, _number(weight))
+    return _settle_whole(intern("mul", tuple(parts)))
 
 
-def _primitive(total: Node, exponent: float) -> tuple[float, Node]:
-    """A power of a sum as a number above 0 and a sum whose first coefficient is 1 or −1: (2x − 2y)² is 4 · (x − y)²."""
-    terms = [coefficient(t) for t in total.args]
-    content = abs(terms[0][0])
-    factor = _folded("pow", [number(content), number(exponent)], lambda: content**exponent)
-    if content == 1 or factor.op != "number" or value_of(factor) == 0:
+def _join_signed(signed: dict[Node, _Signed], base: Node, inner: Node, e: float) -> None:
+    """Another power of x, of |x| or of sign(x), for an x of any sign."""
+    if inner in signed:
+        _note("join powers")
+    found = signed.setdefault(inner, _Signed())
+    if base.op == "sign":
+        found.with_sign = True
+        found.odd ^= base.args[0].op != "abs" and e % 2 == 1
+        return
+    found.e = _tidy(found.e + e)
+    found.odd ^= base.op != "abs" and e % 2 == 1
+
+
+def _signed_parts(x: Node, powers: _Signed) -> list[Node]:
+    """What joined powers of x are as factors: |x| only where the exponent does not say it."""
+    e = powers.e
+    if e == 0:
+        if powers.odd:
+            return [build("sign", (x,))]
+        return [build("sign", (build("abs", (x,)),))] if powers.with_sign else []
+    if x.sign.non_negative:
+        return [power(x, e)]
+    if e.is_integer() and powers.odd == (e % 2 == 1):
+        return [x if e == 1 else _settle_whole(intern("pow", (x, _number(e))))]
+    magnitude = build("abs", (x,))
+    size = magnitude if e == 1 else _settle_whole(intern("pow", (magnitude, _number(e))))
+    return [build("sign", (x,)), size] if powers.odd else [size]
+
+
+def _primitive(total: Node, base: Node, exponent: float) -> tuple[float, Node]:
+    """A power of a sum as a number and a sum whose first coefficient is 1 or −1: (2x − 2y)² is 4 · (x − y)². Of x and
+    −x the one that is never negative is taken, else the one that begins with a plus."""
+    content = abs(coefficient(total.args[0])[0])
+    turn = False
+    if exponent.is_integer():
+        turn = is_turned(total)
+    if content == 1 and not turn:
         return 1.0, total
-    return value_of(factor), add(scaled(weight / content, rest) for weight, rest in terms)
-
-
-def _join(powers: dict[Node, float], base: Node, exponent: float) -> None:
-    """Add an exponent to its base: x^a · x^b = x^(a+b) wherever the left side is defined.
-
-    A base of any sign is kept to exponents between −2 and 2, and the even rest goes to |x|: x³ = x · |x|².
-    """
-    joined = _tidy(powers.pop(base, 0.0) + exponent)
-    if not base.sign.non_negative and joined.is_integer() and abs(joined) >= 2:
-        even = 2 * int(joined / 2)
-        _join(powers, absolute(base), float(even))
-        joined -= even
-    if joined != 0:
-        powers[base] = joined
+    if base.op == "sign":
+        content_power = 1.0
+    else:
+        try:
+            content_power = content**exponent
+        except ArithmeticError:
+            return 1.0, total
+        if content_power == 0 or not math.isfinite(content_power):
+            return 1.0, total
+    _note("turned sum" if turn else "content")
+    weight = -content if turn else content
+    odd = turn and base.op != "abs" and exponent % 2 == 1
+    return -content_power if odd else content_power, add(
+        [scaled(w / weight, r) for w, r in map(coefficient, total.args)]
+    )
 
 
 def power(base: Node, exponent: float) -> Node:
     """base ^ exponent for a number: distributed over products and joined with inner powers where that is sound."""
-    if _tidy(exponent) in (0.0, 1.0):
+    exponent = _tidy(exponent)
+    if exponent in (0.0, 1.0):
         return base if exponent else ONE
-    whole = exponent.is_integer()
-    if base.op == "number":
-        return _folded("pow", [base, number(exponent)], lambda: value_of(base) ** exponent)
-    if base.op == "exp":
-        return exponential(mul([number(exponent), base.args[0]]))
-    if base.op == "mul" and (whole or all(f.sign.non_negative for f in base.args)):
-        return mul(power(f, exponent) for f in base.args)
-    inner, e = base_and_exponent(base)
-    if inner is not base:
+    op, whole = base.op, exponent.is_integer()
+    if op == "number":
+        return _folded("pow", (base, _number(exponent)))
+    if op == "exp":
+        _note("power of exponential")
+        return build("exp", (mul([_number(exponent), base.args[0]]),))
+    if op == "mul":
+        if whole or all(f.sign.non_negative for f in base.args):
+            _note("whole power of product" if whole else "power of product")
+            return mul([power(f, exponent) for f in base.args])
+        outside = [f for f in base.args if f.sign.positive]
+        if outside:
+            _note("power of product")
+            return mul(
+                [
+                    *(power(f, exponent) for f in outside),
+                    power(mul(f for f in base.args if not f.sign.positive), exponent),
+                ]
+            )
+    if op == "pow" and base.args[1].op == "number":
+        inner, e = base.args[0], value_of(base.args[1])
+        if not inner.sign.non_negative and e % 2 == 0:
+            _note("root of even power")
+            return power(build("abs", (inner,)), e * exponent)
+        _note("power of power" if inner.sign.non_negative else "whole power of power" if whole else "root of power")
         return power(inner, e * exponent)
-    if base.op == "add":
-        content, primitive = _primitive(base, exponent)
+    if op == "add":
+        content, primitive = _primitive(base, base, exponent)
         if primitive is not base:
-            return mul([number(content), power(primitive, exponent)])
-    if not base.sign.non_negative and whole and abs(exponent) >= 2:
-        return mul([make("pow", base, number(exponent))])
-    return make("pow", base, number(_tidy(exponent)))
+            return mul([_number(content), power(primitive, exponent)])
+    if op in ("abs", "sign") or (whole and not base.sign.non_negative):
+        return mul([intern("pow", (base, _number(exponent)))])
+    return _settle_whole(intern("pow", (base, _number(exponent))))
 
 
-def absolute(x: Node) -> Node:
-    """|x|: inside products and powers, and nothing where x cannot be negative."""
-    if x.sign.non_negative:
-        return x
-    if x.op == "number":
-        return number(-value_of(x))
-    if x.op == "mul":
-        return mul(absolute(f) for f in x.args)
-    base, e = base_and_exponent(x)
-    if base is not x and e.is_integer():
-        return power(absolute(base), e)
-    if x.op == "add" and coefficient(x.args[0])[0] < 0:
-        return absolute(mul([MINUS_ONE, x]))
-    return make("abs", x)
-
-
-def exponential(x: Node) -> Node:
-    """eˣ; e^(ln x) = x."""
-    if x.op == "number":
-        return _folded("exp", [x], lambda: math.exp(value_of(x)))
-    return x.args[0] if x.op == "ln" else make("exp", x)
-
-
-def logarithm(x: Node) -> Node:
-    """ln x; ln eˣ = x, ln xᵃ = a · ln x, ln (c·x) = ln c + ln x for a number c > 0."""
-    if x.op == "number" and value_of(x) > 0:
-        return number(math.log(value_of(x)))
-    if x.op == "exp":
-        return x.args[0]
-    base, e = base_and_exponent(x)
-    if base is not x:
-        return mul([number(e), logarithm(base)])
-    weight, rest = coefficient(x)
-    if weight > 0 and weight != 1 and rest is not ONE:
-        return add([number(math.log(weight)), logarithm(rest)])
-    return make("ln", x)
-
-
-def _tanh(x: Node) -> Node:
-    if x.op == "number":
-        return number(math.tanh(value_of(x)))
-    weight, _ = coefficient(x)
-    if weight < 0:
-        return mul([MINUS_ONE, make("tanh", mul([MINUS_ONE, x]))])
-    return make("tanh", x)
-
-
-def _sigmoid(x: Node) -> Node:
-    if x.op == "number" and abs(value_of(x)) < 700:
-        return number(1 / (1 + math.exp(-value_of(x))))
-    return make("sigmoid", x)
-
-
-def _sign(x: Node) -> Node:
-    if x.sign.positive or x.sign.negative:
-        return ONE if x.sign.positive else MINUS_ONE
-    if x is ZERO or x.op == "sign":
-        return x
-    if x.op == "mul":
-        return mul(_sign(f) for f in x.args)
-    return make("sign", x)
+# Minima and maxima
 
 
 def _extreme(op: str, args: Iterable[Node]) -> Node:
     """min or max of several: flattened, without repetitions, numbers folded, sorted."""
-    found: set[Node] = set()
+    found: dict[Node, None] = {}
     numbers: list[float] = []
     for arg in args:
         for part in arg.args if arg.op == op else (arg,):
             if part.op == "number":
                 numbers.append(value_of(part))
             else:
-                found.add(part)
-    parts = sorted(found, key=text)
+                found[part] = None
+    parts = sorted(found, key=digest)
     if numbers:
-        parts.append(number(min(numbers) if op == "min" else max(numbers)))
-    return parts[0] if len(parts) == 1 else make(op, *parts)
+        parts.append(_number(min(numbers) if op == "min" else max(numbers)))
+    if len(parts) == 1:
+        _note("minimum of one" if op == "min" else "maximum of one")
+        return parts[0]
+    return _settle_whole(intern(op, tuple(parts)))
 
 
-def _folded(op: str, args: list[Node], compute: Callable[[], object]) -> Node:
-    """A constant, or the operation as it stands where its value is not a finite real number."""
-    try:
-        result = compute()
-    except (ArithmeticError, ValueError):
-        return make(op, *args)
-    return number(result) if isinstance(result, float) and math.isfinite(result) else make(op, *args)
+# Reductions
 
 
-def _reduce(node: Node, x: Node) -> Node:
-    """A reduction of a canonical argument, over the axes that the argument had as it was written."""
-    over = node.args[0].axes if node.value is None else frozenset({str(node.value)})
+def reduction(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
+    """A reduction, or a rank, over axes of which its argument may have lost some."""
+    x = args[0]
     left = over & x.axes
-    lost = [leaf(_SIZES[a]) for a in sorted(over - x.axes)]
-    if node.op == "norm":
-        p = value_of(node.args[1])
-        inner = power(absolute(x), p)
-        return power(_reduced("sum", inner, over, left, lost), 1 / p)
-    if node.op == "quantile":
-        return _quantile(node, x, over)
-    return _reduced(node.op, x, over, left, lost)
-
-
-def _quantile(node: Node, x: Node, over: frozenset[str]) -> Node:
-    """Factors that are never negative move out. How values between neighbours are filled in depends on how many there
-    are, so an argument that lost an axis stays as it was written."""
-    if not x.axes & over:
-        return x
-    if over - x.axes:
-        return node
-    outside = [f for f in factors_of(x) if not f.axes & over and f.sign.non_negative]
-    inner = mul(f for f in factors_of(x) if f not in outside)
-    axis = None if inner.axes == over else next(iter(over))
-    return mul([*outside, make("quantile", inner, node.args[1], value=axis)])
-
-
-def _ranked(node: Node, x: Node) -> Node:
-    """Factors that are positive and the same along the axis change no rank; k equal copies count k times."""
-    over = node.args[0].axes if node.value is None else frozenset({str(node.value)})
-    left = over & x.axes
+    if left == over:
+        return build(op, args, None if over == x.axes else next(iter(over)))
+    lost = over - left
+    if op in _DESUGARED:
+        return _without_axes(op, args, over)
     if not left:
-        return ZERO
-    inner = mul(f for f in factors_of(x) if f.axes & over or not f.sign.positive)
-    lost = [leaf(_SIZES[a]) for a in sorted(over - x.axes)]
-    return mul([make("rank", inner, value=None if inner.axes == left else next(iter(left))), *lost])
+        return _of_constant(op, x, lost)
+    if op in ("amin", "amax"):
+        return reduction(op, args, left)
+    if op == "sum":
+        _note("sum of constant")
+        return mul([sizes(lost), reduction(op, args, left)])
+    if op == "rank":  # k equal copies count k times
+        return mul([sizes(lost), reduction(op, args, left)])
+    if op == "var":
+        return _repeated_variance(reduction(op, args, left), left, lost)
+    return _lost(op, args, over)
 
 
-def _reduced(op: str, x: Node, over: frozenset[str], left: frozenset[str], lost: list[Node]) -> Node:
-    if not left:  # the value is the same at every position that is reduced
-        return mul([x, *lost]) if op == "sum" else ZERO if op in ("std", "var") else x
-    if op in ("std", "var") and lost:
-        return power(_repeated_variance(_reduced("var", x, left, left, []), left, lost), 0.5 if op == "std" else 1.0)
-    if op in ("std", "var") and x.op == "add":
-        x = add(t for t in x.args if t.axes & over)
-    outside = [f for f in factors_of(x) if not f.axes & over and _leaves_by(op, f)]
-    inside = [f for f in factors_of(x) if f not in outside]
-    inner = mul(inside)
-    axis = None if inner.axes == left else next(iter(left))
-    flips = op in ("amin", "amax") and sum(1 for f in outside if f.sign.negative) % 2 == 1
-    kept = {"amin": "amax", "amax": "amin"}[op] if flips else op
-    result = make(kept, inner, value=axis)
-    through = {"std": absolute, "var": lambda f: power(absolute(f), 2.0)}.get(op, lambda f: f)
-    return mul([*map(through, outside), result, *(lost if op == "sum" else [])])
+def _of_constant(op: str, x: Node, axes: frozenset[str]) -> Node:
+    """The reduction of a value without the axes."""
+    if op == "sum":
+        _note("sum of constant")
+        return mul([sizes(axes), x])
+    names = {"var": "variance", "rank": "rank", "amin": "min", "amax": "max", "quantile": "quantile"}
+    _note(f"{names[op]} of constant")
+    return ZERO if op in ("var", "rank") else x
 
 
-def _repeated_variance(variance: Node, left: frozenset[str], lost: list[Node]) -> Node:
+def sizes(axes: frozenset[str]) -> Node:
+    """The number of positions along axes."""
+    parts = [leaf(SIZES[a]) for a in sorted(axes)]
+    return mul([settle(p) for p in parts])
+
+
+def _repeated_variance(variance: Node, left: frozenset[str], lost: frozenset[str]) -> Node:
     """The sample variance of values each of which stands k times, from that of the n values alone:
     var · k (n − 1) / (k n − 1)."""
-    n = [leaf(_SIZES[a]) for a in sorted(left)]
-    once, all_together = (add([mul(sizes), MINUS_ONE]) for sizes in (n, [*n, *lost]))
-    return mul([variance, *lost, once, power(all_together, -1.0)])
+    k, n = sizes(lost), sizes(left)
+    return mul([variance, k, add([n, MINUS_ONE]), power(add([mul([k, n]), MINUS_ONE]), -1.0)])
 
 
-def _leaves_by(op: str, factor: Node) -> bool:
-    """Whether a factor without the reduced axis moves out of the reduction; a minimum needs to know its sign."""
-    return op not in ("amin", "amax") or factor.sign.non_negative or factor.sign.negative
+_DESUGARED = {"norm", "mean", "std", "median"}
 
 
-_RULES: dict[str, Callable[..., Node]] = {
-    "neg": lambda x: mul([MINUS_ONE, x]),
-    "add": lambda *xs: add(xs),
-    "sub": lambda a, b: add([a, mul([MINUS_ONE, b])]),
-    "mul": lambda *xs: mul(xs),
-    "div": lambda a, b: mul([a, power(b, -1.0)]),
-    "sqr": lambda x: mul([x, x]),
-    "sqrt": lambda x: power(x, 0.5),
-    "abs": absolute,
-    "exp": exponential,
-    "ln": logarithm,
-    "tanh": _tanh,
-    "sigmoid": _sigmoid,
-    "sign": _sign,
-    "min": lambda *xs: _extreme("min", xs),
-    "max": lambda *xs: _extreme("max", xs),
-    "clamp": lambda x, low, high: _extreme("min", [_extreme("max", [x, low]), high]),
+def _without_axes(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
+    """A spelling of a reduction, over axes some of which the argument lost: by its definition."""
+    x = args[0]
+    if op == "norm":
+        p = value_of(args[1])
+        return power(reduction("sum", (power(build("abs", (x,)), p),), over), 1 / p)
+    if op == "mean":
+        return mul([reduction("sum", args, over), power(sizes(over), -1.0)])
+    if op == "std":
+        return power(reduction("var", args, over), 0.5)
+    return reduction("quantile", (x, _number(0.5)), over)
+
+
+def _lost(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
+    """How values between neighbours are filled in depends on how many there are, so a quantile over an axis that its
+    argument lost gets it back: x + 0 · W."""
+    x = args[0]
+    share = args[1]
+    if share.value in (0.0, 1.0):
+        return reduction("amax" if share.value else "amin", (x,), over)
+    spread = intern("add", (x, intern("mul", (ZERO, leaf("W")))))
+    spread.settled = True
+    node = intern(op, (spread, share), None if over == spread.axes else next(iter(over)))
+    node.settled = True
+    return node
+
+
+# The engine
+
+_FOLDS: dict[str, Callable[..., float]] = {
+    "pow": lambda x, y: float(x**y) if not isinstance(x**y, complex) else math.nan,
+    "exp": math.exp,
+    "ln": math.log,
+    "tanh": math.tanh,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "abs": abs,
+    "sign": lambda x: float((x > 0) - (x < 0)),
 }
+
+
+def _folded(op: str, args: tuple[Node, ...]) -> Node:
+    """A constant, or the operation as it stands where its value is not a finite real number."""
+    try:
+        result = _FOLDS[op](*(value_of(a) for a in args))
+    except (ArithmeticError, ValueError):
+        result = math.nan
+    if math.isfinite(result):
+        _note("numbers")
+        return _number(result)
+    node = intern(op, args)
+    node.settled = True
+    return node
+
+
+def at_most(x: Node, y: Node) -> bool:
+    """Whether x is never above y, wherever both are defined."""
+    if x.op == "number" and y.op == "number":
+        return value_of(x) <= value_of(y)
+    if x.sign.non_positive and y.sign.non_negative:
+        return True
+    if x.op != "number" and y.op != "number":
+        return False
+    low, high = interval(x, usual=False), interval(y, usual=False)
+    return not low.empty and not high.empty and low.high <= high.low
+
+
+def _made(op: str, args: tuple[Node, ...]) -> Node:
+    """The canonical form of an operation on canonical arguments, which the normal form computes at once."""
+    if op == "mul":
+        return mul(args)
+    if op == "add":
+        return add(args)
+    if op == "pow" and args[1].op == "number":
+        return power(args[0], args[1].value)  # type: ignore[arg-type]
+    return settle(intern(op, args))
+
+
+MAKERS = Makers(node=_made, reduction=reduction, size=sizes, at_most=at_most)
+
+
+@cache
+def spellings() -> dict[str, Callable[[tuple[Node, ...]], Node]]:
+    """What the rules without a pattern mean: functions of the arguments."""
+    found = {}
+    for rule in RULES:
+        made = None if rule.kind == "rank" or rule.normal else matching.compile_spelling(rule, MAKERS)
+        if made:
+            found[made[0]] = made[1]
+    return found
+
+
+@cache
+def table() -> matching.Table:
+    """The rules of canonical forms, by operation."""
+    return dispatch(matching.compile_rule(rule, MAKERS) for rule in RULES if rule.kind != "rank" and not rule.normal)
+
+
+def build(op: str, args: tuple[Node, ...], value: float | str | None = None) -> Node:
+    """The canonical form of an operation on canonical arguments."""
+    return settle(intern(op, args, value))
+
+
+HIGHEST = 100
+"""Rules that move one operation past another go down an expression by recursion. They are left out for what is higher
+than this, which only misses a likeness."""
+
+SPELLINGS = frozenset({"neg", "sub", "div", "sqr", "sqrt", "clamp", "norm", "mean", "std", "median"})
+
+_NORMAL: dict[str, Callable[[tuple[Node, ...]], Node]] = {
+    "add": add,
+    "mul": mul,
+    "min": lambda args: _extreme("min", args),
+    "max": lambda args: _extreme("max", args),
+}
+
+
+def settle(node: Node) -> Node:
+    """The canonical form of a node whose arguments are canonical."""
+    if node.settled:
+        return node
+    form = node.form
+    if form is None:
+        op, args = node.op, node.args
+        if op in _NORMAL:
+            form = _NORMAL[op](args)
+        elif op == "pow" and args[1].op == "number":
+            form = power(args[0], args[1].value)  # type: ignore[arg-type]
+        elif op in _FOLDS and all(a.op == "number" for a in args):
+            form = _folded(op, args)
+        else:
+            form = _settle_whole(node)
+        if form is node:
+            node.settled = True
+        else:
+            node.form = form
+    return form
+
+
+def _settle_whole(node: Node) -> Node:
+    """A node in normal form, by the first rule of the table that fits."""
+    if node.settled:
+        return node
+    if node.form is not None:
+        return node.form
+    rules = table().get(node.op)
+    if rules and (node.height <= HIGHEST or node.op in SPELLINGS):
+        args = node.args
+        for rule in rules.get(args[0].op if args else None) or rules[None]:
+            env = rule.match(node, "")
+            if env is not None:
+                form = rule.build(env)
+                node.form = form
+                return form
+    if node.op in ("abs", "sign") and node.args[0].op == "add" and abs(coefficient(node.args[0].args[0])[0]) != 1:
+        node.form = form = mul((node,))
+        return form
+    node.settled = True
+    return node
 
 
 def canonical(root: Node) -> Node:
     """The canonical graph of an expression: equal results are equal real functions."""
-    return canonical_forms(root)[root]
+    if root.settled:
+        return root
+    if root.form is not None:
+        return root.form
+    waiting = [root]
+    simple = spellings()
+    while waiting:
+        node = waiting[-1]
+        if node.settled or node.form is not None:
+            waiting.pop()
+            continue
+        args = []
+        for a in node.args:
+            form = a if a.settled else a.form
+            if form is None:
+                waiting.append(a)
+            else:
+                args.append(form)
+        if len(args) < len(node.args):
+            continue
+        waiting.pop()
+        forms = tuple(args)
+        if node.op in simple:
+            form = simple[node.op](forms)
+        elif node.op in _NORMAL:
+            form = _NORMAL[node.op](forms)
+        elif node.op in REDUCING or node.op == "rank":
+            form = reduction(node.op, forms, over_of(node))
+        else:
+            form = settle(node if forms == node.args else intern(node.op, forms, node.value))
+        if form is node:
+            node.settled = True
+        else:
+            node.form = form
+    return root if root.settled else root.form  # type: ignore[return-value]
 
 
 def canonical_forms(root: Node) -> dict[Node, Node]:
     """The canonical graph of every part of an expression."""
-    forms: dict[Node, Node] = {}
-    for node in topological(root):
-        args = [forms[a] for a in node.args]
-        if node.op in ("number", "leaf"):
-            forms[node] = node
-        elif node.op in REDUCING:
-            forms[node] = _reduce(node, args[0])
-        elif node.op == "rank":
-            forms[node] = _ranked(node, args[0])
-        elif node.op == "pow":
-            base, exponent = args
-            forms[node] = power(base, value_of(exponent)) if exponent.op == "number" else make("pow", base, exponent)
-        else:
-            forms[node] = _RULES[node.op](*args)
-    return forms
+    return {node: canonical(node) for node in topological(root)}

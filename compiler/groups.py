@@ -13,6 +13,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Each group with the axes that vary inside it. `block` and `model` compare across layers as well."""
 
+_VARYING = {per: frozenset(axes) for per, axes in GROUPS.items()}
+
+
+def varying(per: str) -> frozenset[str]:
+    """The axes that vary inside a group. The groups of a pattern, `2:4`, lie inside a row."""
+    found = _VARYING.get(per)
+    return found if found is not None else _VARYING["row" if ":" in per else per]
+
+
 _CONSTANT_LEAVES = {"block": {"windows", "depth"}, "model": {"windows"}}
 """The leaves that are the same for every layer of a group of several: even the size differs between layers."""
 
@@ -24,7 +33,7 @@ def constant_in(node: Node, per: str) -> bool:
     """
     if per in _CONSTANT_LEAVES:
         return not node.axes and leaves_of(node) <= _CONSTANT_LEAVES[per]
-    return not node.axes & set(GROUPS[per])
+    return not node.axes & varying(per)
 
 
 def constant_axes(score: Node, per: str) -> tuple[str, str] | None:

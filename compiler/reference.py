@@ -91,11 +91,12 @@ def evaluate(root: Node, leaves: Mapping[str, Any]) -> Array:
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the deviation of a single value: NaN, as it should be
         for node in topological(root):
-            values[node] = _apply(node, [values[a] for a in node.args], leaves)
+            values[node] = apply(node, [values[a] for a in node.args], leaves)
     return values[root]
 
 
-def _apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
+def apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
+    """The value of one node from those of its arguments."""
     if node.op == "number":
         return np.full((1, 1), node.value, dtype=np.float64)
     if node.op == "leaf":

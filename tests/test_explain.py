@@ -99,7 +99,6 @@ def test_several_codes(terminal: Terminal) -> None:
         ("PZ0210", "there is no code `PZ0210`; did you mean `PZ0201`?"),
         ("PZ0299", "there is no code `PZ0299`; did you mean `PZ0209`?"),
         ("PZ9999", "there is no code `PZ9999`"),
-        ("wanda", "`wanda` is not a code such as PZ0203; `pzc explain` lists them all"),
     ],
 )
 def test_what_is_no_code(written: str, message: str, terminal: Terminal) -> None:

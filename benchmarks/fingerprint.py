@@ -1,0 +1,148 @@
+"""What fingerprints find among random metrics that rewriting does not, what they get wrong, and how fast they are.
+
+    python benchmarks/fingerprint.py
+    python benchmarks/fingerprint.py --trees 5000 --show 20
+
+The trees are those of benchmarks/canonical.py; classes are per row. Trees whose scores are constant, or not finite on
+some probe without zeros, are one class: they are refused. `confirmed` are pairs of rank classes with one fingerprint
+that rank alike on fresh probes too, `collisions` those that do not. `missed` are pairs of trees that are proven to rank
+alike and have different fingerprints: float64 tells apart less than the reals where functions saturate. `open` are
+trees without a fingerprint, too close to call; they keep the class that rewriting gives them.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+from canonical import PER, fresh, own, paper
+from rich.console import Console
+from rich.table import Table
+
+from pzc.compiler.canonical import canonical
+from pzc.compiler.core import Node
+from pzc.compiler.fingerprint import SEEDS, confirm, fingerprint, scores_on
+from pzc.compiler.groups import constant_in
+from pzc.compiler.probes import KINDS, probe
+from pzc.compiler.rank import rank_class
+from pzc.compiler.source import expression
+
+
+@dataclass
+class Counted:
+    """Classes by each means, and what went wrong."""
+
+    raw: int
+    refused: int
+    rank: int
+    fingerprint: int
+    both: int
+    confirmed: list[tuple[Node, Node]]
+    collisions: list[tuple[Node, Node]]
+    missed: int
+    open: int
+    seconds: list[float]
+
+
+def accepted(root: Node) -> bool:
+    """Whether a score is not constant, and finite on all probes without zeros."""
+    if constant_in(root, PER) or constant_in(canonical(root), PER):
+        return False
+    probes = [probe(kind, seed, PER) for kind, seed in zip(KINDS, SEEDS, strict=True) if not kind.zeros]
+    return all(scores_on(root, each) is not None for each in probes)
+
+
+def count(roots: Sequence[Node]) -> Counted:
+    """Classes of some scores."""
+    distinct = list(dict.fromkeys(roots))
+    good = [root for root in distinct if accepted(root)]
+    refused = len(distinct) - len(good)
+    of: dict[Node, str | None] = {}
+    spent: list[float] = []
+    for root in good:
+        start = time.perf_counter()
+        of[root] = fingerprint(root, PER)
+        spent.append(time.perf_counter() - start)
+    by_rank: dict[Node, list[Node]] = {}
+    for root in good:
+        by_rank.setdefault(rank_class(root, PER), []).append(root)
+    prints = {p for p in of.values() if p is not None}
+    alone = sum(p is None for p in of.values())
+    missed = sum(
+        len({of[m] for m in members if of[m]}) - 1 for members in by_rank.values() if any(of[m] for m in members)
+    )
+    leaders: dict[str, list[Node]] = {}
+    confirmed: list[tuple[Node, Node]] = []
+    collisions: list[tuple[Node, Node]] = []
+    for members in by_rank.values():
+        found = next((m for m in members if of[m]), None)
+        if found is None:
+            continue
+        known = leaders.setdefault(of[found] or "", [])
+        same = next((leader for leader in known if confirm(leader, found, PER)), None)
+        if same is not None:
+            confirmed.append((same, found))
+            continue
+        collisions += [(known[0], found)] if known else []
+        known.append(found)
+    extra = bool(refused)
+    return Counted(
+        len(distinct),
+        refused,
+        len(by_rank) + extra,
+        len(prints) + alone + extra,
+        len(by_rank) - len(confirmed) + extra,
+        confirmed,
+        collisions,
+        missed,
+        alone,
+        spent,
+    )
+
+
+@click.command()
+@click.option("--trees", default=20_000, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--show", default=0, show_default=True, help="Print so many confirmed pairs, and as many collisions.")
+@click.option("--only", type=click.Choice(["paper", "core"]))
+def main(trees: int, seed: int, show: int, only: str | None) -> None:
+    """Print the table."""
+    console = Console(width=130, soft_wrap=True)
+    headings = [
+        "operators",
+        "raw",
+        "refused",
+        "rank",
+        "fingerprint",
+        "both",
+        "confirmed",
+        "collisions",
+        "missed",
+        "open",
+        "median-µs",
+        "worst-ms",
+    ]
+    table = Table(*headings)
+    for operators in (paper(), own()):
+        if only not in (None, operators.name):
+            continue
+        rng = random.Random(seed)
+        made = [operators.tree(rng, operators.levels) for _ in range(trees)]
+        roots = fresh([operators.graph(t) for t in made])
+        found = count(roots)
+        counts = (found.raw, found.refused, found.rank, found.fingerprint, found.both)
+        wrong = (len(found.confirmed), len(found.collisions), found.missed, found.open)
+        median, worst = statistics.median(found.seconds) * 1e6, max(found.seconds) * 1e3
+        table.add_row(operators.name, *(f"{n:,}" for n in (*counts, *wrong)), f"{median:.0f}", f"{worst:.1f}")
+        for name, pairs in (("confirmed", found.confirmed), ("collision", found.collisions)):
+            for a, b in random.Random(1).sample(pairs, min(show, len(pairs))):
+                console.print(f"{name}  {expression(a)}   |   {expression(b)}", markup=False)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
