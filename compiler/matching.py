@@ -104,7 +104,7 @@ def is_turned(x: Node) -> bool:
 _COMPARE: dict[str, tuple[bool, ...]] = {
     ">= 0": tuple(s.non_negative for s in map(Sign, range(8))),
     "> 0": tuple(s.positive for s in map(Sign, range(8))),
-    "<= 0": tuple(s.non_positive for s in map(Sign, range(8))),
+    "<= 0": tuple(s.non_positive and not s.non_negative for s in map(Sign, range(8))),  # what is 0 alone is >= 0
     "< 0": tuple(s.negative for s in map(Sign, range(8))),
 }
 _OF_NUMBERS: dict[str, Callable[[float], bool]] = {

@@ -17,8 +17,8 @@ more than its argument, powers, magnitudes, signs, logarithms, `tanh` and `sigmo
 four) and reductions five times as much as theirs, and the spellings `neg sub div sqr sqrt clamp norm mean std median`
 more than what they stand for), no rule makes a term heavier; those that keep the weight lower the sums that begin with
 a minus under an odd or even function, then the maxima of minima, then the depth of negative coefficients and
-exponents, then that of all (`tests/test_rules.py`). Of the rank rules `product of ln` alone makes a term heavier; it
-leaves one `ln` less, and none is made.
+exponents, then that of all (`tests/test_rules.py`). Two rules alone make a term heavier, and each uses up what no rule
+makes: `product of ln` an `ln`, `sum of sum` a sum inside of a reduction.
 """
 
 from __future__ import annotations
