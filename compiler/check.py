@@ -17,6 +17,7 @@ from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, constant_axes
 from pzc.compiler.hints import FAMILIES
 from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.lower import Lowering, axis_parameters
 from pzc.compiler.modules import Files, Module, UseError, library
 from pzc.compiler.plain import plain
@@ -43,9 +44,6 @@ from pzc.grammar.syntax import (
 
 EDITION = 1
 """The newest edition this compiler reads."""
-
-MAX_SHOWN = 30
-"""Operations and leaves of an expression that a message writes out."""
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pzc.compiler.canonical import canonical_forms, value_of
 from pzc.compiler.core import Node, size, topological
 from pzc.compiler.groups import constant_in
-from pzc.compiler.idle import MAX_SHOWN, idle_operation
+from pzc.compiler.idle import idle_operation
 from pzc.compiler.intervals import interval
 from pzc.compiler.leaves import MOST_POSITIONS
+from pzc.compiler.limits import FLOAT32_MAX, MAX_SHOWN
 from pzc.compiler.shares import removed_axes
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
 from pzc.compiler.typical import typical
 from pzc.compiler.zeros import zeros
-
-FLOAT32_MAX = 3.4028234663852886e38
 
 
 @dataclass(frozen=True, slots=True)

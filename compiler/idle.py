@@ -5,13 +5,11 @@ from __future__ import annotations
 from pzc.compiler.canonical import canonical, value_of
 from pzc.compiler.core import Node, size
 from pzc.compiler.groups import GROUPS, constant_in
+from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.shares import removed_axes
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
 from pzc.compiler.zeros import zeros
-
-MAX_SHOWN = 30
-"""Operations and leaves of a part that a message writes out."""
 
 _INCREASING = {"exp", "tanh", "sigmoid"}
 _INCREASING_ABOVE_ZERO = {"ln", "sqrt", "sqr"}

@@ -20,8 +20,7 @@ from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import AXES, LEAVES
-from pzc.compiler.limits import MAX_SIZE
-from pzc.compiler.lower import FLOAT32_MAX, FLOAT32_MIN
+from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_SIZE
 from pzc.compiler.metric import Metric
 from pzc.grammar.parse import MAX_DEPTH
 

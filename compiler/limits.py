@@ -1,8 +1,14 @@
-"""What the checker spends on one file and all that it uses, and how much that may be."""
+"""Limits: the numbers that float32 holds, what a message writes out, what the checker spends on a file and its uses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+FLOAT32_MAX = 3.4028234663852886e38
+FLOAT32_MIN = 1.401298464324817e-45
+
+MAX_SHOWN = 30
+"""Operations and leaves of an expression that a message writes out."""
 
 MAX_SIZE = 2000
 """Operations and leaves of one expression with its `let`s and functions written out; calls of functions in it."""

@@ -14,15 +14,12 @@ from pzc.compiler.core import Node, depth, leaf, make, number, size
 from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
 from pzc.compiler.functions import Function as Builtin
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
-from pzc.compiler.limits import MAX_PARTS, MAX_SIZE, Spent
+from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_PARTS, MAX_SIZE, Spent
 from pzc.compiler.scope import Definition, Function
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, Label, did_you_mean, some
 from pzc.grammar.parse import MAX_DEPTH
 from pzc.grammar.syntax import AxisName, Binary, Call, Expression, Name, Negation, Number, Span
-
-FLOAT32_MAX = 3.4028234663852886e38
-FLOAT32_MIN = 1.401298464324817e-45
 
 Argument = Node | str
 """What a function is given: a value, or the name of an axis."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pzc.compiler.core import Node, digest, make, number
+from pzc.compiler.core import Node, make, number
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import constant_in, varying
 from pzc.compiler.rules import Rule, sides
@@ -63,11 +63,6 @@ class Compiled:
 def over_of(node: Node) -> frozenset[str]:
     """The axes that a reduction, or a rank, goes over."""
     return node.args[0].axes if node.value is None else frozenset((str(node.value),))
-
-
-def terms_of(node: Node) -> tuple[Node, ...]:
-    """The terms of a sum; anything else is its own only term."""
-    return node.args if node.op == "add" else (node,)
 
 
 def factors_of(node: Node) -> tuple[Node, ...]:
@@ -535,8 +530,3 @@ def dispatch(compiled: Iterable[Compiled]) -> Table:
         op: {first: tuple(r for r in rules if r.first in (None, first)) for first in {None, *(r.first for r in rules)}}
         for op, rules in by_op.items()
     }
-
-
-def by_digest(nodes: Iterable[Node]) -> list[Node]:
-    """Sorted as the arguments of commutative operations are."""
-    return sorted(nodes, key=digest)

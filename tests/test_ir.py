@@ -24,8 +24,8 @@ from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import LEAVES
+from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN
 from pzc.compiler.load import inline, zoo_names
-from pzc.compiler.lower import FLOAT32_MAX, FLOAT32_MIN
 from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.reference import DIMENSION, ELEMENTWISE, REDUCTIONS, evaluate, smaller
 from pzc.conformance.cases import suite
