@@ -85,6 +85,8 @@ def _bottom(run: Standing) -> list[Text]:
     settled = run.counts.total()
     shares = [f"{name} {count / settled:.0%}" for name, count in run.counts.most_common()] or ["–"]
     lines = ["settled  " + " · ".join(shares)]
+    if run.predictors:
+        lines.append("predictors  " + " · ".join(f"{name} ρ {r:.2f}" for name, r in run.predictors.items()))
     if run.refusals:
         lines.append("refused  " + " · ".join(f"{why} {n:,}" for why, n in run.refusals.most_common(3)))
     lines.append("ctrl-c stops after this candidate; --resume goes on")

@@ -1,4 +1,4 @@
-"""`pzc search`."""
+"""`pzc search`: begin a search, go on with one, or help with one; and what can be asked of a run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ import click
 
 from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
-from pzc.compiler.load import zoo
+from pzc.compiler.load import load_all, zoo
 
 if TYPE_CHECKING:
     from pzc.search.run import Prepared, Settings
+    from pzc.search.store import Place
 
 LIMIT = 600.0
 """Seconds that a search takes when nothing else is said."""
 
-ANEW = ("model", "data", "eval_data", "generations", "limit")
+BOUNDS = ("generations", "evaluations", "patience", "reach")
+"""What ends a search beside its time."""
+
+ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 """What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
 
-@click.command("search")
+@click.group("search", invoke_without_command=True)
 @options.loading
 @options.target
 @options.per
@@ -38,35 +42,59 @@ ANEW = ("model", "data", "eval_data", "generations", "limit")
 @click.option("--held-out-windows", type=click.IntRange(1), default=64, show_default=True, help="Windows of the final.")
 @options.length
 @click.option(
-    "--space",
+    "--algorithm",
+    type=click.Choice(["default", "paper", "random"]),
     default="default",
     show_default=True,
+    help="paper: Pruner-Zero's algorithm 1; random: its baseline.",
+)
+@click.option(
+    "--space",
     metavar="SPACE",
-    help="What is built: default, elementwise, pruner_zero, or FILE.pzm[:NAME] with a `space`.",
+    help="What is built: default, elementwise, pruner_zero, or FILE.pzm[:NAME] with a `space`. [default: default, or "
+    "pruner_zero for the other algorithms]",
+)
+@click.option("--template", metavar="T", help="What every candidate looks like, such as 'abs(W) * <hole>'.")
+@click.option(
+    "--objective",
+    type=click.Choice(["perplexity", "kl"]),
+    default="perplexity",
+    show_default=True,
+    help="What is to be small: perplexity, or the divergence from the dense model.",
 )
 @click.option("--population", type=click.IntRange(4), default=32, show_default=True)
+@click.option("--islands", type=click.IntRange(1), default=2, show_default=True, help="Parts of it that breed apart.")
 @click.option("--generations", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--evaluations", type=click.IntRange(1), metavar="N", help="Stop after so many measured candidates.")
+@click.option("--patience", type=click.IntRange(1), metavar="N", help="Stop when N generations brought nothing better.")
+@click.option("--reach", type=float, metavar="F", help="Stop when the fitness is this low.")
 @click.option(
     "--time",
     "limit",
     type=options.Duration(),
     help="Stop after searching this long, earlier sessions of the run included: 90s, 60m, 2h. "
-    "[default: 10m, or no limit with --generations]",
+    "[default: 10m, or no limit with another bound]",
 )
 @options.seed
 @click.option("--seed-zoo", is_flag=True, help="Let the zoo's metrics into the first population.")
+@click.option(
+    "--seed-metrics", multiple=True, metavar="F", help="Begin with these: .pzm files, names or expressions. Repeatable."
+)
+@click.option("--fitness-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Race candidates in this.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
 @click.option(
     "--run",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the run. [default: runs/DATE-MODEL]",
 )
+@click.option("--storage", metavar="URL", help="Keep the run in this Optuna storage instead of a file of its folder.")
+@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
 @click.option(
-    "--resume",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Go on with a run, with its own settings; --time and --generations may be larger.",
+    "--resume", metavar="DIR", help="Go on with a run, with its own settings; its bounds may be other ones. Or its URL."
 )
+@click.option("--join", metavar="PLACE", help="Help with a run that goes on elsewhere: its folder, or its URL.")
+@click.option("--attached", is_flag=True, hidden=True, help="Stop with the process that began this one.")
 @options.as_json
 @options.quiet
 @click.pass_context
@@ -78,20 +106,35 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
     \b
     pzc search --model pocket --time 5m --seed-zoo
-    pzc search -m smollm2 -d train.txt --eval-data test.txt --length 512 --time 1h --run runs/first
+    pzc search -m smollm2 -d train.txt --eval-data test.txt --length 512 --time 1h --run runs/first --workers 2
     pzc search --resume runs/first --time 2h
+    pzc search --join postgresql://host/db --study first        # on another machine
+    pzc search status runs/first
     """
+    if ctx.invoked_subcommand:
+        return
+    options.check_pattern(ctx, given["pattern"])
+    if given["join"]:
+        from pzc.cli.join import join
+
+        join(ctx, given)
+        return
+    _lead(ctx, given)
+
+
+def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Begin a run or go on with one, with helpers on this machine, up to its hall of fame."""
+    from pzc.cli.helpers import helping
     from pzc.cli.watch import gentle, watching
     from pzc.cli.winners import report
     from pzc.search.run import Budget, finish, keep, open_store, prepare, search
 
-    options.check_pattern(ctx, given["pattern"])
-    resumed: Path | None = given["resume"]
-    if resumed and given["folder"]:
+    resumed: str | None = given["resume"]
+    if resumed and given["folder"] and "://" not in resumed:
         raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
     silent = given["quiet"] or given["as_json"]
-    folder = resumed or given["folder"] or _folder(given["model"])
-    store, settings = open_store(folder, None if resumed else _settings(ctx, given))
+    place = _place(resumed or given["storage"], given)
+    store, settings = open_store(place, None if resumed else _settings(ctx, given))
     try:
         if resumed:
             settings = _changed(ctx, settings, given)
@@ -100,7 +143,6 @@ def command(ctx: click.Context, /, **given: Any) -> None:
             run = prepare(
                 store,
                 settings,
-                folder,
                 device=given["device"],
                 trust_remote_code=given["trust_remote_code"],
                 progress=bar,
@@ -109,9 +151,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         if by_role and not silent:
             say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
         if not silent:
-            say(_plan(run))
-        before = len(run.state.candidates)
-        with gentle(budget), watching(run, budget, silent, given["as_json"]):
+            say(_plan(run, given["workers"]))
+        before = len(store.study.get_trials(deepcopy=False))
+        with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
             search(run, budget)
         if budget.asked:
             kept = keep(run)
@@ -119,28 +161,41 @@ def command(ctx: click.Context, /, **given: Any) -> None:
                 best = run.state.standing().best[0]
                 say(f"best so far {best[0].fitness:.3f}  {best[1].formula}  per {best[0].per} → {kept[0]}")
             raise KeyboardInterrupt
-        if resumed and len(run.state.candidates) == before:
+        if resumed and len(store.study.get_trials(deepcopy=False)) == before:
             say("this run has gone as far as it may; --time or --generations make it go on")
         with progress(silent) as bar:
             result = finish(run, lambda done, total: bar("held-out text", done, total))
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
-        following = f"; go on with: pzc search --resume {shlex.quote(str(folder))}"
+        following = f"; go on with: pzc search --resume {shlex.quote(resumed or str(place.folder))}"
         say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
         if given["as_json"]:
-            print_json({"event": "stopped", "run": str(folder)})
+            print_json({"event": "stopped", "run": str(place.folder)})
         ctx.exit(130)
-    finally:
-        store.close()
 
 
-def _plan(run: Prepared) -> str:
+def _place(where: str | None, given: dict[str, Any]) -> Place:
+    """Where a run is stored: at a URL, with a folder for what is written, or in a folder."""
+    from pzc.search.store import Place
+
+    if where and "://" in where:
+        return Place(given["folder"] or _folder(given["study"]), where, given["study"])
+    return Place(Path(where) if where else given["folder"] or _folder(given["model"]))
+
+
+def _plan(run: Prepared, workers: int) -> str:
     """What is about to happen, and for how long."""
     s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
     size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
     texts = f"statistics of {s.windows} × {windows.shape[1]} tokens, {len(windows)} windows a candidate"
-    until = f"{s.limit:g} s" if s.limit else f"{s.generations} generations"
-    return f"plan  {size} · {texts} · {s.space} space, population {s.population}, {until} → {run.folder}"
+    bounds = [f"{getattr(s, name)} {name}" for name in BOUNDS[:2] if getattr(s, name)]
+    until = f"{s.limit:g} s" if s.limit else bounds[-1]
+    team = f"{workers} × {s.threads} threads" if workers > 1 else f"{s.threads} threads"
+    how = "" if s.algorithm == "default" else f"{s.algorithm} algorithm, "
+    return (
+        f"plan  {size} · {texts} in {s.fitness_dtype} · {how}{s.space} space, population {s.population}, {until}, "
+        f"{team} → {run.store.place}"
+    )
 
 
 def _given(ctx: click.Context, name: str) -> bool:
@@ -148,26 +203,35 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
-    from pzc.search.run import Settings
-    from pzc.search.space import load_space
+    import torch
 
-    load_space(given["space"])
-    chosen = {f.name: given[f.name] for f in fields(Settings)}
-    if chosen["limit"] is None and not _given(ctx, "generations"):
+    from pzc.search.run import Settings, default_space, default_threads
+    from pzc.search.space import load_space, template_of
+
+    chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+    chosen["space"] = given["space"] or default_space(given["algorithm"])
+    load_space(chosen["space"])
+    if given["template"]:
+        template_of(given["template"])
+    chosen["threads"] = torch.get_num_threads() if _given(ctx, "threads") else default_threads(given["workers"])
+    chosen["seeds"] = tuple(
+        f"{m.name}: {m.formula} per {m.per}" for reference in given["seed_metrics"] for m in load_all(reference)
+    )
+    if chosen["limit"] is None and not any(_given(ctx, name) for name in BOUNDS):
         chosen["limit"] = LIMIT
     return Settings(**chosen)
 
 
 def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Settings:
     """The settings of a run with what is given anew. Raises UsageError for what a run cannot change."""
-    options = {p.name: p.opts[0] for p in ctx.command.params}
-    names = [f.name for f in fields(kept) if _given(ctx, f.name)]
+    names = [f.name for f in fields(kept) if f.name in given and _given(ctx, f.name)]
+    flags = {p.name: p.opts[0] for p in ctx.command.params}
     for name in names:
         was = getattr(kept, name)
         if name not in ANEW and given[name] != was:
-            raise click.UsageError(f"{options[name]} of a run cannot change; it began with {was}", ctx)
+            raise click.UsageError(f"{flags[name]} of a run cannot change; it began with {was}", ctx)
     changed = {name: given[name] for name in names if name in ANEW}
-    if "generations" in changed and "limit" not in changed:
+    if changed.keys() & set(BOUNDS) and "limit" not in changed:
         changed["limit"] = None
     return replace(kept, **changed)
 

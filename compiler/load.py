@@ -70,6 +70,14 @@ def load(reference: str, settings: Mapping[str, float] | None = None) -> Metric:
     return inline(text)
 
 
+def load_all(reference: str) -> list[Metric]:
+    """The metric that `load` finds, or all metrics of a file that is named alone."""
+    path, _, name = reference.strip().partition(":")
+    if path.endswith(".pzm") and not name:
+        return list(compile_source(read_file(Path(path)), path, path=Path(path))[0])
+    return [load(reference)]
+
+
 def _is_file(text: str) -> bool:
     """Whether a file has this name; an expression may be longer than any name."""
     try:

@@ -13,14 +13,14 @@ from pzc.runtime.layers import Layers, write_masked
 class Dense:
     """The weights of a model's layers as they were when this was made.
 
-    `weights` holds a copy of each, `[out, in]` in the model's type; give it to `Statistics.weights` so that
-    scores are of the dense weights whatever mask is on.
+    `weights` holds a copy of each, `[out, in]` in the model's type, unless copies are given; give it to
+    `Statistics.weights` so that scores are of the dense weights whatever mask is on.
     """
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, weights: Mapping[str, Tensor] | None = None) -> None:
         self._layers = layers
         self._on: dict[str, Tensor] = {}
-        self.weights: dict[str, Tensor] = {layer.name: layer.weight.clone() for layer in layers.layers}
+        self.weights = weights or {layer.name: layer.weight.clone() for layer in layers.layers}
 
     def apply(self, masks: Mapping[str, Tensor]) -> int:
         """Make the model's weights dense where bool `[out, in]` is true, and zero elsewhere.

@@ -15,9 +15,8 @@ from rich.console import Console
 
 from pzc.cli.console import THEME
 from pzc.cli.live import Heading, draw
-from pzc.search.candidate import ZOO
-from pzc.search.run import open_store
-from pzc.search.state import Plan, replay
+from pzc.search.run import open_store, plan_of, stored_state
+from pzc.search.store import Place
 
 
 @click.command()
@@ -25,13 +24,11 @@ from pzc.search.state import Plan, replay
 @click.argument("svg", type=click.Path(path_type=Path))
 def main(run: Path, svg: Path) -> None:
     """Draw RUN's live table to SVG."""
-    store, settings = open_store(run, None)
-    state = replay(Plan(settings.population, seed=settings.seed, seed_zoo=settings.seed_zoo), store.candidates)
-    store.close()
+    store, settings = open_store(Place(run), None)
+    state = stored_state(store, plan_of(settings))
     console = Console(record=True, width=112, theme=THEME, highlight=False, file=io.StringIO())
     heading = Heading(settings.model, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(run))
-    spent = sum(c.seconds for c in state.candidates if c.generation != ZOO)
-    console.print(draw(state.standing(), heading, spent, settings.limit or math.inf))
+    console.print(draw(state.standing(), heading, store.spent(), settings.limit or math.inf))
     console.save_svg(str(svg), title="pzc search")
 
 

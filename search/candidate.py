@@ -1,30 +1,50 @@
-"""A candidate: a genotype that was proposed, and what became of it."""
+"""A candidate: a metric that was proposed, and what became of it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from pzc.compiler.load import inline
 from pzc.runtime.evaluate import perplexity
-from pzc.search.space import Genotype
 
-Status = Literal["evaluated", "lost race", "same ranking", "same mask", "refused"]
+Status = Literal[
+    "proposed",
+    "same text",
+    "same value",
+    "same ranking",
+    "same fingerprint",
+    "same mask",
+    "predicted worse",
+    "lost race",
+    "evaluated",
+    "refused",
+]
 
-ZOO = -1
-"""The generation of the zoo's metrics, which are measured before the search begins."""
+ALIASES = ("same text", "same value", "same ranking", "same fingerprint", "same mask")
+"""How a candidate can repeat an earlier one, by the cheapest test that tells."""
+
+MEASURED = ("evaluated", "lost race")
+"""What the pruned model was run for."""
+
+REFERENCE, ZOO = -2, -1
+"""The generations of the published metrics, which are measured before the search begins: one of them first, so that the
+others can be raced against it."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A settled candidate.
+    """A settled candidate, or one that is proposed.
 
     `(generation, slot, attempt)` is its place in the run, by which its randomness is keyed; `operator` the variation
-    that made it, from `parents`. `losses` are nats a token of each fitness window that it was measured on, `shape` is
-    what formulas share that differ only in their numbers, `alias_of` the number of the candidate that it repeats,
-    `reason` why it was refused, `seconds` what settling it took.
+    that made it, from `parents` of its `island`; for a published metric it is the metric's name. `genome` is what
+    breeds where that is not the formula: the filling of a template's hole, or a tree of Pruner-Zero's release. `losses`
+    are the objective of each fitness window that it was measured on, in nats a token, `shape` is what formulas share
+    that differ only in their numbers, `tier` the dearest statistic that it reads, `alias_of` the number of the
+    candidate that it repeats, `reason` why it was refused, `predictors` what statistics alone say of its masks,
+    `seconds` what settling it took.
     """
 
     number: int
@@ -37,24 +57,31 @@ class Candidate:
     status: Status
     rank_key: str
     complexity: int
+    exact_key: str = ""
+    real_key: str = ""
+    fingerprint: str = ""
+    island: int = 0
     parents: tuple[int, ...] = ()
+    genome: str = ""
+    tier: str = "weights"
     losses: tuple[float, ...] = ()
     shape: str = ""
     mask_hash: str = ""
     alias_of: int | None = None
     reason: str = ""
+    predictors: Mapping[str, float] = field(default_factory=dict, hash=False)
     seconds: float = 0.0
 
     @cached_property
     def fitness(self) -> float:
-        """Perplexity over the fitness windows it was measured on; lower is better."""
+        """Perplexity over the fitness windows it was measured on, or the exponential of the mean divergence from the
+        dense model; lower is better."""
         return perplexity(self.losses) if self.losses else math.inf
 
     @property
-    def genotype(self) -> Genotype:
-        """What it was made of, to breed from."""
-        metric = inline(f"{self.formula} per {self.per}", analyse=False)
-        return Genotype(metric.core, metric.per)
+    def published(self) -> bool:
+        """Whether it is a metric of the zoo."""
+        return self.generation < 0
 
     @property
     def order(self) -> tuple[float, int, int]:
@@ -62,8 +89,11 @@ class Candidate:
         return self.fitness, self.complexity, self.number
 
 
-def from_attributes(number: int, attributes: dict[str, Any]) -> Candidate:
+_TUPLES = ("parents", "losses")
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> Candidate:
     """A candidate from what the store keeps of it."""
-    lists = {key: tuple(attributes[key]) for key in ("parents", "losses")}
-    known = {f.name: attributes[f.name] for f in fields(Candidate) if f.name in attributes}
-    return Candidate(**{**known, **lists, "number": number})
+    known: dict[str, Any] = {f.name: attributes[f.name] for f in fields(Candidate) if f.name in attributes}
+    known.update({name: tuple(known[name]) for name in _TUPLES})
+    return Candidate(**known)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,10 @@ from pzc.runtime.layers import Layer, find_layers
 from pzc.runtime.masks import Target, mask_hash
 from pzc.runtime.passes import Progress, silent
 from pzc.runtime.prune import check_pattern, check_target, checked_score, masks_for
-from pzc.runtime.statistics import gather
+from pzc.runtime.statistics import Statistics, gather
+from pzc.search.objective import Objective, Perplexity
+from pzc.search.predictors import Predictors
+from pzc.search.shared import shared
 from pzc.search.space import Genotype
 
 RUNGS = (0.125, 0.25, 0.5, 1.0)
@@ -33,7 +38,11 @@ class Fitness:
 
     `statistics` windows feed the scores, `fitness` windows measure the pruned model; both are int64 `[n, length]`
     of calibration-side text. `leaves` says which statistics the search may read; of `target` a genotype brings its
-    own group. Raises PruningError for a pattern that does not fit a layer.
+    own group. With `dtype` candidates are raced on a copy of the model in that type, while scores, and what is measured
+    by `on`, keep the model's own. `objective` makes what is measured of the dense model. Processes on one machine share
+    what was gathered through the file `kept`, if its content is that of `about`.
+
+    Raises PruningError for a pattern that does not fit a layer.
     """
 
     def __init__(
@@ -45,16 +54,30 @@ class Fitness:
         target: Target,
         *,
         seed: int = 0,
+        dtype: torch.dtype | None = None,
+        objective: Callable[[Any, Tensor], Objective] = Perplexity,
+        kept: Path | None = None,
+        about: str = "",
         progress: Progress = silent,
     ) -> None:
-        self.model = model
         self.target = target
         self.windows = fitness
         self.layers = find_layers(model)
         check_pattern(target, self.layers.layers)
-        self.dense = Dense(self.layers)
-        gathered = gather(model, self.layers, statistics, leaves, seed=seed, progress=progress)
-        self.statistics = replace(gathered, weights=self.dense.weights)
+
+        def gathered() -> Statistics:
+            found = gather(model, self.layers, statistics, leaves, seed=seed, progress=progress)
+            return replace(found, weights={layer.name: layer.weight.clone() for layer in self.layers.layers})
+
+        self.statistics = shared(kept, about, gathered) if kept else gathered()
+        self.dense = Dense(self.layers, self.statistics.weights)
+        self.precise = self.model = model
+        self._racing = self.dense
+        if dtype is not None and dtype != self.layers.layers[0].parameter.dtype:
+            self.model = copy.deepcopy(model).to(dtype)
+            self._racing = Dense(find_layers(self.model))
+        self._objective = objective(self.model, fitness)
+        self._predictors = Predictors(self.layers.layers, self.statistics)
         self._sample = middle_layer(self.layers.layers)
 
     def masks(self, genotype: Genotype) -> tuple[dict[str, Tensor], str]:
@@ -67,26 +90,36 @@ class Fitness:
         masks = masks_for(metric, target, self.statistics, self.layers.layers)
         return masks, mask_hash(masks)
 
-    def race(self, masks: dict[str, Tensor], cutoff: Sequence[float]) -> tuple[list[float], bool]:
-        """Losses of the windows, rung after rung, and whether all were run.
+    def predicted(self, masks: dict[str, Tensor]) -> dict[str, float]:
+        """What statistics alone say of masks."""
+        return {name: round(value, 6) for name, value in self._predictors.of(masks).items()}
+
+    def race(
+        self,
+        masks: dict[str, Tensor],
+        cutoff: Sequence[float],
+        rung: Callable[[int, float], None] = lambda number, loss: None,
+    ) -> tuple[list[float], bool]:
+        """Losses of the windows, rung after rung, and whether all were run; `rung` is told of each.
 
         `cutoff` holds the losses of the candidate to beat on the same windows; one that is behind it with
         confidence, by the paired differences, leaves. The model is left with the masks on.
         """
-        self.dense.apply(masks)
+        self._racing.apply(masks)
         losses: list[float] = []
-        for share in RUNGS:
+        for number, share in enumerate(RUNGS):
             upto = max(1, round(share * len(self.windows)))
             if upto > len(losses):
-                losses += window_losses(self.model, self.windows[len(losses) : upto])
+                losses += self._objective.losses(self.model, len(losses), upto)
+            rung(number, sum(losses) / len(losses))
             if not all(map(math.isfinite, losses)) or _behind(losses, cutoff):
                 return losses, len(losses) == len(self.windows)
         return losses, True
 
     def on(self, genotype: Genotype | None, windows: Tensor) -> list[float]:
-        """Losses of other windows after pruning by a genotype; of the dense model for None."""
+        """Losses of other windows after pruning by a genotype, in the model's own type; of the dense model for None."""
         self.dense.apply(self.masks(genotype)[0] if genotype else {})
-        return window_losses(self.model, windows)
+        return window_losses(self.precise, windows)
 
     def _check_ties(self, metric: Metric) -> None:
         """Refuse a score that has few distinct values on a layer of the middle block: its mask would be arbitrary."""

@@ -16,7 +16,7 @@ from pzc.compiler.load import inline, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
-from pzc.search.candidate import ZOO, Candidate
+from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.readable import forms
 from pzc.search.space import Genotype
@@ -43,14 +43,14 @@ class Member:
 def measure(
     fitness: Fitness, candidates: Iterable[Candidate], windows: Tensor, progress: Callable[[int], None]
 ) -> list[Member]:
-    """Both perplexities of each candidate, in the order given, of the shortest form that has finite scores.
+    """Each candidate on held-out text, in the order given, in its shortest form that has finite scores.
 
-    A short form has rounded numbers and may round otherwise in float32, so its fitness is measured again.
+    A short form has rounded numbers and may round otherwise in float32: where its masks are others than those that the
+    search has measured, its fitness is measured again.
     """
     members = []
     for i, c in enumerate(candidates):
-        published = c.generation == ZOO
-        metrics = [replace(zoo_metric(c.operator), per=c.per)] if published else forms(c, f"found_{i + 1}")
+        metrics = [replace(zoo_metric(c.operator), per=c.per)] if c.published else forms(c, f"found_{i + 1}")
         members.append(_member(c, metrics, fitness, windows))
         progress(i + 1)
     return members
@@ -66,8 +66,10 @@ def _member(c: Candidate, metrics: Sequence[Metric], fitness: Fitness, windows: 
 
 def _measured(c: Candidate, metric: Metric, fitness: Fitness, windows: Tensor) -> Member:
     genotype = Genotype(metric.core, metric.per)
-    on_search, on_held_out = (fitness.on(genotype, w) for w in (fitness.windows, windows))
-    return Member(c, metric, perplexity(on_search), perplexity(on_held_out), tuple(on_held_out))
+    masks, mask_hash = fitness.masks(genotype)
+    losses = c.losses if mask_hash == c.mask_hash else fitness.race(masks, ())[0]
+    on_held_out = fitness.on(genotype, windows)
+    return Member(c, metric, perplexity(losses), perplexity(on_held_out), tuple(on_held_out))
 
 
 def change(a: Member, b: Member) -> tuple[float, float]:

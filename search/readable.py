@@ -25,8 +25,8 @@ def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
     bred = inline(f"{candidate.formula} per {candidate.per}", name, analyse=False)
     form = canonical(bred.core)
     found = [bred]
-    for node in (plain(form), plain(rank_form(form, bred.per))):
-        metric = Metric(name, rounded(node), bred.per)
+    for node in (form, rank_form(form, bred.per)):
+        metric = Metric(name, plain(canonical(rounded(node))), bred.per)  # an exponent may have become 1
         try:
             found.append(inline(f"{metric.formula} per {metric.per}", name, analyse=False))
         except SourceError:  # a number that was folded beyond float32

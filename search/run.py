@@ -1,45 +1,61 @@
-"""One run of the search from start to end: settings, texts, model, store, evolution, hall of fame."""
+"""One run of the search from start to end: settings, texts, model, store, workers, hall of fame."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from pzc.compiler.leaves import LEAVES
-from pzc.compiler.load import zoo
+from pzc.compiler.core import leaf, leaves_of
+from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.load import inline, zoo
+from pzc.compiler.metric import Metric
 from pzc.grammar import printer
 from pzc.runtime.data import Text, calibration_windows, evaluation_windows, sides, tokenise, windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target, parse_pattern
-from pzc.runtime.models import Loaded, load_model
-from pzc.runtime.passes import Progress, silent
+from pzc.runtime.models import Loaded, load_model, resolve_dtype
+from pzc.runtime.passes import Progress, device_of, silent
 from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import hall
-from pzc.search.candidate import ZOO
-from pzc.search.evolve import evolve, measure_zoo
+from pzc.search.algorithms import ALGORITHMS
+from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.fitness import Fitness
-from pzc.search.space import load_space, space_for
-from pzc.search.state import Plan, State, replay
-from pzc.search.store import Store, StoreError
+from pzc.search.objective import OBJECTIVES
+from pzc.search.plan import Plan
+from pzc.search.proposals import Given
+from pzc.search.space import Genotype, load_space, space_for
+from pzc.search.state import State, replay
+from pzc.search.store import Place, Store, StoreError
+from pzc.search.worker import work
 
 HALL = "hall_of_fame"
+KEPT = "statistics.safetensors"
+"""What was gathered, while a run goes on."""
+
+ZOO_MEMBERS = 5
+"""How many metrics of the zoo, the best by fitness, are measured on held-out text beside the hall of fame."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run is started with, and resumed with.
 
-    Only how far it goes, `generations` and the `limit` in seconds, may be another when it is resumed. The model and
-    the texts may have other names then, but not another content.
+    Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
+    when it is resumed. The model and the texts may have other names then, but not another content. `seeds` are metrics
+    of the user as `name: formula per group`. `fitness_dtype` is the type in which candidates are raced, `threads` the
+    CPU threads of a worker: results depend on both in their last bits.
     """
 
     model: str = "pocket"
@@ -52,12 +68,22 @@ class Settings:
     sparsity: float = 0.5
     pattern: str | None = None
     per: str | None = None
+    algorithm: str = "default"
     space: str = "default"
+    template: str | None = None
+    objective: str = "perplexity"
     population: int = 32
+    islands: int = 2
     generations: int = 1000
+    evaluations: int | None = None
+    patience: int | None = None
+    reach: float | None = None
     seed: int = 0
     seed_zoo: bool = False
+    seeds: tuple[str, ...] = ()
     dtype: str | None = None
+    fitness_dtype: str | None = None
+    threads: int | None = None
     limit: float | None = None
 
 
@@ -74,13 +100,18 @@ class Budget:
     _since: float | None = None
 
     def start(self) -> None:
-        """Begin to count now."""
-        self._since = time.monotonic()
+        """Begin to count now, unless that has been done."""
+        self._since = time.monotonic() if self._since is None else self._since
+
+    @property
+    def session(self) -> float:
+        """Seconds of searching in this session."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
     @property
     def elapsed(self) -> float:
         """Seconds of searching so far."""
-        return self.spent + (0.0 if self._since is None else time.monotonic() - self._since)
+        return self.spent + self.session
 
     def over(self) -> bool:
         """Whether the search should stop before the next candidate."""
@@ -89,7 +120,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has found: members of the hall of fame and the zoo, best first by fitness, and the files."""
+    """What a run has found: members of the hall of fame and the best of the zoo, best first by fitness, and the
+    files."""
 
     members: list[hall.Member]
     zoo: list[hall.Member]
@@ -106,37 +138,71 @@ class Prepared:
     folder: Path
     store: Store
     state: State
+    given: Given
     fitness: Fitness
     held_out: Tensor
 
 
-def open_store(folder: Path, settings: Settings | None) -> tuple[Store, Settings]:
-    """A new run with these settings, or, for None, the run that the folder holds with its own."""
-    store = Store(folder, resume=settings is None)
-    if settings is not None:
-        return store, settings
+def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings]:
+    """A new run with these settings, or, for None, the run that is there with its own."""
+    store = Store(place, resume=settings is None)
+    return (store, settings) if settings is not None else (store, settings_of(store))
+
+
+def settings_of(store: Store) -> Settings:
+    """What a stored run was started with. Raises StoreError for one that ended before it was ready to search."""
     kept = store.settings
-    if kept is None:  # it ended before it was ready to search
-        store.close()
-        raise StoreError(f"the search in {folder} never began", f"begin it with --run {folder} and its options")
-    known = {f.name for f in fields(Settings)}
-    return store, Settings(**{k: v for k, v in kept.items() if k in known})
+    if kept is None:
+        raise StoreError(f"the search in {store.place} never began", f"begin it with --run {store.place.folder}")
+    known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
+    return Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
+
+
+def plan_of(settings: Settings) -> Plan:
+    """How the population of a run evolves."""
+    return Plan(
+        algorithm=settings.algorithm,
+        population=settings.population,
+        islands=settings.islands if settings.algorithm == "default" else 1,
+        generations=settings.generations,
+        seed=settings.seed,
+        seed_zoo=settings.seed_zoo,
+        evaluations=settings.evaluations,
+        patience=settings.patience,
+        target=settings.reach,
+    )
+
+
+def stored_state(store: Store, plan: Plan) -> State:
+    """The state of a run from its store alone: whole generations closed, of the next what is there."""
+    stored = store.generations()
+    closed: dict[int, list[Candidate]] = {}
+    for generation, (slots, size) in enumerate((stored[g] for g in sorted(stored)), REFERENCE):
+        if generation not in stored or len(slots) < size:
+            break
+        closed[generation] = [c for slot in sorted(slots) for c in slots[slot]]
+    state = replay(plan, closed)
+    for slot, candidates in stored.get(state.generation, ({}, 0))[0].items():
+        state.show(slot, candidates[-1])
+    return state
 
 
 def prepare(
     store: Store,
     settings: Settings,
-    folder: Path,
     *,
     device: str = "auto",
     trust_remote_code: bool = False,
+    keeps_settings: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
-    """Load the model and the texts and gather the statistics.
+    """Load the model and the texts and gather the statistics. Who only helps with a run keeps its settings as they are.
 
     Raises PruningError for a model or text that cannot be used, StoreError when the run was started with other
     content under the same names.
     """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
     needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
@@ -145,19 +211,29 @@ def prepare(
     content = {**_content(loaded, search_text, held_out_text), "space_sha256": _space_sha256(settings.space)}
     _check_same(store.settings or content, content)
     tokens = tokenise(loaded.tokenizer, search_text.text)
+    leaves = leaves_for(settings)
+    if settings.fitness_dtype is None:
+        settings = replace(settings, fitness_dtype=_fast_dtype(loaded))
+    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)}"
+    about = hashlib.sha256(about.encode()).hexdigest()
     fitness = Fitness(
         loaded.model,
         calibration_windows(tokens, settings.windows, length),
         windows_between(tokens, settings.windows, settings.fitness_windows, length),
-        leaves_for(settings),
+        leaves,
         target_of(settings),
         seed=settings.seed,
+        dtype=resolve_dtype(settings.fitness_dtype),
+        objective=OBJECTIVES[settings.objective],
+        kept=_kept(store.place, about),
+        about=about,
         progress=progress,
     )
     held_out = evaluation_windows(tokenise(loaded.tokenizer, held_out_text.text), settings.held_out_windows, length)
-    plan = Plan(settings.population, settings.generations, settings.seed, seed_zoo=settings.seed_zoo)
-    store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
-    return Prepared(settings, folder, store, replay(plan, store.candidates), fitness, held_out)
+    plan = plan_of(settings)
+    if not keeps_settings:
+        store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
+    return Prepared(settings, store.place.folder, store, stored_state(store, plan), given(settings), fitness, held_out)
 
 
 def target_of(settings: Settings) -> Target:
@@ -165,10 +241,61 @@ def target_of(settings: Settings) -> Target:
     return Target(None, settings.sparsity, parse_pattern(settings.pattern) if settings.pattern else None)
 
 
+def given(settings: Settings) -> Given:
+    """What the search starts from. Candidates have one score for all layers, so metrics by role are left out."""
+    group = "row" if settings.pattern else settings.per
+    published = [m for m in zoo().values() if not m.roles]
+    seeds = [_seed(text) for text in settings.seeds]
+    return Given(
+        tuple(replace(m, per=group or m.per) for m in published),
+        tuple(replace(m, per=group or m.per) for m in seeds),
+        space_for(settings.space, group, settings.template),
+    )
+
+
+def _seed(text: str) -> Metric:
+    name, _, formula = text.partition(": ")
+    return inline(formula, name, analyse=False)
+
+
 def leaves_for(settings: Settings) -> frozenset[str]:
-    """The statistics that the space or the zoo reads."""
-    named = {n for n, _ in load_space(settings.space).leaves}
-    return frozenset(named | {n for m in zoo().values() if not m.roles for n in m.leaves if n in LEAVES})
+    """The statistics that the space, the user's metrics or the zoo read."""
+    start = given(settings)
+    named = {ALIASES.get(name, name) for name, _ in load_space(settings.space).leaves}
+    template = leaves_of(start.space.expressed(Genotype(leaf("W"), "row")).core)
+    read = {name for m in (*start.published, *start.seeds) for name in m.leaves}
+    return frozenset(name for name in named | template | read if name in LEAVES)
+
+
+def _kept(place: Place, about: str) -> Path:
+    """Where processes of one machine share what was gathered."""
+    return Path(tempfile.gettempdir()) / f"pzc-{about[:16]}.safetensors" if place.url else place.folder / KEPT
+
+
+FAST_FROM = 20_000_000
+"""Parameters of a model from which candidates are raced in bfloat16, if that is faster."""
+
+
+def _fast_dtype(loaded: Loaded) -> str:
+    """The type in which candidates are raced: bfloat16 where the device gains from it."""
+    stored = str(loaded.dtype).removeprefix("torch.")
+    large = sum(p.numel() for p in loaded.model.parameters()) >= FAST_FROM
+    return "bfloat16" if large and loaded.dtype == torch.float32 and _gains(device_of(loaded.model)) else stored
+
+
+def _gains(device: torch.device) -> bool:
+    """Whether products of matrices take less than three quarters of the time in bfloat16."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(512, 1024, dtype=dtype, device=device)
+        w = torch.ones(1024, 1024, dtype=dtype, device=device)
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            float((x @ w).sum())
+            times.append(time.perf_counter() - start)
+        seconds[dtype] = sorted(times)[2]
+    return seconds[torch.bfloat16] < 0.75 * seconds[torch.float32]
 
 
 def _content(loaded: Loaded, *texts: Text) -> dict[str, Any]:
@@ -182,7 +309,7 @@ def _space_sha256(reference: str) -> str:
     return hashlib.sha256(f"{replace(spec, doc='')} {bodies}".encode()).hexdigest()
 
 
-def _check_same(kept: dict[str, Any], content: dict[str, Any]) -> None:
+def _check_same(kept: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Raise StoreError unless the model and the texts have the content that the run began with."""
     for key, now in content.items():
         if kept.get(key, now) != now:
@@ -197,28 +324,33 @@ def _short(sha256: Any) -> str:
     return " and ".join(str(s)[:12] for s in (sha256 if isinstance(sha256, list) else [sha256]))
 
 
-def search(run: Prepared, budget: Budget) -> None:
-    """Measure the zoo, then evolve until the budget is spent."""
-    budget.spent = sum(c.seconds for c in run.state.candidates if c.generation != ZOO)
-    published = [replace(m, per=run.settings.per or m.per) for m in zoo().values()]
-    measure_zoo(run.state, run.fitness, run.store, published, lambda: budget.asked)
-    budget.start()
-    if not run.state.zoo and not budget.asked:
+def search(run: Prepared, budget: Budget, *, leads: bool = True, over: Callable[[], bool] | None = None) -> None:
+    """Measure the zoo, then evolve until the budget is spent, or until `over()`. One worker of a run leads: its clock
+    counts."""
+    budget.spent = run.store.spent()
+    with run.store.beating(lambda: budget.session if leads else 0.0):
+        work(run.state, run.store, run.given, run.fitness, over or budget.over, lambda: _begin(run, budget))
+
+
+def _begin(run: Prepared, budget: Budget) -> None:
+    if not run.state.zoo:
         raise PruningError("no metric of the zoo can be measured on this model", hint="check the model with pzc eval")
-    space = space_for(run.settings.space, "row" if run.settings.pattern else run.settings.per)
-    evolve(run.state, run.fitness, run.store, space, budget.over)
+    budget.start()
 
 
 def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None) -> Result:
-    """Measure the best candidates, the zoo and the dense model on held-out text, and write the hall of fame.
+    """Measure the best candidates, the best of the zoo and the dense model on held-out text, and write the hall of
+    fame.
 
     The order is that of fitness: held-out text never chooses. The model is dense again afterwards.
     """
     best = run.state.best(hall.MEMBERS)
-    chosen = [*best, *run.state.zoo]
+    chosen = [*best, *run.state.zoo[:ZOO_MEMBERS]]
     every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
     dense = perplexity(run.fitness.on(None, run.held_out))
     files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
+    if not run.store.place.url:
+        (run.folder / KEPT).unlink(missing_ok=True)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
 
 
@@ -231,3 +363,13 @@ def keep(run: Prepared) -> list[Path]:
 def _about(run: Prepared) -> str:
     s = run.settings
     return f"{s.model} at {s.pattern or f'{s.sparsity:.0%}'}, seed {s.seed}"
+
+
+def default_threads(workers: int) -> int:
+    """CPU threads of each of some workers on this machine."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def default_space(algorithm: str) -> str:
+    """Where an algorithm searches when nothing else is said."""
+    return ALGORITHMS[algorithm].space

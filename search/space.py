@@ -57,6 +57,12 @@ class Space:
     exponents: tuple[float, ...]
     depth: tuple[int, int] = (2, 5)
     largest: int = 40
+    template: Op | None = None
+    """A function of one argument: candidates fill its hole."""
+
+    def expressed(self, genotype: Genotype) -> Genotype:
+        """What is scored: the genotype, or the template filled with it."""
+        return Genotype(apply(self.template, genotype.core), genotype.per) if self.template else genotype
 
 
 def space_of(spec: SpaceSpec) -> Space:
@@ -109,10 +115,23 @@ TRIES = 100
 """How many random trees are drawn for one that a space takes."""
 
 
-def space_for(reference: str, per: str | None = None) -> Space:
-    """A space by name or file, with all its comparison groups or with one alone."""
+def space_for(reference: str, per: str | None = None, template: str | None = None) -> Space:
+    """A space by name or file, with all its comparison groups or with one alone, and a template such as
+    `abs(W) * <hole>`. Raises SourceError for a template that is none."""
     space = space_of(load_space(reference))
-    return replace(space, groups=(per,)) if per else space
+    return replace(space, groups=(per,) if per else space.groups, template=template_of(template) if template else None)
+
+
+HOLE = "<hole>"
+
+
+def template_of(text: str) -> Op:
+    """A template as a function of what fills its hole. Raises SourceError when it is no formula with a hole."""
+    formula = text.partition("=")[2] if text.lstrip().startswith("metric ") else text
+    if HOLE not in formula:
+        raise MetricNotFound(f"the template `{text}` has no {HOLE}; write for example abs(W) * {HOLE}")
+    source = f"pzm 1 fn template(hole) = {formula.replace(HOLE, 'hole')} space filled {{ leaves: W ops: template }}"
+    return compile_file(source, "template").spaces[0].ops[0][0]
 
 
 def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:
@@ -211,7 +230,7 @@ def random_tree(space: Space, rng: Rng, levels: int) -> Node:
 
 def why_not(genotype: Genotype, space: Space) -> str | None:
     """Why a genotype is no candidate of the space, or None when it is one."""
-    core = genotype.core
+    core = space.expressed(genotype).core
     if size(core) > space.largest:
         return "too large"
     if depth(core) > 3 * space.depth[1]:

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from pzc.compiler.core import Node
+from pzc.compiler.load import inline
 from pzc.compiler.metric import Metric
-from pzc.search.candidate import ZOO, Candidate
+from pzc.search.algorithms import ALGORITHMS
+from pzc.search.candidate import MEASURED, REFERENCE, Candidate
+from pzc.search.identity import Identity
+from pzc.search.plan import Plan
+from pzc.search.population import few_of_a_shape, island_pool, survivors
+from pzc.search.predictors import correlations
 from pzc.search.readable import readable
-
-ATTEMPTS = 40
-"""How often a slot is tried again when its candidate repeats another or is refused."""
 
 SHOWN = 8
 """How many of the best candidates a view shows."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a population evolves.
-
-    `tournament` candidates are drawn for each parent and the best is taken; a share of `immigrants` of every
-    generation is random. At most `alike` candidates of the population differ only in their numbers. A node more must
-    earn a share of `parsimony` of the perplexity. With `seed_zoo` the published metrics take part in the first
-    generation.
-    """
-
-    population: int = 32
-    generations: int = 1000
-    seed: int = 0
-    tournament: int = 4
-    immigrants: float = 0.1
-    alike: int = 2
-    parsimony: float = 0.0005
-    seed_zoo: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +28,7 @@ class Standing:
     """A run at one moment, for whoever shows it: copies that no later candidate changes.
 
     `best` are the best candidates found, each with its metric as people read it; `zoo` is the best of the zoo;
-    `history` the best fitness after each generation.
+    `history` the best fitness after each generation; `predictors` the rank correlation of each predictor with fitness.
     """
 
     best: tuple[tuple[Candidate, Metric], ...]
@@ -54,115 +37,149 @@ class Standing:
     refusals: Counter[str]
     generation: int
     history: tuple[float, ...]
+    predictors: Mapping[str, float]
 
 
 @dataclass
 class State:
-    """Every settled candidate of a run, in order, with indices kept as candidates come.
+    """Every settled candidate of a run, with indices kept as candidates come.
 
-    One thread adds; others may take a `standing` at any time. Only the adding thread builds core nodes, since
+    Whole generations are closed, in order; what follows from them is the same for every process and every
+    interruption. `pending` holds the results of the generation at work, by slot: they are shown, and may be the best of
+    all, but steer nothing yet.
+
+    One thread changes a state; others may take a `standing` at any time. Only that thread builds core nodes, since
     interning them is not safe between threads.
     """
 
     plan: Plan
     candidates: list[Candidate] = field(default_factory=list)
+    """Those of closed generations, in the order of their numbers."""
     counts: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     zoo: list[Candidate] = field(default_factory=list)
     """The measured metrics of the zoo, best first."""
     found: list[Candidate] = field(default_factory=list)
     """What the search itself has found and measured in full, best first."""
-    _ranks: dict[str, int] = field(default_factory=dict)
+    pending: dict[int, Candidate] = field(default_factory=dict)
+    generation: int = REFERENCE
+    """The generation at work; all before it are closed."""
+    identity: Identity = field(default_factory=Identity)
+    predictors: Mapping[str, float] = field(default_factory=dict)
+    """The rank correlation of each predictor with fitness, over the closed generations."""
+    measured: int = 0
+    """How many candidates of closed generations the model was run for, without the zoo."""
     _masks: dict[str, int] = field(default_factory=dict)
     _history: dict[int, float] = field(default_factory=dict)
     _shown: dict[Candidate, Metric] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, c: Candidate) -> None:
-        """Take a settled candidate in."""
+    def close(self, settled: Iterable[Candidate]) -> None:
+        """Take in the generation at work, whole and in the order of numbers, and go on to the next.
+
+        Slots that turned out to have the same masks are told apart here, so that it does not matter which was settled
+        first.
+        """
         with self._lock:
-            self.candidates.append(c)
-            if c.generation != ZOO:
-                self.counts[c.status] += 1
-                if c.status == "refused":
-                    self.refusals[c.reason] += 1
-            if c.generation != ZOO or self.plan.seed_zoo:
-                self._identify(c)
-            if c.status == "evaluated":
-                insort(self.zoo if c.generation == ZOO else self.found, c, key=_order)
-                self._show(c)
+            for c in settled:
+                self._take(self._told_apart(c))
             if self.found:
-                self._history[c.generation] = self.found[0].fitness
+                self._history[self.generation] = self.found[0].fitness
+            self.predictors = correlations(self.found)
+            self.generation += 1
+            self.pending = {}
+            self._show()
 
-    def _identify(self, c: Candidate) -> None:
-        if c.status != "refused":  # what ranks alike may be defined where a refused one was not
-            self._ranks.setdefault(c.rank_key, c.number)
-        if c.mask_hash:
-            self._masks.setdefault(c.mask_hash, c.number)
+    def _told_apart(self, c: Candidate) -> Candidate:
+        new = c.mask_hash and c.status in (*MEASURED, "predicted worse") and ALGORITHMS[self.plan.algorithm].identity
+        twin = self._masks.get(c.mask_hash) if new else None
+        if twin is None:
+            return c
+        return replace(c, status="same mask", alias_of=twin, losses=(), shape="")
 
-    def _show(self, c: Candidate) -> None:
-        if c.generation == ZOO or (len(self._shown) == SHOWN and c.order > max(map(_order, self._shown))):
-            return
+    def _counts(self, c: Candidate) -> bool:
+        """Whether later candidates may be repetitions of this one."""
+        return not c.published or self.plan.seed_zoo
+
+    def _take(self, c: Candidate) -> None:
+        self.candidates.append(c)
+        if not c.published:
+            self.counts[c.status] += 1
+            self.measured += c.status in MEASURED
+            if c.status == "refused":
+                self.refusals[c.reason] += 1
+        if self._counts(c):
+            self.identity.add(c)
+            if c.status == "refused":
+                self.identity.forget(c)
+            elif c.mask_hash:
+                self._masks.setdefault(c.mask_hash, c.number)
+        if c.status == "evaluated":
+            insort(self.zoo if c.published else self.found, c, key=_order)
+
+    def show(self, slot: int, c: Candidate) -> None:
+        """Take in the result of a slot of the generation at work."""
+        with self._lock:
+            if self.pending.get(slot) != c:
+                self.pending[slot] = c
+                self._show()
+
+    def _show(self) -> None:
         self._shown = {b: self._shown.get(b) or readable(b) for b in self.best(SHOWN)}
 
-    def same_ranking(self, rank_key: str) -> int | None:
-        """The number of the candidate that ranks alike."""
-        return self._ranks.get(rank_key)
+    def every(self) -> list[Candidate]:
+        """All candidates, those of the generation at work included."""
+        return [*self.candidates, *sorted(self.pending.values(), key=lambda c: c.number)]
+
+    def core_of(self, number: int) -> Node:
+        """The score of a settled candidate."""
+        c = self.candidates[number]
+        return inline(f"{c.formula} per {c.per}", analyse=False).core
 
     def same_mask(self, mask_hash: str) -> int | None:
-        """The number of the candidate with the same masks."""
+        """The number of the candidate of a closed generation with the same masks."""
         return self._masks.get(mask_hash)
 
     def best(self, n: int) -> list[Candidate]:
-        """The best candidates that the search has found, at most `alike` of one shape."""
-        return self._distinct(self.found, n)
+        """The best candidates that the search has found so far, few of one shape."""
+        pending = [c for c in self.pending.values() if c.status == "evaluated" and not c.published]
+        pool = sorted([*self.found, *pending], key=_order) if pending else self.found
+        return few_of_a_shape(pool, self.plan.alike, n)
 
-    def population(self, generation: int) -> list[Candidate]:
-        """The best candidates of all generations before this one, at most `alike` of one shape.
+    def population(self, generation: int, island: int = 0) -> list[Candidate]:
+        """What breeds on an island in a generation, in the order in which it breeds."""
+        if self.plan.algorithm == "paper":  # the worst is removed after every step: the best of all are left
+            return [c for c in self.found if c.generation < generation][: self.plan.population]
+        pool = island_pool(self.found, self.zoo, self.plan, generation, island)
+        return survivors(pool, self.plan, self.plan.island_size)
 
-        Without that bound, one good formula with ever finer exponents would crowd out everything else; without
-        parsimony, formulas would fill up with parts that do nothing. They are in the order in which they breed.
-        """
-        pool = heapq.merge(self.zoo if self.plan.seed_zoo else [], self.found, key=_order)
-        fittest = self._distinct((c for c in pool if c.generation < generation), 2 * self.plan.population)
-        best = fittest[:1]
-        fittest.sort(key=lambda c: c.fitness * (1 + self.plan.parsimony * c.complexity))
-        chosen = fittest[: self.plan.population]
-        return chosen if set(best) <= set(chosen) else [*best, *chosen[:-1]]
-
-    def _distinct(self, pool: Iterable[Candidate], n: int) -> list[Candidate]:
-        chosen: list[Candidate] = []
-        shapes: Counter[str] = Counter()
-        for c in pool:
-            shape = c.shape or c.formula
-            shapes[shape] += 1
-            if shapes[shape] <= self.plan.alike:
-                chosen.append(c)
-                if len(chosen) == n:
-                    break
-        return chosen
-
-    def next_place(self) -> tuple[int, int, int]:
-        """The generation, slot and attempt to settle next."""
-        last = self.candidates[-1] if self.candidates else None
-        if last is None or last.generation == ZOO:
-            return 0, 0, 0
-        if last.status not in ("evaluated", "lost race") and last.attempt + 1 < ATTEMPTS:
-            return last.generation, last.slot, last.attempt + 1
-        if last.slot + 1 < self.plan.population:
-            return last.generation, last.slot + 1, 0
-        return last.generation + 1, 0, 0
+    def over(self) -> bool:
+        """Whether the plan says that the generation at work is not to be begun."""
+        plan, generations = self.plan, self.generation
+        if generations >= plan.generations or (plan.evaluations is not None and self.measured >= plan.evaluations):
+            return True
+        if plan.target is not None and self.found and self.found[0].fitness <= plan.target:
+            return True
+        best = list(self._history.values())
+        return plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]
 
     def standing(self) -> Standing:
         """The run at this moment."""
         with self._lock:
+            counts, refusals = Counter(self.counts), Counter(self.refusals)
+            for c in self.pending.values():
+                if not c.published:
+                    counts[c.status] += 1
+                    refusals.update([c.reason] if c.status == "refused" else [])
+            zoo = self.zoo or sorted((c for c in self.pending.values() if c.published and c.losses), key=_order)
             return Standing(
                 tuple(self._shown.items()),
-                self.zoo[0] if self.zoo else None,
-                Counter(self.counts),
-                Counter(self.refusals),
-                self.candidates[-1].generation if self.candidates else ZOO,
+                zoo[0] if zoo else None,
+                counts,
+                refusals,
+                self.generation,
                 tuple(self._history.values()),
+                dict(self.predictors),
             )
 
 
@@ -170,9 +187,9 @@ def _order(c: Candidate) -> tuple[float, int, int]:
     return c.order
 
 
-def replay(plan: Plan, candidates: Iterable[Candidate]) -> State:
-    """The state of a run from its stored candidates."""
+def replay(plan: Plan, generations: Mapping[int, Sequence[Candidate]]) -> State:
+    """The state of a run from its stored candidates, by generation; those that are not whole are not among them."""
     state = State(plan)
-    for c in candidates:
-        state.add(c)
+    for generation in sorted(generations):
+        state.close(generations[generation])
     return state

@@ -1,0 +1,51 @@
+"""`pzc search --join`: help with a run that goes on elsewhere, on this machine or another."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pzc.cli.console import progress, say
+
+HERE = ("model", "data", "eval_data")
+"""Where things are on this machine, if not where the run was begun."""
+
+
+def join(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
+    from pzc.cli.watch import gentle, watching
+    from pzc.search.run import Budget, open_store, prepare, search
+    from pzc.search.store import Place
+
+    where: str = given["join"]
+    url = where if "://" in where else None
+    folder = Path(tempfile.gettempdir()) / "pzc-joined" / given["study"] if url else Path(where)
+    store, settings = open_store(Place(folder, url, given["study"]), None)
+    default = click.core.ParameterSource.DEFAULT
+    changed = {name: given[name] for name in HERE if ctx.get_parameter_source(name) != default}
+    budget = Budget(settings.limit or math.inf)
+    with progress(given["quiet"]) as bar:
+        run = prepare(
+            store,
+            replace(settings, **changed),
+            device=given["device"],
+            trust_remote_code=given["trust_remote_code"],
+            keeps_settings=True,
+            progress=bar,
+        )
+    parent = os.getppid()
+
+    def over() -> bool:
+        return budget.over() or (given["attached"] and os.getppid() != parent)
+
+    with gentle(budget), watching(run, budget, given["quiet"] or given["as_json"], given["as_json"]):
+        search(run, budget, leads=False, over=over)
+    if not given["quiet"]:
+        say("stopped helping" if budget.asked else "this run has gone as far as it may")
+    ctx.exit(130 if budget.asked else 0)

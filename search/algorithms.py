@@ -1,0 +1,133 @@
+"""Algorithms: how the slots of a generation are filled. A table of a few small functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pzc.compiler.load import inline
+from pzc.compiler.source import expression
+from pzc.search import paper_trees
+from pzc.search.candidate import Candidate
+from pzc.search.plan import Plan
+from pzc.search.space import Genotype, Rng, Space, random_genotype
+from pzc.search.variation import offspring
+
+SEED = "seed"
+"""What stands for the variation of a metric that the user gave."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A proposal: what is scored, the variation that made it, its parents by number, and what breeds if that is not
+    the score."""
+
+    genotype: Genotype
+    operator: str
+    parents: tuple[int, ...] = ()
+    genome: str = ""
+
+
+@dataclass(frozen=True)
+class Breeding:
+    """What the drafts of one island and generation are made from: its population in the order in which it breeds, and
+    the space."""
+
+    plan: Plan
+    space: Space
+    population: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """`slots` gives the number of candidates of a generation, `draft` proposes one. With `identity` a draft that
+    repeats an earlier candidate is drawn again instead of measured; with `racing` who falls behind leaves early.
+    `space` is where it searches when nothing else is said."""
+
+    doc: str
+    space: str
+    slots: Callable[[Plan, int], int]
+    draft: Callable[[Breeding, Rng], Draft]
+    identity: bool
+    racing: bool
+
+
+def bred(c: Candidate) -> Genotype:
+    """What breeds of a candidate: the filling of the hole where there is a template, else its score."""
+    metric = inline(f"{c.genome or c.formula} per {c.per}", analyse=False)
+    return Genotype(metric.core, metric.per)
+
+
+def _drawn(space: Space, rng: Rng, operator: str) -> Draft:
+    return _expressed(random_genotype(space, rng), space, operator)
+
+
+def _expressed(genotype: Genotype, space: Space, operator: str, parents: tuple[int, ...] = ()) -> Draft:
+    genome = expression(genotype.core) if space.template else ""
+    return Draft(space.expressed(genotype), operator, parents, genome)
+
+
+def evolve(breeding: Breeding, rng: Rng) -> Draft:
+    """An immigrant, or an offspring of the winners of two tournaments.
+
+    The population is in the order in which it breeds, so the winner of a tournament is the lowest position drawn.
+    """
+    plan, space, population = breeding.plan, breeding.space, breeding.population
+    published = all(c.published for c in population)
+    if len(population) < 2 or (published and rng.random() < 0.5):
+        return _drawn(space, rng, "random")
+    if rng.random() < plan.immigrants:
+        return _drawn(space, rng, "immigrant")
+    chosen = [population[int(rng.integers(len(population), size=plan.tournament).min())] for _ in range(2)]
+    child, operator = offspring([bred(c) for c in chosen], space, rng)
+    used = {"crossover": 2, "random": 0}.get(operator, 1)
+    return _expressed(child, space, operator, tuple(c.number for c in chosen[:used]))
+
+
+def draw(breeding: Breeding, rng: Rng) -> Draft:
+    """Random metrics of the space, and nothing else."""
+    return _drawn(breeding.space, rng, "random")
+
+
+def steady_state(breeding: Breeding, rng: Rng) -> Draft:
+    """One step of Pruner-Zero's algorithm 1: of a sample of the population the best ten may become parents."""
+    population = breeding.population
+    if len(population) < 2:
+        return _tree(paper_trees.random_tree(rng), "random")
+    size = max(2, round(paper_trees.SHARE * len(population)))
+    sampled = sorted(rng.choice(len(population), size=size, replace=False).tolist())[: paper_trees.CANDIDATES]
+    first, second = (population[i] for i in rng.choice(sampled, size=2, replace=False).tolist())
+    child, operator = paper_trees.offspring(paper_trees.read(first.genome), paper_trees.read(second.genome), rng)
+    return _tree(child, operator, () if operator == "random" else (first.number, second.number))
+
+
+def _tree(tree: paper_trees.Tree, operator: str, parents: tuple[int, ...] = ()) -> Draft:
+    return Draft(paper_trees.expressed(tree), operator, parents, paper_trees.written(tree))
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "default": Algorithm(
+        "generations on islands, with elitism, identity before work, and racing",
+        "default",
+        lambda plan, generation: plan.population,
+        evolve,
+        identity=True,
+        racing=True,
+    ),
+    "paper": Algorithm(
+        "Pruner-Zero's algorithm 1, one candidate at a time after the first population, each measured in full",
+        "pruner_zero",
+        lambda plan, generation: plan.population if generation == 0 else 1,
+        steady_state,
+        identity=False,
+        racing=False,
+    ),
+    "random": Algorithm(
+        "random metrics, each measured in full: the baseline of Pruner-Zero's paper",
+        "pruner_zero",
+        lambda plan, generation: plan.population,
+        draw,
+        identity=False,
+        racing=False,
+    ),
+}

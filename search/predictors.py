@@ -1,0 +1,98 @@
+"""Predictors: what stored statistics say of a mask before the pruned model is run.
+
+Both are shares of what the layers lose, averaged over layers: of the second-order loss Σ W²G² (OBD with the diagonal
+Fisher information) and of the layers' output, Σ W²X². A sample of rows tells as much as all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pzc.runtime.layers import Layer
+from pzc.runtime.statistics import Statistics
+from pzc.search.candidate import Candidate
+
+ROWS = 64
+"""Rows of each layer that are looked at."""
+
+READS = {"second-order loss": "G.l2", "output error": "X.l2"}
+"""Each predictor with the leaf that it weighs weights with."""
+
+LEAST = 12
+"""Fewer candidates than this say nothing about a correlation."""
+
+TRUSTED, MARGIN = 0.6, 1.5
+"""The rank correlation from which a predictor may turn candidates away, and how far behind the worst of the population
+they must be."""
+
+
+class Predictors:
+    """The stakes of the sampled weights of every layer, by predictor: `[rows, in]`, each layer's summing to 1."""
+
+    def __init__(self, layers: Sequence[Layer], statistics: Statistics) -> None:
+        self._rows: dict[str, slice] = {}
+        self._stakes: dict[str, dict[str, Tensor]] = {name: {} for name in READS}
+        for layer in layers:
+            out = layer.shape[0]
+            rows = self._rows[layer.name] = slice(None, None, max(1, out // ROWS))
+            for name, leaf in READS.items():
+                if leaf in statistics.tables[layer.name]:
+                    values = statistics.of(layer, ("W", leaf))
+                    other = values[leaf] if len(values[leaf]) == 1 else values[leaf][rows]
+                    stakes = (values["W"][rows].float() * other).square_()
+                    self._stakes[name][layer.name] = stakes / stakes.sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+    def of(self, masks: Mapping[str, Tensor]) -> dict[str, float]:
+        """The share that is lost under masks bool `[out, in]`, by predictor."""
+        found = {}
+        for name, stakes in self._stakes.items():
+            if stakes:
+                lost = [float((s * ~masks[layer][self._rows[layer]]).sum()) for layer, s in stakes.items()]
+                found[name] = sum(lost) / len(lost)
+        return found
+
+
+def correlations(measured: Sequence[Candidate]) -> dict[str, float]:
+    """Spearman's rank correlation of each predictor with fitness."""
+    found = {}
+    for name in READS:
+        pairs = [(c.predictors[name], c.fitness) for c in measured if name in c.predictors]
+        if len(pairs) >= LEAST:
+            found[name] = spearman([p for p, _ in pairs], [f for _, f in pairs])
+    return found
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """The correlation of the ranks of two series; ties share their mean rank. 0 where one is constant."""
+    a, b = _ranks(x), _ranks(y)
+    mean = (len(x) - 1) / 2
+    above = sum((i - mean) * (j - mean) for i, j in zip(a, b, strict=True))
+    below = math.sqrt(sum((i - mean) ** 2 for i in a) * sum((j - mean) ** 2 for j in b))
+    return above / below if below else 0.0
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
+            end += 1
+        for k in range(start, end + 1):
+            ranks[order[k]] = (start + end) / 2
+        start = end + 1
+    return ranks
+
+
+def hopeless(predicted: Mapping[str, float], population: Sequence[Candidate], correlation: Mapping[str, float]) -> bool:
+    """Whether the most trusted predictor puts a candidate far behind everyone in the population."""
+    name = max(correlation, key=lambda n: correlation[n], default=None)
+    if name is None or correlation[name] < TRUSTED or name not in predicted:
+        return False
+    known = [c.predictors[name] for c in population if name in c.predictors]
+    return len(known) >= LEAST and predicted[name] > MARGIN * max(known)

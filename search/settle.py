@@ -1,0 +1,90 @@
+"""Settling a proposal: refused, a repetition, turned away, lost on the way, or measured in full."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.search.algorithms import ALGORITHMS
+from pzc.search.candidate import REFERENCE, ZOO, Candidate
+from pzc.search.fitness import Fitness
+from pzc.search.predictors import hopeless
+from pzc.search.proposals import Proposal, cutoff, rng_for
+from pzc.search.readable import shape
+from pzc.search.space import Genotype
+from pzc.search.state import State
+
+EXPLORED = 0.1
+"""The share of those that a predictor would turn away which are measured all the same: else it could never be wrong."""
+
+Rungs = Callable[[int, float], None]
+"""Called after every rung of a race with its number and the mean loss so far."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the candidates of one island and generation are measured against: fixed when the generation begins, so that
+    results don't depend on timing."""
+
+    losses: tuple[float, ...]
+    population: tuple[Candidate, ...]
+
+
+def bars(state: State) -> list[Bar]:
+    """The bar of each island for the generation at work."""
+    plan, algorithm = state.plan, ALGORITHMS[state.plan.algorithm]
+    if state.generation == REFERENCE or not algorithm.racing:
+        return [Bar((), ())] * plan.islands
+    if state.generation == ZOO:
+        return [Bar(state.zoo[0].losses if state.zoo else (), ())] * plan.islands
+    populations = [tuple(state.population(state.generation, i)) for i in range(plan.islands)]
+    return [Bar(cutoff(p, plan.island_size), p) for p in populations]
+
+
+def settle(
+    proposal: Proposal,
+    state: State,
+    fitness: Fitness,
+    bar: Bar,
+    rung: Rungs = lambda number, loss: None,
+) -> Candidate:
+    """What becomes of a proposal. Only closed generations have a say, so it is the same whoever settles it when."""
+    if proposal.settled:
+        return proposal.candidate
+    start = time.perf_counter()
+    settled = _settled(proposal, state, fitness, bar, rung)
+    return replace(settled, seconds=round(time.perf_counter() - start, 4))
+
+
+def _settled(proposal: Proposal, state: State, fitness: Fitness, bar: Bar, rung: Rungs) -> Candidate:
+    new = proposal.candidate
+    algorithm = ALGORITHMS[state.plan.algorithm]
+    try:
+        masks, mask_hash = fitness.masks(Genotype(proposal.core, new.per))
+    except NonFiniteScore:
+        return replace(new, status="refused", reason="not finite")
+    except PruningError as error:
+        return replace(new, status="refused", reason=error.message)
+    new = replace(new, mask_hash=mask_hash, predictors=fitness.predicted(masks))
+    if algorithm.identity:
+        alias = state.same_mask(mask_hash)
+        if alias is not None:
+            return replace(new, status="same mask", alias_of=alias)
+        turned_away = hopeless(new.predictors, bar.population, state.predictors)
+        if turned_away and rng_for(state.plan.seed, new.generation, new.slot, -1 % 2**32).random() >= EXPLORED:
+            return replace(new, status="predicted worse")
+    losses, whole = fitness.race(masks, bar.losses, rung)
+    if not all(map(math.isfinite, losses)):
+        return replace(new, status="refused", reason="the pruned model's loss is not finite")
+    new = replace(new, losses=tuple(losses))
+    if not whole:
+        return replace(new, status="lost race")
+    return replace(new, status="evaluated", shape=shape(proposal.core, new.per))
+
+
+def whole(proposals: Sequence[Proposal], settled: Sequence[Candidate]) -> list[Candidate]:
+    """Every candidate of a generation in the order of numbers: those that were only drafted, and the settled ones."""
+    return [c for p, s in zip(proposals, settled, strict=True) for c in (*p.repeated, s)]

@@ -1,0 +1,70 @@
+"""Statistics in one file, so that the processes of a search gather them once and hold them in memory once.
+
+The file is safetensors, mapped into memory: its pages are the same for every process of a machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pzc.runtime.activations import Table
+from pzc.runtime.statistics import Statistics
+
+_WEIGHT = "W"
+
+
+def shared(path: Path, about: str, gather: Callable[[], Statistics]) -> Statistics:
+    """The statistics of a file, which is written first if it is not there or is about something else.
+
+    Of several processes one gathers, and the others wait for it. `about` says what the statistics depend on.
+    """
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        found = _read(path, about)
+        if found is None:
+            _write(path, about, gather())
+            found = _read(path, about)
+    if found is None:
+        raise OSError(f"{path} cannot be read back")
+    return found
+
+
+def _write(path: Path, about: str, statistics: Statistics) -> None:
+    tensors = {
+        f"{layer}/{leaf}": value.clone() if len(value) == 1 else value.contiguous()  # layers share what they read
+        for layer, table in statistics.tables.items()
+        for leaf, value in (*table.items(), (_WEIGHT, statistics.weights[layer]))
+    }
+    counts = {name: str(getattr(statistics, name)) for name in ("windows", "seed", "blocks")}
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    save_file(tensors, partial, metadata={"about": about, "layers": "\n".join(statistics.tables), **counts})
+    partial.replace(path)
+
+
+def _read(path: Path, about: str) -> Statistics | None:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            kept = file.metadata() or {}
+            if kept.get("about") != about:
+                return None
+            tables: dict[str, Table] = {layer: {} for layer in kept["layers"].split("\n")}
+            for key in file.keys():  # noqa: SIM118 - a safe_open is no mapping
+                layer, _, leaf = key.rpartition("/")
+                tables[layer][leaf] = file.get_tensor(key)
+    except (SafetensorError, KeyError):
+        return None
+    weights = {layer: table.pop(_WEIGHT) for layer, table in tables.items()}
+    return Statistics(
+        tables=tables,
+        windows=int(kept["windows"]),
+        seed=int(kept["seed"]),
+        blocks=int(kept["blocks"]),
+        weights=weights,
+    )

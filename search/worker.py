@@ -1,0 +1,66 @@
+"""A worker: settles one slot after another until the run is over. Any number of them work on one run, each with its own
+model, and the result is the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pzc.search.candidate import Candidate
+from pzc.search.fitness import Fitness
+from pzc.search.proposals import Given, Proposal, proposals
+from pzc.search.settle import Bar, bars, settle, whole
+from pzc.search.state import State
+from pzc.search.store import Claim, Store
+
+POLL = 0.2
+"""Seconds between two looks at what other workers do, when all slots of a generation are taken."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The generation at work: what it will settle, and what that is measured against."""
+
+    generation: int
+    proposals: list[Proposal]
+    bars: list[Bar]
+
+
+def work(
+    state: State, store: Store, given: Given, fitness: Fitness, stop: Callable[[], bool], begin: Callable[[], None]
+) -> None:
+    """Settle slot after slot until `stop()` says so or the plan is through. `begin` is called when the published
+    metrics are measured and the search itself begins."""
+    current: _Work | None = None
+    while not stop() and not (state.generation >= 0 and state.over()):
+        if current is None or current.generation != state.generation:
+            if state.generation == 0:
+                begin()
+            current = _Work(state.generation, proposals(state, given), bars(state))
+        if not current.proposals:
+            state.close(())
+            continue
+        claim = store.claim(current.proposals)
+        if claim is not None:
+            settled = _settled(claim, current, state, store, fitness)
+            store.tell(claim, settled)
+            state.show(claim.slot, settled)
+        _look(state, store, current)
+        if claim is None and state.generation == current.generation:
+            time.sleep(POLL)
+
+
+def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness) -> Candidate:
+    proposal = current.proposals[claim.slot]
+    bar = current.bars[proposal.candidate.island]
+    return settle(proposal, state, fitness, bar, lambda number, loss: store.rung(claim, number, loss))
+
+
+def _look(state: State, store: Store, current: _Work) -> None:
+    """See what others have settled, and close the generation when it is whole."""
+    settled = store.settled(current.generation)
+    for slot, candidate in settled.items():
+        state.show(slot, candidate)
+    if len(settled) == len(current.proposals):
+        state.close(whole(current.proposals, [settled[slot] for slot in sorted(settled)]))
