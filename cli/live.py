@@ -27,15 +27,15 @@ class Heading:
     folder: str
 
 
-def draw(run: Standing, heading: Heading, elapsed: float, limit: float) -> RenderableType:
-    """The whole view."""
+def draw(run: Standing, heading: Heading, elapsed: float, limit: float, workers: int | None = None) -> RenderableType:
+    """The whole view; the number of workers is for a run that is only looked at."""
     return Group(
         _top(heading, elapsed, limit),
         _middle(run, elapsed),
         Text(),
         _table(run),
         Text(),
-        *_bottom(run),
+        *_bottom(run, workers),
     )
 
 
@@ -81,7 +81,7 @@ def _table(run: Standing) -> Table:
     return table
 
 
-def _bottom(run: Standing) -> list[Text]:
+def _bottom(run: Standing, workers: int | None) -> list[Text]:
     settled = run.counts.total()
     shares = [f"{name} {count / settled:.0%}" for name, count in run.counts.most_common()] or ["–"]
     lines = ["settled  " + " · ".join(shares)]
@@ -89,7 +89,8 @@ def _bottom(run: Standing) -> list[Text]:
         lines.append("predictors  " + " · ".join(f"{name} ρ {r:.2f}" for name, r in run.predictors.items()))
     if run.refusals:
         lines.append("refused  " + " · ".join(f"{why} {n:,}" for why, n in run.refusals.most_common(3)))
-    lines.append("ctrl-c stops after this candidate; --resume goes on")
+    at_work = f"{workers} at work" if workers else "nobody is at work on it"
+    lines.append("ctrl-c stops after this candidate; --resume goes on" if workers is None else at_work)
     texts = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
     texts[-1].stylize("dim")
     return texts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pzc.cli import options
+from pzc.cli import options, status
 from pzc.cli.console import print_json, progress, say
 from pzc.compiler.load import load_all, zoo
 
@@ -120,6 +120,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         join(ctx, given)
         return
     _lead(ctx, given)
+
+
+command.add_command(status.command)
 
 
 def _lead(ctx: click.Context, given: dict[str, Any]) -> None:

@@ -261,6 +261,8 @@ def _signed_parts(x: Node, powers: _Signed) -> list[Node]:
         return [power(x, e)]
     if e.is_integer() and powers.odd == (e % 2 == 1):
         return [x if e == 1 else _settle_whole(intern("pow", (x, _number(e))))]
+    if e % 2 == 0:  # odd, as sign(x) · x²
+        return [build("sign", (x,)), _settle_whole(intern("pow", (x, _number(e))))]
     magnitude = build("abs", (x,))
     size = magnitude if e == 1 else _settle_whole(intern("pow", (magnitude, _number(e))))
     return [build("sign", (x,)), size] if powers.odd else [size]

@@ -207,6 +207,7 @@ strip even power | x ^ c = abs(x) | rank | c even, c > 0 | increasing with the m
 strip inverse even power | x ^ c = -abs(x)                              | rank  | c even, c < 0    | decreasing with it
 strip odd power     | x ^ c = x                                         | rank  | c odd, c > 0     | increasing
 strip signed power  | sign(x) * abs(x) ^ c = x                          | rank  | c > 0            | increasing
+strip signed even power | sign(x) * x ^ c = x | rank | c even, c > 0 | increasing
 strip addend | k + x = x | rank | k constant in the group | the same for the whole group
 strip factor | k * x = x | rank | k constant in the group, k > 0 | the same for the whole group
 strip divisor | k * x = x | rank normal | k constant in the group, k >= 0, k a divisor | so it is not zero

@@ -231,7 +231,7 @@ def parse(source: str) -> tuple[File, list[Diagnostic]]:
     statements: list[Statement] = []
     diagnostics: list[Diagnostic] = []
     broken: list[str] = []
-    for chunk in _statements(list(_parser().lex(source))):
+    for chunk in _statements(_tokens(source)):
         if len(diagnostics) == MAX_ERRORS:
             diagnostics.append(too_many(span_of(chunk[0])))
             break
@@ -242,6 +242,12 @@ def parse(source: str) -> tuple[File, list[Diagnostic]]:
         else:
             statements.append(result)
     return File(tuple(statements), tuple(_comments(source)), tuple(broken)), diagnostics
+
+
+def _tokens(source: str) -> list[Token]:
+    """The tokens, by the lexer that the parser has: `Lark.lex` would build another for every text."""
+    waiting = _parser().parse_interactive(source, start="start")
+    return list(waiting.lexer_thread.lex(waiting.parser_state))
 
 
 def _defined(chunk: list[Token], problem: Diagnostic) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pzc.compiler.load import inline
 from pzc.compiler.source import expression
@@ -54,7 +55,12 @@ class Algorithm:
 
 def bred(c: Candidate) -> Genotype:
     """What breeds of a candidate: the filling of the hole where there is a template, else its score."""
-    metric = inline(f"{c.genome or c.formula} per {c.per}", analyse=False)
+    return _read(c.genome or c.formula, c.per)
+
+
+@lru_cache(maxsize=1 << 10)
+def _read(formula: str, per: str) -> Genotype:
+    metric = inline(f"{formula} per {per}", analyse=False)
     return Genotype(metric.core, metric.per)
 
 

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, topological
+from pzc.compiler.canonical import canonical, text
+from pzc.compiler.core import Node, forgetting, leaf, topological
 from pzc.compiler.load import inline
 from pzc.compiler.plain import plain
 from pzc.compiler.rank import keys, rank_form
 from pzc.compiler.reference import evaluate
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
+from pzc.search.space import random_genotype, space_for
 from tests.strategies import EXPRESSIONS, GROUPS, probe
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -115,3 +116,29 @@ def test_the_keys_grow_coarser() -> None:
     assert a.exact == b.exact != c.exact
     assert a.real == b.real == c.real
     assert keys(inline("abs(W) * X").core, "row").rank != keys(inline("abs(W) * X").core, "col").rank
+
+
+def test_a_form_does_not_depend_on_what_came_before() -> None:
+    """Workers of a search have seen different things, and must find the same keys: `W * abs(W)` once did not."""
+    rng, space = np.random.default_rng(4), space_for("default")
+    texts = ["G * (abs(W) * abs(W) ^ 2)", "X + abs(W) * W"]
+    texts += [f"{expression(g.core)} per {g.per}" for g in (random_genotype(space, rng) for _ in range(300))]
+
+    def form(source: str) -> str:
+        return text(canonical(inline(source, analyse=False).core))
+
+    cold = []
+    for source in texts:
+        with forgetting():
+            cold.append(form(source))
+    with forgetting():
+        kept = [inline(source, analyse=False) for source in texts]
+        assert [form(source) for source in texts] == cold
+        assert len(kept) == len(texts)
+
+
+def test_signed_even_powers_have_one_form() -> None:
+    for source in ("W * abs(W)", "sign(W) * sqr(W)", "sign(W) * abs(W) ^ 2", "abs(W) * abs(W) * sign(W)"):
+        core = inline(source).core
+        assert canonical(core) is canonical(inline("W * abs(W)").core)
+        assert keys(core, "row").rank == keys(leaf("W"), "row").rank
