@@ -103,6 +103,8 @@ def _fitness(c: Candidate) -> str:
 def _versus(c: Candidate, zoo: Candidate | None) -> Text:
     if zoo is None or not math.isfinite(c.fitness / zoo.fitness):
         return Text("")
+    if c.fitness > 10 * zoo.fitness:
+        return Text(f"×{c.fitness / zoo.fitness:.2g}" if c.fitness < 1e3 * zoo.fitness else "> ×1,000")
     change = c.fitness / zoo.fitness - 1
     return Text(f"{change:+.1%}".replace("-", "−"), style="good" if change < 0 else "")
 

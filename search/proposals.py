@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -140,6 +141,14 @@ def _candidate(draft: Draft, number: int, place: tuple[int, int, int], island: i
     return replace(new, **identified(core, per))  # type: ignore[arg-type]
 
 
-def cutoff(population: Sequence[Candidate], full: int) -> tuple[float, ...]:
-    """The losses that an offspring must not be behind: those of the worst of a population that is full."""
-    return max(population, key=lambda c: c.fitness).losses if len(population) >= full else ()
+LENIENT = math.log(2)
+"""How far behind the best published metric a candidate may be while there is still room in the population: twice its
+perplexity."""
+
+
+def cutoff(population: Sequence[Candidate], full: int, published: Sequence[Candidate]) -> tuple[float, ...]:
+    """The losses that an offspring must not be behind: those of the worst of a population that is full, else far worse
+    ones than those of the best published metric."""
+    if len(population) >= full:
+        return max(population, key=lambda c: c.fitness).losses
+    return tuple(loss + LENIENT for loss in published[0].losses) if published else ()

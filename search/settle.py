@@ -41,7 +41,7 @@ def bars(state: State) -> list[Bar]:
     if state.generation == ZOO:
         return [Bar(state.zoo[0].losses if state.zoo else (), ())] * plan.islands
     populations = [tuple(state.population(state.generation, i)) for i in range(plan.islands)]
-    return [Bar(cutoff(p, plan.island_size), p) for p in populations]
+    return [Bar(cutoff(p, plan.island_size, state.zoo), p) for p in populations]
 
 
 def settle(
