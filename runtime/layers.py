@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -226,7 +227,12 @@ def check_finite(layers: Sequence[Layer]) -> None:
 
 def zeros(layers: Layers) -> dict[str, int]:
     """The number of weights that are exactly zero, by layer."""
-    return {layer.name: layer.size - int(torch.count_nonzero(layer.weight)) for layer in layers.layers}
+    return {layer.name: count_true(layer.weight == 0) for layer in layers.layers}
+
+
+def count_true(mask: Tensor) -> int:
+    """How many of a bool tensor are true. On a CPU by numpy: torch takes ten times as long where half of them are."""
+    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else torch.count_nonzero(mask))
 
 
 def write_masked(weight: Tensor, dense: Tensor, keep: Tensor) -> None:
@@ -238,7 +244,10 @@ def write_masked(weight: Tensor, dense: Tensor, keep: Tensor) -> None:
     """
     integer = _INTEGERS[dense.element_size()]
     bits = keep.to(integer).neg_()  # 0 or all ones
-    weight.copy_(bits.bitwise_and_(dense.view(integer)).view(dense.dtype))
+    if weight.data_ptr() == dense.data_ptr():
+        weight.view(integer).bitwise_and_(bits)
+    else:
+        weight.copy_(bits.bitwise_and_(dense.view(integer)).view(dense.dtype))
 
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
