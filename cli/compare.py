@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @options.loading
 @options.target
 @options.per
+@options.chosen_layers
 @options.calibration
 @options.seed
 @options.as_json
@@ -59,7 +60,7 @@ def command(
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], how["sparsity"], pattern)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    layers = find_layers(loaded.model).layers
+    layers = find_layers(loaded.model, how["include"], how["exclude"]).layers
     for sentence in (s for m in metrics if references for s in idle_roles(m, layers)):
         warn(sentence)
     texts = texts_of(loaded, frozenset().union(*(m.leaves for m in metrics)), how)
@@ -67,7 +68,7 @@ def command(
     with progress(quiet or as_json) as bar:
         for row in compare(
             loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, target,
-            seed=how["seed"], progress=bar,
+            include=how["include"], exclude=how["exclude"], seed=how["seed"], progress=bar,
         ):  # fmt: skip
             rows.append(row)
             bar("metrics", len(rows), 1 + len(metrics))

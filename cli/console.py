@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -117,18 +118,35 @@ class _Bars:
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Any]:
-    """A callable `(stage, done, total)` that draws bars, prints lines, or shows nothing."""
-    if quiet:
-        yield _Quiet()
-    elif not errors.is_terminal:
-        yield _Lines()
-    else:
-        columns = (
-            TextColumn(" {task.description:<12}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-        )
-        with Progress(*columns, console=errors) as bars:
-            yield _Bars(bars)
+    """A callable `(stage, done, total)` that draws bars, prints lines, or shows nothing. Warnings of pzc's own are
+    printed as lines meanwhile."""
+    with _warnings_as_lines():
+        if quiet:
+            yield _Quiet()
+        elif not errors.is_terminal:
+            yield _Lines()
+        else:
+            columns = (
+                TextColumn(" {task.description:<12}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(compact=True),
+            )
+            with Progress(*columns, console=errors) as bars:
+                yield _Bars(bars)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if category.__module__.startswith("pzc."):
+                warn(str(message))
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield

@@ -99,6 +99,15 @@ pattern = click.option(
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
+include = click.option(
+    "--include",
+    multiple=True,
+    metavar="GLOB",
+    help="Prune only layers whose names match, such as 'layers.3.*' or q_proj; may be repeated.",
+)
+exclude = click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Leave layers dense whose names match; may be repeated."
+)
 data = click.option(
     "--data",
     "-d",
@@ -149,6 +158,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 loading = together(model, device, dtype, trust, threads)
 target = together(sparsity, pattern)
+chosen_layers = together(include, exclude)
 calibration = together(data, eval_data, windows, eval_windows, length)
 
 

@@ -30,6 +30,7 @@ PASSES = {
 @options.target
 @options.per
 @click.option("--sequential/--one-shot", default=False, help="Activations after earlier blocks are pruned, or dense.")
+@options.chosen_layers
 @options.calibration
 @options.seed
 @click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
@@ -70,7 +71,7 @@ def command(
         check_sequential(chosen, target)
     check_output(folder, overwrite=overwrite)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    layers = find_layers(loaded.model)
+    layers = find_layers(loaded.model, how["include"], how["exclude"])
     check_target(chosen, target, layers.layers)
     for sentence in idle_roles(chosen, layers.layers):
         warn(sentence)
@@ -88,7 +89,8 @@ def command(
         seconds["evaluation"] = time.perf_counter() - start
         pruned = prune(
             loaded.model, chosen, windows=texts.calibration_windows, sparsity=how["sparsity"], pattern=pattern,
-            per=how["per"], sequential=how["sequential"], seed=how["seed"], progress=bar,
+            per=how["per"], sequential=how["sequential"], include=how["include"], exclude=how["exclude"],
+            seed=how["seed"], progress=bar,
         )  # fmt: skip
         after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
     content = record(

@@ -44,15 +44,17 @@ def compare(
     evaluation: Tensor,
     target: Target,
     *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Iterator[Compared]:
     """The dense model, then each metric one-shot to `target`; the model is left dense.
 
-    Windows are int64 `[n, length]`. A metric whose score is constant or not finite is a result with its failure;
-    whatever else goes wrong raises PruningError.
+    Windows are int64 `[n, length]`; `include` and `exclude` choose layers as `find_layers` does. A metric whose score
+    is constant or not finite is a result with its failure; whatever else goes wrong raises PruningError.
     """
-    layers = find_layers(model)
+    layers = find_layers(model, include, exclude)
     check_pattern(target, layers.layers)
     dense = Dense(layers)
     start = time.perf_counter()

@@ -14,6 +14,9 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.hessian import Hessians
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
+from pzc.runtime.matrices import LINEARS
+from pzc.runtime.unreached import neutral, warn_of
+from pzc.runtime.watch import See, watching
 
 Tables: TypeAlias = Callable[[], dict[str, Table]]
 
@@ -34,26 +37,52 @@ def forward_leaves(leaves: Collection[str]) -> frozenset[str]:
 def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -> Iterator[Tables]:
     """Gather the forward `leaves` of some layers while the context is open; `windows` will run through it.
 
-    Yields a function that gives the tables by layer name, once. It raises PruningError for a layer that was never run.
+    Yields a function that gives the tables by layer name, once. It raises PruningError for a layer that was never run,
+    but for experts, which are warned of and get neutral values.
     """
     every = (Sums("X", leaves), Sums("Y", leaves), Hessians(leaves, windows), _Own(layers, leaves))
     families: list[Family] = [family for family in every if family]
+    gathered = sorted(forward_leaves(leaves) - set(COLLECTORS))
+    reached: set[str] = set()
+
+    def see(layer: str, inputs: Tensor, outputs: Tensor) -> None:
+        reached.add(layer)
+        for family in families:
+            family.add(layer, inputs, outputs)
+
+    def table(layer: Layer) -> Table:
+        if layer.name in reached:
+            return _joined(family.finish(layer.name) for family in families)
+        if not layer.expert:
+            raise PruningError(f"no calibration token reached the layer {layer.name}", layer=layer.name)
+        own = every[-1].finish(layer.name) if every[-1] else {}
+        return {**neutral(layer, gathered), **own}
 
     def tables() -> dict[str, Table]:
-        return {layer.name: _joined(family.finish(layer.name) for family in families) for layer in layers}
+        if not families:
+            return {layer.name: {} for layer in layers}
+        warn_of([layer for layer in layers if layer.expert and layer.name not in reached], "calibration token")
+        return {layer.name: table(layer) for layer in layers}
 
     with ExitStack() as stack:
+        if families:
+            stack.enter_context(watching([layer for layer in layers if not _has_hook(layer)], see))
         for layer in layers if families else ():
-            handle = layer.module.register_forward_hook(_hook(layer.name, families), with_kwargs=True)
-            stack.callback(handle.remove)
+            if _has_hook(layer):
+                stack.callback(layer.module.register_forward_hook(_hook(layer.name, see), with_kwargs=True).remove)
         yield tables
 
 
-def _hook(name: str, families: Sequence[Family]) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        inputs = args[0] if args else next(iter(kwargs.values()))
-        for family in families:
-            family.add(name, inputs, output)
+def _has_hook(layer: Layer) -> bool:
+    """Whether the layer's module is called with what the layer reads, and returns what it puts out."""
+    return isinstance(layer.module, LINEARS)
+
+
+def _hook(name: str, see: See) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise PruningError(f"{name} does not return its product, so it cannot be observed", layer=name)
+        see(name, args[0] if args else next(iter(kwargs.values())), output)
 
     return hook
 
@@ -71,19 +100,15 @@ class _Own:
         self._collectors: dict[str, dict[str, Any]] = {
             layer.name: {name: COLLECTORS[name](layer) for name in names} for layer in layers if names
         }
-        self._reached: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._collectors)
 
     def add(self, layer: str, inputs: Tensor, outputs: Tensor) -> None:
-        self._reached.add(layer)
         x, y = rows(inputs), rows(outputs)
         for collector in self._collectors[layer].values():
             collector.update(x, y)
 
     def finish(self, layer: str) -> Table:
-        if layer not in self._reached:
-            raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
         collectors = self._collectors.pop(layer)
         return {n: as_leaf(n, self._layers[layer], collector.finish()) for n, collector in collectors.items()}

@@ -16,6 +16,7 @@ from pzc.runtime.activations import Table
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
 from pzc.runtime.passes import Progress, cross_entropy, device_of, logits_of
+from pzc.runtime.unreached import warn_of
 
 _HALF_SCALE = 1024.0
 
@@ -41,28 +42,35 @@ def gradient_tables(
     """
     half = any(layer.parameter.dtype == torch.float16 for layer in layers)
     scale = _HALF_SCALE if half else 1.0
-    gathered = [_Gradients(layer, leaves, scale) for layer in layers]
-    with _only_gradients_of(model, [layer.parameter for layer in layers]), ExitStack() as stack:
+    members: dict[nn.Parameter, list[Layer]] = {}
+    for layer in layers:
+        members.setdefault(layer.parameter, []).append(layer)
+    gathered = [_Gradients(parameter, those, leaves, scale) for parameter, those in members.items()]
+    with _only_gradients_of(model, list(members)), ExitStack() as stack:
         for one in gathered:
-            stack.callback(one.layer.parameter.register_post_accumulate_grad_hook(one.take).remove)
+            stack.callback(one.parameter.register_post_accumulate_grad_hook(one.take).remove)
         device = device_of(model)
         for done, window in enumerate(windows.split(1), start=1):
             ids = window.to(device)
             loss = cross_entropy(logits_of(model, ids), ids).sum() * scale
             loss.backward()
             progress("statistics", done, len(windows))
-    return {one.layer.name: one.finish(len(windows)) for one in gathered}
+    warn_of([layer for one in gathered for layer in one.unreached()], "gradient")
+    return {layer.name: table for one in gathered for layer, table in one.finish(len(windows))}
 
 
 class _Gradients:
-    """What is folded of one layer's gradients, laid out as the module stores its weight."""
+    """What is folded of the gradients of one parameter, laid out as it is stored: of one layer, or of many experts."""
 
-    def __init__(self, layer: Layer, leaves: Collection[str], scale: float) -> None:
-        self.layer = layer
+    def __init__(self, parameter: nn.Parameter, layers: Sequence[Layer], leaves: Collection[str], scale: float) -> None:
+        self.parameter = parameter
+        self._layers = layers
         self._scale = scale
-        stored = layer.parameter
-        self._totals = {name: torch.zeros_like(stored, dtype=torch.float32) for name in _FOLDED if name in leaves}
-        self._own: dict[str, Any] = {name: COLLECTORS[name](layer) for name in own_leaves(leaves, "backward")}
+        self._totals = {name: torch.zeros_like(parameter, dtype=torch.float32) for name in _FOLDED if name in leaves}
+        own = own_leaves(leaves, "backward")
+        self._own: dict[str, dict[str, Any]] = {
+            layer.name: {name: COLLECTORS[name](layer) for name in own} for layer in layers if own
+        }
 
     def take(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -72,12 +80,28 @@ class _Gradients:
         g = gradient.float() / self._scale if self._scale != 1 else gradient.float()
         for name, total in self._totals.items():
             _FOLDED[name](total, g)
-        for collector in self._own.values():
-            collector.update(self.layer.oriented(g))
+        for layer in self._layers if self._own else ():
+            for collector in self._own[layer.name].values():
+                collector.update(layer.oriented(g))
 
-    def finish(self, windows: int) -> Table:
-        table = {n: self.layer.oriented(_FINISHED[n](total, windows)) for n, total in self._totals.items()}
-        return table | {n: as_leaf(n, self.layer, collector.finish()) for n, collector in self._own.items()}
+    def unreached(self) -> list[Layer]:
+        """The experts whose gradients were all zero."""
+        return [
+            layer
+            for layer in self._layers
+            if layer.expert and self._totals and not any(layer.oriented(t).any() for t in self._totals.values())
+        ]
+
+    def finish(self, windows: int) -> Iterator[tuple[Layer, Table]]:
+        """The leaves of each layer, `[out, in]`."""
+        unreached = set(self.unreached())
+        finished = {name: _FINISHED[name](total, windows) for name, total in self._totals.items()}
+        for layer in self._layers:
+            for total in finished.values() if layer in unreached else ():
+                layer.oriented(total).copy_(layer.weight.abs())
+            table = {name: layer.oriented(total) for name, total in finished.items()}
+            own = self._own.get(layer.name, {})
+            yield layer, table | {n: as_leaf(n, layer, collector.finish()) for n, collector in own.items()}
 
 
 @contextmanager

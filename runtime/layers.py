@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from pzc.compiler.arm import matches
+from pzc.grammar.diagnostics import did_you_mean
 from pzc.runtime.errors import PruningError
+from pzc.runtime.matrices import Matrix, has_linear, matrices_of, outside_of, packed_module
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One linear layer of a decoder block.
+    """One linear layer: a matrix in a parameter of the model.
 
-    `name` is its dotted name in the model, `block` the position of its block, `transposed` whether the module
-    stores its weight as `[in, out]`, as GPT-2's `Conv1D` does.
+    `name` is its dotted name in the model, `block` the position of its decoder block; one outside of the blocks, as the
+    head, counts as behind the last. `module` stores it as its parameter `key`: as `[out, in]`, or `[in, out]` where it
+    is `transposed`, as GPT-2's `Conv1D` does. `index` is its place in a parameter that stacks the matrices of many
+    experts, `[experts, out, in]`; their module is not called with what an expert reads. `expert` says that only the
+    tokens that are routed to it pass through the layer.
     """
 
     name: str
     module: nn.Module
     block: int
     transposed: bool = False
+    key: str = "weight"
+    index: int | None = None
+    expert: bool = False
 
     @property
     def parameter(self) -> nn.Parameter:
-        """The weight as the module stores it."""
-        parameter = self.module.weight
+        """The parameter that holds the weight, as the module stores it: for an expert, with those of all experts."""
+        parameter = getattr(self.module, self.key)
         if not isinstance(parameter, nn.Parameter):
             raise PruningError(f"the weight of {self.name} is no plain parameter", layer=self.name)
         return parameter
@@ -43,14 +53,21 @@ class Layer:
         rows, columns = self.weight.shape
         return rows, columns
 
+    @property
+    def size(self) -> int:
+        """The number of its weights."""
+        rows, columns = self.shape
+        return rows * columns
+
     def oriented(self, stored: Tensor) -> Tensor:
-        """A tensor laid out as the module stores its weight, seen as `[out, in]`."""
-        return stored.T if self.transposed else stored
+        """This layer's part of a tensor laid out as its parameter, seen as `[out, in]`."""
+        own = stored if self.index is None else stored[self.index]
+        return own.T if self.transposed else own
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """A model's decoder blocks in their order, and the linear layers in them."""
+    """A model's decoder blocks in their order, and the linear layers that are pruned."""
 
     blocks: tuple[nn.Module, ...]
     layers: tuple[Layer, ...]
@@ -60,47 +77,63 @@ class Layers:
         return tuple(layer for layer in self.layers if layer.block == block)
 
     @property
+    def outside(self) -> tuple[Layer, ...]:
+        """The layers that are in none of the blocks."""
+        return self.of_block(len(self.blocks))
+
+    @property
     def size(self) -> int:
         """Number of weights in all layers."""
-        return sum(layer.parameter.numel() for layer in self.layers)
+        return sum(layer.size for layer in self.layers)
 
 
-def find_layers(model: nn.Module) -> Layers:
-    """Find the decoder blocks and their linear layers; embeddings and the head are no part of them.
+def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Layers:
+    """Find the decoder blocks and the linear layers that are to be pruned: all in the blocks but routers.
 
     The blocks are the longest list of modules that hold linear layers. A list inside another such list (the
     experts of a block) is part of a block, however long. A weight that two layers share is listed once.
 
-    Raises PruningError when there is no such list, when a weight is quantised or not in memory, or when
-    linear layers hold less than half of the blocks' weights, as where experts are fused into one tensor.
+    Patterns match names as those of roles do: the whole, or from a dot on; `*` stands for any characters, `?` for one.
+    With `include` only layers that match one of its patterns are taken; a pattern without `*` and `?` takes routers and
+    what is outside of the blocks, such as the head, too. Layers that match `exclude` are left out.
+
+    Raises PruningError when there is no such list, when a weight is quantised or not in memory, when a matrix in the
+    blocks is no linear layer that is known, when a pattern matches nothing or nothing is left.
     """
     path, blocks = _blocks(model)
-    layers = []
-    seen: set[int] = set()
-    for index, block in enumerate(blocks):
-        for name, module in block.named_modules():
-            if isinstance(module, nn.Linear | Conv1D) and id(module.weight) not in seen:
-                seen.add(id(module.weight))
-                full = ".".join(part for part in (path, str(index), name) if part)
-                layers.append(Layer(full, module, index, transposed=isinstance(module, Conv1D)))
+    inside = [(i, m) for i, block in enumerate(blocks) for m in matrices_of(block, _joined(path, str(i)))]
+    outside = [(len(blocks), m) for m in outside_of(model, path)]
+    _check_patterns(model, [m.name for _, m in inside + outside], include, exclude)
+    layers: list[Layer] = []
+    seen: set[tuple[int, int | None]] = set()
+    for block, matrix in inside + outside:
+        by_default = matrix.kind != "router" and block < len(blocks)
+        if _any(exclude, matrix.name) or not _included(matrix.name, include, by_default=by_default):
+            continue
+        if matrix.kind == "unknown":
+            raise _unknown(matrix)
+        place = (id(getattr(matrix.module, matrix.key)), matrix.index)
+        if place not in seen:
+            seen.add(place)
+            layers.append(_layer(matrix, block))
+    if not layers:
+        raise PruningError("include and exclude leave no layer to prune")
     for layer in layers:
         _check(layer)
-    matrices = {id(p): p.numel() for p in blocks.parameters() if p.ndim > 1}
-    share = sum(matrices[id(layer.parameter)] for layer in layers) / sum(matrices.values())
-    if share < 0.5:
-        raise PruningError(
-            f"only {share:.0%} of the weights in the blocks of {type(model).__name__} belong to linear "
-            "layers: fused experts cannot be pruned",
-            share=share,
-        )
+        if layer.block == len(blocks):
+            _check_not_tied(model, layer)
     return Layers(tuple(blocks), tuple(layers))
+
+
+def _layer(m: Matrix, block: int) -> Layer:
+    return Layer(m.name, m.module, block, m.transposed, m.key, m.index, m.expert)
 
 
 def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     best: tuple[str, nn.ModuleList] | None = None
     taken: list[str] = []
     for name, module in model.named_modules():  # an outer module comes before those inside it
-        if not isinstance(module, nn.ModuleList) or len(module) == 0 or not all(map(_has_linear, module)):
+        if not isinstance(module, nn.ModuleList) or len(module) == 0 or not all(map(has_linear, module)):
             continue
         if any(name.startswith(outer + ".") for outer in taken):
             continue
@@ -108,12 +141,58 @@ def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
         if best is None or len(module) > len(best[1]):
             best = name, module
     if best is None:
-        raise PruningError(f"{type(model).__name__} has no list of decoder blocks with linear layers")
+        packed = packed_module(model)
+        raise PruningError(
+            f"{type(model).__name__} has no list of decoder blocks with linear layers"
+            + (f"; {packed} is quantised" if packed else ""),
+            hint="use the model without quantisation" if packed else None,
+        )
     return best
 
 
-def _has_linear(module: nn.Module) -> bool:
-    return any(isinstance(inner, nn.Linear | Conv1D) for inner in module.modules())
+def _joined(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _any(patterns: Sequence[str], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
+
+
+def _included(name: str, include: Sequence[str], *, by_default: bool) -> bool:
+    if by_default:
+        return not include or _any(include, name)
+    return _any([pattern for pattern in include if not set(pattern) & set("*?")], name)
+
+
+def _check_patterns(model: nn.Module, names: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> None:
+    for pattern in (*include, *exclude):
+        if any(matches(pattern, name) for name in names):
+            continue
+        other = next((module for name, module in model.named_modules() if matches(pattern, name)), None)
+        if other is not None:
+            raise PruningError(
+                f"`{pattern}` is of the type {type(other).__name__}, which is no linear layer", pattern=pattern
+            )
+        known = sorted({name.rsplit(".", 1)[-1] for name in names})
+        hint = did_you_mean(pattern, known) or f"layers end in {', '.join(known)}"
+        raise PruningError(f"no layer matches `{pattern}`", hint=hint, pattern=pattern)
+
+
+def _unknown(matrix: Matrix) -> PruningError:
+    parameter = getattr(matrix.module, matrix.key)
+    return PruningError(
+        f"{matrix.name} {list(parameter.shape)} of {type(matrix.module).__name__} is no linear layer that pzc knows",
+        hint=f"leave it dense with --exclude '{matrix.name}'",
+        layer=matrix.name,
+    )
+
+
+def _check_not_tied(model: nn.Module, layer: Layer) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and module.weight is layer.parameter:
+            raise PruningError(
+                f"{layer.name} shares its weight with the embedding {name}, which is not pruned", layer=layer.name
+            )
 
 
 def _check(layer: Layer) -> None:
@@ -121,10 +200,10 @@ def _check(layer: Layer) -> None:
     if weight.device.type == "meta":
         raise PruningError(
             f"the weight of {layer.name} is not in memory",
-            hint="load the model onto one device, without offloading",
+            hint="load the model without offloading",
             layer=layer.name,
         )
-    if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64) or weight.ndim != 2:
+    if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64) or layer.weight.ndim != 2:
         raise PruningError(
             f"the weight of {layer.name} is stored as {weight.dtype}, which cannot be pruned",
             hint="use the model without quantisation",
@@ -132,12 +211,28 @@ def _check(layer: Layer) -> None:
         )
 
 
+def check_finite(layers: Sequence[Layer]) -> None:
+    """Raise PruningError where a weight is infinite or NaN, and name its layer."""
+    for layer in layers:
+        low, high = torch.aminmax(layer.weight)  # NaN passes through it
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            bad = int((~torch.isfinite(layer.weight)).sum())
+            raise PruningError(
+                f"{bad} of the {layer.size} weights of {layer.name} are infinite or NaN",
+                hint="the model's files may be damaged",
+                layer=layer.name,
+                share=bad / layer.size,
+            )
+
+
 def zeros(layers: Layers) -> dict[str, int]:
     """The number of weights that are exactly zero, by layer."""
-    return {
-        layer.name: layer.parameter.numel() - int(torch.count_nonzero(layer.parameter.detach()))
-        for layer in layers.layers
-    }
+    return {layer.name: count_true(layer.weight == 0) for layer in layers.layers}
+
+
+def count_true(mask: Tensor) -> int:
+    """How many of a bool tensor are true. On a CPU by numpy: torch takes ten times as long where half of them are."""
+    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else torch.count_nonzero(mask))
 
 
 def write_masked(weight: Tensor, dense: Tensor, keep: Tensor) -> None:
@@ -149,7 +244,10 @@ def write_masked(weight: Tensor, dense: Tensor, keep: Tensor) -> None:
     """
     integer = _INTEGERS[dense.element_size()]
     bits = keep.to(integer).neg_()  # 0 or all ones
-    weight.copy_(bits.bitwise_and_(dense.view(integer)).view(dense.dtype))
+    if weight.data_ptr() == dense.data_ptr():
+        weight.view(integer).bitwise_and_(bits)
+    else:
+        weight.copy_(bits.bitwise_and_(dense.view(integer)).view(dense.dtype))
 
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -212,10 +212,9 @@ def _lowest_numpy(scores: np.ndarray, count: int) -> np.ndarray:
     drop: np.ndarray = scores <= limit
     crowded = np.flatnonzero(np.count_nonzero(drop, axis=1) > count)
     if crowded.size:  # more scores tie at the limit than may go
-        some, at = scores[crowded], limit[crowded]
-        below, ties = some < at, some == at
-        room = count - np.count_nonzero(below, axis=1, keepdims=True)
-        drop[crowded] = below | (ties & (np.cumsum(ties, axis=1, dtype=np.int32) <= room))
+        for row in crowded:
+            ties = np.flatnonzero(scores[row] == limit[row])
+            drop[row, ties[count - np.count_nonzero(drop[row]) + len(ties) :]] = False
     return drop
 
 

@@ -58,7 +58,7 @@ def run_blocks(model: nn.Module, ids: Tensor) -> None:
 def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
     """Each window's mean cross-entropy in nats over its `length − 1` predicted tokens, in float32: `[n]`."""
     none = ids.new_full((len(ids), 1), _NOTHING_TO_PREDICT)  # leaving out logits instead would copy them
-    targets = torch.cat([ids[:, 1:], none], dim=1)
+    targets = torch.cat([ids[:, 1:], none], dim=1).to(logits.device)
     losses = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=_NOTHING_TO_PREDICT
     )

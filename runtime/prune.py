@@ -57,16 +57,18 @@ def prune(
     pattern: str | tuple[int, int] | None = None,
     per: str | None = None,
     sequential: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Pruned:
-    """Set the least important weights of every decoder block's linear layers to zero, in place.
+    """Set the least important weights of the linear layers of every decoder block to zero, in place.
 
     `metric` may be what `pzc.load` takes: a zoo name, a file, an expression. `windows` are calibration tokens
     `[n, length]`; a metric of weights alone needs none. `per` overrides the metric's comparison groups; `pattern`
     (`N:M`: of every M consecutive inputs N are kept) replaces groups and sparsity. With `sequential`, what a block's
     layers read and put out is taken after the blocks before it were pruned, and before it is itself; gradients are
-    the dense model's either way.
+    the dense model's either way. `include` and `exclude` are patterns of layers' names, as `find_layers` takes them.
 
     Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
     model's weights are untouched.
@@ -76,7 +78,7 @@ def prune(
     target = Target(per, sparsity, kept)
     if sequential:
         check_sequential(metric, target)
-    layers = find_layers(model)
+    layers = find_layers(model, include, exclude)
     check_target(metric, target, layers.layers)
     leaves = metric.leaves
     seconds: dict[str, float] = {}
@@ -240,7 +242,7 @@ def _summary(
     seconds: Mapping[str, float],
 ) -> Pruned:
     after = zeros(layers)
-    sizes = {layer.name: layer.parameter.numel() for layer in layers.layers}
+    sizes = {layer.name: layer.size for layer in layers.layers}
     return Pruned(
         target=target,
         sequential=sequential,

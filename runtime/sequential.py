@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import collecting
 from pzc.runtime.layers import Layer, Layers
-from pzc.runtime.passes import Progress, device_of, evaluating, run_blocks, silent
+from pzc.runtime.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a block but for the hidden states: positional and by name."""
@@ -37,7 +37,8 @@ def through_blocks(
 ) -> None:
     """For each block in turn gather the forward `leaves` of its layers over `windows` `[n, length]` and
     call `visit(tables, layers of the block)`, which may change the block's weights; the next block reads what
-    the changed block puts out. Without `changes`, when `visit` leaves the weights alone, no block runs twice.
+    the changed block puts out. Layers outside of the blocks come last, together. Without `changes`, when `visit` leaves
+    the weights alone, no block runs twice.
 
     Raises NoChain before the first visit.
     """
@@ -55,6 +56,11 @@ def through_blocks(
                 for i, call in enumerate(calls[index]):
                     hidden[i] = _run(block, hidden[i], call)
             progress("blocks", index + 1, len(layers.blocks))
+        if layers.outside:  # the head and the like: the whole model once more, as it is by now
+            with collecting(layers.outside, leaves, len(windows)) as tables:
+                for ids in batches(model, windows):
+                    logits_of(model, ids)
+            visit(tables(), layers.outside)
 
 
 def _run(block: nn.Module, hidden: Tensor, call: Call) -> Tensor:

@@ -20,9 +20,9 @@ from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import gradient_tables
-from pzc.runtime.layers import Layer, Layers
+from pzc.runtime.layers import Layer, Layers, check_finite
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
-from pzc.runtime.passes import Progress, batches, check_windows, evaluating, run_blocks, silent
+from pzc.runtime.passes import Progress, batches, check_windows, evaluating, logits_of, run_blocks, silent
 from pzc.runtime.sequential import NoChain, through_blocks
 
 
@@ -57,7 +57,7 @@ _GIVEN: dict[str, Callable[[Statistics, Layer], Any]] = {
     "noise": lambda statistics, layer: noise(statistics.seed, layer.name, layer.shape).to(layer.parameter.device),
     "out_features": lambda statistics, layer: layer.shape[0],
     "in_features": lambda statistics, layer: layer.shape[1],
-    "depth": lambda statistics, layer: layer.block / max(1, statistics.blocks - 1),
+    "depth": lambda statistics, layer: min(1.0, layer.block / max(1, statistics.blocks - 1)),
     "windows": _count,
 }
 """The leaves that are not gathered but made when they are asked for."""
@@ -93,8 +93,10 @@ def gather(
     was.
 
     Leaves of the tier "weights" cost nothing here, but for those of users: `Statistics.of` makes them when they are
-    asked for. Raises PruningError when a pass is needed and there are no windows, or the model cannot read them.
+    asked for. Raises PruningError when a weight is not finite, a pass is needed and there are no windows, or the model
+    cannot read them.
     """
+    check_finite(layers.layers)
     count = 0 if windows is None else len(windows)
     tables = {layer.name: _of_weights(layer, leaves) for layer in layers.layers}
     statistics = Statistics(tables, count, seed, len(layers.blocks))
@@ -115,7 +117,7 @@ def gather(
                 if "backward" in passes:
                     found.append(gradient_tables(model, layers.layers, windows, leaves, progress))
                 else:
-                    _forward(model, windows, progress)
+                    _forward(model, layers, windows, progress)
             found.append(collected())
     for gathered in found:
         for name, table in gathered.items():
@@ -127,11 +129,12 @@ def _of_weights(layer: Layer, leaves: Collection[str]) -> Table:
     return {name: as_leaf(name, layer, COLLECTORS[name](layer)) for name in own_leaves(leaves, "weights")}
 
 
-def _forward(model: nn.Module, windows: Tensor, progress: Progress) -> None:
+def _forward(model: nn.Module, layers: Layers, windows: Tensor, progress: Progress) -> None:
     done = 0
+    run = logits_of if layers.outside else run_blocks
     with torch.no_grad():
         for batch in batches(model, windows):
-            run_blocks(model, batch)
+            run(model, batch)
             done += len(batch)
             progress("statistics", done, len(windows))
 
@@ -153,6 +156,6 @@ def _by_block(
         through_blocks(model, layers, windows, leaves, keep, as_hessians, changes=False)
     except NoChain:
         with collecting(layers.layers, leaves, len(windows)) as collected:
-            _forward(model, windows, progress)
+            _forward(model, layers, windows, progress)
         return collected()
     return found

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers, write_masked, zeros
+from pzc.runtime.layers import check_finite, find_layers, write_masked, zeros
+from tests.families import make_family
 
 
 def test_a_llama_has_seven_a_block(tiny: Callable[..., Any]) -> None:
@@ -47,38 +48,6 @@ def test_weights_are_views_as_rows_of_outputs() -> None:
     assert model.transformer.h[0].attn.c_attn.weight[5, 3].item() == 7.0
 
 
-@pytest.mark.parametrize("family", ["OPT", "GPTNeoX", "Qwen2", "Gemma2", "Phi", "Mistral", "Falcon", "StableLm"])
-def test_other_families(family: str) -> None:
-    import transformers
-
-    sizes = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "vocab_size": 20,
-        "max_position_embeddings": 32,
-        "pad_token_id": 0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    if family in ("Qwen2", "Gemma2", "Mistral"):
-        sizes["num_key_value_heads"] = 2
-    if family == "Gemma2":
-        sizes["head_dim"] = 4
-    if family == "OPT":
-        sizes |= {"word_embed_proj_dim": 16, "ffn_dim": 32}
-    config = getattr(transformers, f"{family}Config")(**sizes)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    found = find_layers(model)
-    assert len(found.blocks) == 3
-    assert len(found.layers) % 3 == 0
-    head = model.get_output_embeddings()
-    assert all(layer.module is not head for layer in found.layers)
-    linears = sum(isinstance(module, nn.Linear) for module in model.modules())
-    assert len(found.layers) == linears - (head is not None)
-
-
 def test_experts_are_part_of_their_block() -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -90,13 +59,112 @@ def test_experts_are_part_of_their_block() -> None:
     assert found.layers[9].name == "layers.1.experts.1"
 
 
-def test_fused_experts_are_not_passed_over_in_silence() -> None:
-    from transformers import MixtralConfig, MixtralForCausalLM
+def test_experts_in_a_list_have_a_router() -> None:
+    class Mixture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(6, 3)
+            self.experts = nn.ModuleList([nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 6)) for _ in range(3)])
 
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 20}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4}
-    with pytest.raises(PruningError, match="only 11% of the weights in the blocks of MixtralForCausalLM"):
-        find_layers(MixtralForCausalLM(MixtralConfig(**sizes, **heads)))
+    found = find_layers(nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict({"mlp": Mixture()})])}))
+    assert [layer.name for layer in found.layers] == [f"layers.0.mlp.experts.{e}.{i}" for e in range(3) for i in (0, 1)]
+    assert all(layer.expert for layer in found.layers)
+
+
+class Odd(nn.Module):
+    """A linear layer beside a matrix of its own."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(16, 16)
+        self.table = nn.Parameter(torch.ones(rows, 4))
+
+
+def test_a_matrix_that_is_no_linear_layer_is_named() -> None:
+    model = nn.ModuleDict({"h": nn.ModuleList([Odd(4)])})
+    with pytest.raises(PruningError, match=r"h\.0\.table \[4, 4\] of Odd is no linear layer") as caught:
+        find_layers(model)
+    assert caught.value.hint == "leave it dense with --exclude 'h.0.table'"
+    assert [layer.name for layer in find_layers(model, exclude=["table"]).layers] == ["h.0.proj"]
+    assert [layer.name for layer in find_layers(model, include=["proj"]).layers] == ["h.0.proj"]
+    small = nn.ModuleDict({"h": nn.ModuleList([Odd(3)])})  # under 5 % of the block
+    assert [layer.name for layer in find_layers(small).layers] == ["h.0.proj"]
+
+
+def test_stacks_that_could_be_either_way_round_are_named() -> None:
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Parameter(torch.ones(3, 8, 6))
+            self.down = nn.Parameter(torch.ones(3, 6, 8))
+
+    blocks = nn.ModuleList([nn.ModuleDict({"attention": nn.Linear(6, 6), "experts": Stack()})])
+    with pytest.raises(PruningError, match=r"0\.experts\.up \[3, 8, 6\] of Stack is no linear layer"):
+        find_layers(blocks)
+    blocks[0]["experts"].is_transposed = True
+    assert [layer.shape for layer in find_layers(blocks).layers if layer.expert] == [(6, 8)] * 3 + [(8, 6)] * 3
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("qweight", torch.ones(4, 4, dtype=torch.int32))
+
+
+def test_quantised_modules_are_named() -> None:
+    with pytest.raises(PruningError, match=r"blocks with linear layers; h\.0, a Packed, is quantised"):
+        find_layers(nn.ModuleDict({"h": nn.ModuleList([Packed()])}))
+    with pytest.raises(PruningError, match=r"h\.0\.a is a Packed, which stores integers and cannot be pruned"):
+        find_layers(nn.ModuleDict({"h": nn.ModuleList([nn.ModuleDict({"a": Packed(), "b": nn.Linear(2, 2)})])}))
+
+
+def names(found: Any) -> list[str]:
+    return [layer.name for layer in found.layers]
+
+
+def test_include_and_exclude_match_as_roles_do(tiny: Callable[..., Any]) -> None:
+    model = tiny()
+    assert names(find_layers(model, include=["q_proj"])) == [f"model.layers.{i}.self_attn.q_proj" for i in range(3)]
+    assert names(find_layers(model, include=["layers.1.*"], exclude=["mlp.*", "o_proj"])) == [
+        f"model.layers.1.self_attn.{x}_proj" for x in "qkv"
+    ]
+    assert names(find_layers(model, include=["*"])) == names(find_layers(model))
+    with pytest.raises(PruningError, match="no layer matches `qproj`") as caught:
+        find_layers(model, exclude=["qproj"])
+    assert "q_proj" in str(caught.value.hint)
+    with pytest.raises(PruningError, match="leave no layer"):
+        find_layers(model, include=["q_proj"], exclude=["self_attn.*"])
+
+
+def test_the_head_is_taken_where_it_is_named(tiny: Callable[..., Any]) -> None:
+    model = tiny()
+    found = find_layers(model, include=["*", "lm_head"])
+    assert names(found) == [*names(find_layers(model)), "lm_head"]
+    assert found.outside == found.layers[-1:]
+    assert found.outside[0].block == 3
+    with pytest.raises(PruningError, match="`embed_tokens` is of the type Embedding, which is no linear layer"):
+        find_layers(model, include=["embed_tokens"])
+    with pytest.raises(PruningError, match=r"lm_head shares its weight with the embedding model\.embed_tokens"):
+        find_layers(tiny(tie_word_embeddings=True), include=["lm_head"])
+
+
+def test_routers_are_taken_where_they_are_named() -> None:
+    model = make_family("Qwen2Moe")
+    assert not any("gate" in name.split(".")[-1] and "proj" not in name for name in names(find_layers(model)))
+    assert names(find_layers(model, include=["mlp.gate"])) == [f"model.layers.{i}.mlp.gate" for i in range(2)]
+    assert len(find_layers(model, include=["*", "shared_expert_gate"]).layers) == len(find_layers(model).layers) + 2
+    one = find_layers(model, include=["layers.1.mlp.experts.2.*"])
+    assert names(one) == [f"model.layers.1.mlp.experts.2.{part}" for part in ("gate_up_proj", "down_proj")]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_named(tiny: Callable[..., Any], bad: float) -> None:
+    layers = find_layers(tiny()).layers
+    check_finite(layers)
+    layers[8].weight[1, 2] = bad
+    message = rf"1 of the 128 weights of {layers[8].name} are infinite or NaN"
+    with pytest.raises(PruningError, match=message):
+        check_finite(layers)
 
 
 def test_a_shared_weight_is_listed_once() -> None:
