@@ -12,7 +12,6 @@ import pytest
 import safetensors.numpy
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import pzc
