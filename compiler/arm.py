@@ -20,7 +20,11 @@ class Arm:
     def takes(self, layer: str) -> bool:
         """Whether the dotted name of a layer matches: as a whole, or from one of its dots on. `*` stands for any
         characters, `?` for one."""
-        parts = layer.split(".")
-        tails = [".".join(parts[i:]) for i in range(len(parts))]
-        patterns = [p.replace("[", "[[]") for p in self.layers]
-        return not patterns or any(fnmatchcase(tail, p) for p in patterns for tail in tails)
+        return not self.layers or any(matches(pattern, layer) for pattern in self.layers)
+
+
+def matches(pattern: str, layer: str) -> bool:
+    """Whether a pattern takes the dotted name of a layer: as a whole, or from one of its dots on."""
+    parts = layer.split(".")
+    plain = pattern.replace("[", "[[]")
+    return any(fnmatchcase(".".join(parts[i:]), plain) for i in range(len(parts)))

@@ -18,8 +18,8 @@ from pzc.runtime.activations import Table, rows, wide
 from pzc.runtime.errors import PruningError
 
 MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag", "H.factor")
-"""The leaves of the language, and what `obs` reads: R `[in, in]`, upper, with H = R Rᵀ. Along with it come H.dead `[1, in]`,
-1 for inputs that are never active, and H.damping, the share that was added."""
+"""The leaves of the language, and H.factor, which `obs` reads: R `[in, in]`, upper, with H = R Rᵀ. Along with it come
+H.dead `[1, in]`, 1 for inputs that are never active, and H.damping, the share that was added."""
 
 DAMPING = (0.01, 0.1, 1.0)
 """Shares of the mean diagonal that are added to the diagonal, SparseGPT's first; the next where H is not positive

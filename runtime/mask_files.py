@@ -1,10 +1,10 @@
 """Masks in a file of their own, a bit a weight, and putting them on a model.
 
-`pzc-mask/1` is one safetensors file. For each layer, by its dotted name, it holds a uint8 tensor `[⌈out · in / 8⌉]`: the
-mask `[out, in]` row after row, weight 8k + i in bit i (of value 2^i) of byte k, set where the weight is kept; the bits
-after the last weight are zero. The metadata, all text: `format`; `layers`, JSON that gives each layer its `[out, in]`;
-`about`, JSON about the run: where it is known the `model` with its `sha256`, the `metric` with its `formula`, and the
-`target`.
+`pzc-mask/1` is one safetensors file. For each layer, by its dotted name, it holds a uint8 tensor `[⌈out · in / 8⌉]`:
+the mask `[out, in]` row after row, weight 8k + i in bit i (of value 2^i) of byte k, set where the weight is kept; the
+bits after the last weight are zero. The metadata, all text: `format`; `layers`, JSON that gives each layer its
+`[out, in]`; `about`, JSON about the run: where it is known the `model` with its `sha256`, the `metric` with its
+`formula`, and the `target`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMAT = "pzc-mask/1"
 
 @dataclass(frozen=True)
 class MaskFile:
-    """What a mask file holds: bool masks `[out, in]` by layer, true where a weight is kept, and what is said of them."""
+    """What a mask file holds: bool masks `[out, in]` by layer, true where a weight stays, and where they are from."""
 
     masks: Mapping[str, Tensor]
     about: Mapping[str, Any]

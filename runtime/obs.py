@@ -6,9 +6,9 @@ upper, and w the row as it is by then,
 
     e_j = (w_j − q_j) / U_jj,   q_j = w_j or 0,   w_k −= e_j · U_jk  for k > j.
 
-All errors together are W − Q = E · U. So with R = U⁻¹, the upper factor of H = R Rᵀ, E = (W − Q) · R: columns up to s hand
-on (W − Q)[:s] · R[:s, s:e] to a block of columns s … e at once, and inside of the block U is the inverse of R's block on
-the diagonal. Neither H⁻¹ nor U is ever made, and every column is written once.
+All errors together are W − Q = E · U. So with R = U⁻¹, the upper factor of H = R Rᵀ, E = (W − Q) · R: columns up to s
+hand on (W − Q)[:s] · R[:s, s:e] to a block of columns s … e at once, and inside of the block U is the inverse of R's
+block on the diagonal. Neither H⁻¹ nor U is ever made, and every column is written once.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ returns which are kept, bool `[columns, rows]`."""
 
 @dataclass(frozen=True)
 class Factor:
-    """What the sweep needs of a Hessian: R `[in, in]` with H = R Rᵀ, upper, float32; which inputs are never active, bool
-    `[in]`; and the share of H's mean diagonal that damps it."""
+    """What the sweep needs of a Hessian: R `[in, in]` with H = R Rᵀ, upper, float32; which inputs are never active,
+    bool `[in]`; and the share of H's mean diagonal that damps it."""
 
     upper: Tensor
     dead: Tensor
@@ -65,9 +65,9 @@ def updated(weights: Sequence[Tensor], keeps: Sequence[Tensor], factor: Factor) 
 def adaptive(weights: Sequence[Tensor], targets: Sequence[Target], factor: Factor) -> list[tuple[Tensor, Tensor]]:
     """The same with SparseGPT's own masks: weights in float32 and what is kept, `[out, in]` each.
 
-    Scores are w² / U_jj², of the weights as they are by then. Of a layer's block of 128 columns the lowest are pruned, at
-    its target's sparsity; with a pattern, of each run of m inputs when the sweep reaches it. Weights of inputs that are
-    never active count as 0, as in the release. The targets' sparsities may differ, their patterns only in n.
+    Scores are w² / U_jj², of the weights as they are by then. Of a layer's block of 128 columns the lowest are pruned,
+    at its target's sparsity; with a pattern, of each run of m inputs when the sweep reaches it. Weights of inputs that
+    are never active count as 0, as in the release. The targets' sparsities may differ, their patterns only in n.
     """
     joined = _joined(weights).float()
     joined[factor.dead] = 0

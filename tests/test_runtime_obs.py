@@ -185,7 +185,7 @@ def test_a_gpu_sweeps_as_the_cpu_does() -> None:
     weight = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
     for target in (Target(sparsity=0.5), Target(pattern=(2, 4))):
         ((here, keep),) = adaptive([weight], [target], factor)
-        ((far, kept),) = adaptive([weight.cuda()], [target], there)
+        ((_, kept),) = adaptive([weight.cuda()], [target], there)
         assert (keep == kept.cpu()).float().mean() >= 0.999
         (again,) = updated([weight.cuda()], [keep.cuda()], there)
         torch.testing.assert_close(again.cpu(), here, rtol=1e-3, atol=1e-3)
