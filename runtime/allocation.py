@@ -144,9 +144,7 @@ def _proposed(
     """The proposals, which make `share` of all weights, and whether those of a block are the same."""
     if isinstance(allocation, str):
         if allocation not in _BY_BLOCK:
-            raise PruningError(
-                f"there is no allocation `{allocation}`", hint="use uniform, owl, alpha, or a .toml or .json file"
-            )
+            raise _unknown(allocation)
         propose, scale = _BY_BLOCK[allocation]
         return _spread(propose(share, layers, statistics), share, layers, scale=scale), True
     blocks, by_layer = allocation.get("blocks"), allocation.get("layers")
@@ -243,6 +241,23 @@ def _to_share(proposed: Proposed, sizes: Mapping[str, int], share: float, *, sca
         middle = (low + high) / 2
         low, high = (middle, high) if reached(middle) < share else (low, middle)
     return moved(high)
+
+
+def named_allocation(name: str) -> str | dict[str, Any]:
+    """What `--allocation` names: `uniform`, `owl`, `alpha`, or the content of a file."""
+    if name == "uniform" or name in _BY_BLOCK:
+        return name
+    if Path(name).suffix in (".toml", ".json") or Path(name).is_file():
+        return read_allocation(name)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> PruningError:
+    known = ["uniform", *_BY_BLOCK]
+    return PruningError(
+        f"there is no allocation `{name}`",
+        hint=did_you_mean(name, known) or f"use {', '.join(known)}, or a .toml or .json file",
+    )
 
 
 def read_allocation(path: Path | str) -> dict[str, Any]:

@@ -132,3 +132,14 @@ def check_model(file: MaskFile, sha256: str) -> None:
             expected=file.sha256,
             found=sha256,
         )
+
+
+def check_mask_output(path: Path, *, overwrite: bool = False) -> None:
+    """Raise PruningError now if a mask file could not be written to `path` later."""
+    if path.is_dir():
+        raise PruningError(f"{path} is a folder", hint="name a file for the masks, such as masks.safetensors")
+    if path.exists() and not overwrite:
+        raise PruningError(f"{path} exists already", hint="name another file, or add --overwrite")
+    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PruningError(f"{parent} cannot be written to")
