@@ -129,9 +129,11 @@ def command(
         if len(sparsities) > 1:
             runs = prune_each(loaded.model, chosen, sparsities, **given)
         else:
-            one = {"sparsity": sparsities[0], "pattern": pattern}
-            way = {"sequential": how["sequential"], "update": how["update"]}
-            runs = iter([prune(loaded.model, chosen, **one, **way, **given)])
+            pruned = prune(
+                loaded.model, chosen, sparsity=sparsities[0], pattern=pattern, sequential=how["sequential"],
+                update=how["update"], **given,
+            )  # fmt: skip
+            runs = iter([pruned])
         for sparsity, place, pruned in zip(sparsities, places, runs, strict=True):
             done.append(pruned)
             after.append(perplexity(window_losses(loaded.model, texts.evaluation_windows, bar)))

@@ -285,7 +285,8 @@ def check_allocation(content: Any, name: str) -> dict[str, Any]:
     if not isinstance(values, list | tuple if kind == "blocks" else Mapping) or not values:
         wanted = "a list of sparsities" if kind == "blocks" else "a table of sparsities by layer"
         raise PruningError(f"`{kind}` of {name} is no {wanted.removeprefix('a ')}", hint=f"write {wanted}")
-    for at, value in values.items() if kind == "layers" else enumerate(values):
+    entries: dict[Any, Any] = dict(values.items() if isinstance(values, Mapping) else enumerate(values))
+    for at, value in entries.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             raise PruningError(
                 f"{name}: `{value}` for {at if kind == 'layers' else f'block {at}'} is no sparsity",

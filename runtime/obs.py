@@ -107,10 +107,10 @@ def update_layers(
 def prune_layers(
     layers: Sequence[Layer], tables: Mapping[str, Table], targets: Mapping[str, Target | None]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """SparseGPT on some layers: their weights, float32 `[out, in]`, and masks by name. A layer without a target is left
-    out. Raises PruningError as `update_layers` does."""
+    """SparseGPT on some layers: their weights, float32 `[out, in]`, and masks by name. A layer without a target gets a
+    mask that keeps all, and no weights. Raises PruningError as `update_layers` does."""
     found: dict[str, Tensor] = {}
-    masks: dict[str, Tensor] = {}
+    masks = {layer.name: torch.ones_like(layer.weight, dtype=torch.bool) for layer in layers}
     for members in _sharing([layer for layer in layers if targets[layer.name]], tables):
         weights = [layer.weight for layer in members]
         check_finite(members, weights)
@@ -167,24 +167,23 @@ def _sweep(w: Tensor, upper: Tensor, choose: Choose, width: int, run: int) -> Te
         if start:
             handed_on = upper[:start, start:stop].T @ lost[:start]
             now.addmm_(u.T, handed_on)
-        _block(now, u, lambda at, some, d, start=start: choose(start + at, some, d), strip, run)  # type: ignore[misc]
+        _block(now, u, start, choose, strip, run)
         torch.sub(w[start:stop], now, out=lost[start:stop])
         w[start:stop] = now
     return w
 
 
-def _block(w: Tensor, u: Tensor, choose: Choose, strip: int, run: int) -> None:
-    """The textbook's sweep of one block, `w` `[columns, rows]` and `u` `[columns, columns]`."""
+def _block(w: Tensor, u: Tensor, start: int, choose: Choose, strip: int, run: int) -> None:
+    """The textbook's sweep of a block of columns from `start` on: `w` `[columns, rows]`, `u` `[columns, columns]`."""
     diagonal = u.diagonal().unsqueeze(1)
     errors = torch.empty((min(strip, len(w)), w.shape[1]), dtype=w.dtype, device=w.device)
-    keep = torch.empty(0)
     chosen = 0  # columns whose mask is known
     for first in range(0, len(w), strip):
         last = min(first + strip, len(w))
         for j in range(first, last):
             if j == chosen:
                 chosen = min(j + run, len(w))
-                keep, begin = choose(j, w[j:chosen], diagonal[j:chosen]), j
+                begin, keep = j, choose(start + j, w[j:chosen], diagonal[j:chosen])
                 drop = keep.logical_not().to(w.dtype)
             error = torch.mul(w[j], drop[j - begin], out=errors[j - first])
             w[j] -= error

@@ -147,10 +147,8 @@ def prune(
                 if update != "none":
                     damped.update(_damped(tables))
                 for layer in block:
-                    if layer.name in own:
-                        apply(layer, own[layer.name], new.get(layer.name))
-                    if on_mask:
-                        on_mask(layer.name, own.get(layer.name, layer.weight == layer.weight))
+                    apply(layer, own[layer.name], new.get(layer.name))
+                _hand_out({layer.name: own[layer.name] for layer in block}, on_mask)
 
             read = (activations if sequential else frozenset()) | ({"H.factor"} if update != "none" else frozenset())
             through_blocks(model, layers, windows, read, prune_block, progress, changes=sequential)
@@ -158,11 +156,12 @@ def prune(
         with _timed(seconds, "weights"):  # nothing can fail any more
             for layer in layers.layers:
                 write_masked(layer.weight, layer.weight, masks[layer.name])
-        for name, mask in masks.items() if on_mask else ():
-            on_mask(name, mask)  # type: ignore[misc]
-    passes = passes_for(leaves | leaves_for(allocation))
+        _hand_out(masks, on_mask)
+    passes = passes_for(leaves)
     if update != "none":
         passes = ("hessian", *(tier for tier in passes if tier == "backward"))
+    if leaves_for(allocation) and (by_block or not passes):  # of the dense model, before it is walked
+        passes = ("forward", *passes)
     done = _summary(layers, zeros_before, target, by_block and sequential, passes, seconds)
     return replace(done, update=update, damped=damped, allocated=_shares(targets))
 
@@ -203,8 +202,7 @@ def prune_each(
         for target, own, masks in zip(targets, allocated, every, strict=True):
             with _timed(seconds, "weights"):
                 dense.apply(masks)
-            for name, mask in masks.items() if on_mask else ():
-                on_mask(name, mask)  # type: ignore[misc]
+            _hand_out(masks, on_mask)
             done = _summary(layers, zeros_before, target, False, passes_for(leaves), seconds)
             yield replace(done, allocated=_shares(own))
     finally:
@@ -260,6 +258,12 @@ def _shares(targets: Targets) -> dict[str, float]:
     if isinstance(targets, Target):
         return {}
     return {name: target.share if target else 0.0 for name, target in targets.items()}
+
+
+def _hand_out(masks: Mapping[str, Tensor], on_mask: TakeMask | None) -> None:
+    if on_mask is not None:
+        for name, mask in masks.items():
+            on_mask(name, mask)
 
 
 def _damped(tables: Mapping[str, dict[str, Tensor]]) -> dict[str, float]:
