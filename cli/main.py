@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "conformance": ("pzc.cli.conformance", "Run the conformance suite against every target."),
     "zoo": ("pzc.cli.zoo", "List and show the published metrics."),
     "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
+    "apply": ("pzc.cli.apply", "Put a file of masks on a model and save it."),
     "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),
     "diff": ("pzc.cli.diff", "Say how much two metrics' masks differ on a model."),
     "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),

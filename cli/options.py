@@ -56,6 +56,23 @@ def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     return value
 
 
+def _each(
+    one: Callable[[click.Context, click.Parameter, Any], Any], read: Callable[[str], Any] = str
+) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...]]:
+    """The callback of an option that takes several values with commas between them, each checked by `one`."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...]:
+        found = []
+        for part in (value or "").split(",") if value is not None else ():
+            try:
+                found.append(one(ctx, param, read(part.strip())))
+            except ValueError:
+                raise click.BadParameter(f"`{part.strip()}` is no number", ctx, param) from None
+        return tuple(dict.fromkeys(found))
+
+    return check
+
+
 def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     if value is not None:
         import torch
@@ -97,6 +114,16 @@ pattern = click.option(
     metavar="N:M",
     callback=_pattern,
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
+)
+sparsities = click.option(
+    "--sparsity",
+    "-s",
+    "sparsities",
+    default="0.5",
+    show_default=True,
+    metavar="S,…",
+    callback=_each(_sparsity, float),
+    help="Share of weights to prune, or several: 0.3,0.5,0.7.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
 include = click.option(
@@ -164,6 +191,6 @@ calibration = together(data, eval_data, windows, eval_windows, length)
 
 def check_pattern(ctx: click.Context, pattern: str | None) -> None:
     """Raise UsageError when `--pattern` comes with what it replaces."""
-    for name in ("sparsity", "per"):
+    for name, option in (("sparsity", "sparsity"), ("sparsities", "sparsity"), ("per", "per")):
         if pattern and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--pattern {pattern} replaces --{name}; give one of them", ctx)
+            raise click.UsageError(f"--pattern {pattern} replaces --{option}; give one of them", ctx)

@@ -57,6 +57,8 @@ def record(
         "options": dict(options),
         "target": asdict(pruned.target),
         "sequential": pruned.sequential,
+        "update": {"method": pruned.update, "damping": dict(pruned.damped)},
+        "allocation": dict(pruned.allocated) or None,
         "passes": list(pruned.passes),
         "data": {"calibration": _described(calibration), "evaluation": _described(evaluation)},
         "sparsity": {

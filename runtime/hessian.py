@@ -2,7 +2,9 @@
 leaves that come from it, as in OBS (Hassibi and Stork, 1992) and SparseGPT (Frantar and Alistarh, 2023).
 
 H is `[in, in]`, the same for every row of the weights. The inverse of an ill-conditioned H magnifies rounding by its
-condition number, which damping bounds by 100 · in only: so products are taken and factored in float64.
+condition number, which damping bounds by 100 · in only: so products for the leaves are taken and factored in float64.
+Where H serves the update of weights alone, products are float32, as in SparseGPT's release, and only the factoring is
+float64: the damping is far above what float32 loses of a product.
 """
 
 from __future__ import annotations
@@ -15,11 +17,16 @@ from torch import Tensor
 from pzc.runtime.activations import Table, rows, wide
 from pzc.runtime.errors import PruningError
 
-MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag")
+MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag", "H.factor")
+"""The leaves of the language, and H.factor, which `obs` reads: R `[in, in]`, upper, with H = R Rᵀ. Along with it come
+H.dead `[1, in]`, 1 for inputs that are never active, and H.damping, the share that was added."""
 
 DAMPING = (0.01, 0.1, 1.0)
 """Shares of the mean diagonal that are added to the diagonal, SparseGPT's first; the next where H is not positive
 definite."""
+
+_PANELS = 8
+"""H is symmetric: its products are taken in so many panels of rows, each from its diagonal on."""
 
 
 class Hessians:
@@ -42,13 +49,16 @@ class Hessians:
         if read is inputs and before is old and after is not None:  # another layer with this sum has read it already
             self._totals[layer] = after
             return
-        x = wide(rows(inputs))
+        x = rows(inputs)
+        if self._leaves != ["H.factor"]:
+            x = wide(x)
         if old is None:
-            new = x.T @ x
+            new = x.new_zeros((x.shape[1], x.shape[1]))
         elif sum(total is old for total in self._totals.values()) > 1:  # the others will follow, or not
-            new = torch.addmm(old, x.T, x)
+            new = old.clone()
         else:
-            new = old.addmm_(x.T, x)
+            new = old
+        _add_products(new, x)
         self._totals[layer] = new
         self._last = (inputs, old, new) if new is not old else (None, None, None)
 
@@ -62,21 +72,29 @@ class Hessians:
             raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
         total = self._totals.pop(layer)
         if self._finished[0] is not total:
-            leaves = hessian_leaves(total * (2 / self._windows), self._leaves, layer)
+            leaves = hessian_leaves(wide(total) * (2 / self._windows), self._leaves, layer)
             self._finished = (total, leaves)
         if not any(other is total for other in self._totals.values()):
             self._finished = (None, self._finished[1])
         return self._finished[1]
 
 
+def _add_products(total: Tensor, x: Tensor) -> None:
+    """Add xᵀx for `x` `[tokens, in]` to the upper triangle of `total` `[in, in]`; what is below it means nothing."""
+    size = -(-len(total) // _PANELS)
+    for start in range(0, len(total), size):
+        total[start : start + size, start:].addmm_(x[:, start : start + size].T, x[:, start:])
+
+
 def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Table:
-    """Leaves of a Hessian `[in, in]`, which is overwritten: float32 `[1, in]`.
+    """Leaves of a Hessian `[in, in]`, of which the upper triangle is read, and which is overwritten: float32 `[1, in]`.
 
     A feature that is never active gets 1 on the diagonal, as in SparseGPT's release; then the diagonal is damped.
     Raises PruningError when H is not positive definite with any damping.
     """
     diagonal = hessian.diagonal()
-    diagonal[diagonal == 0] = 1
+    dead = diagonal == 0
+    diagonal[dead] = 1
     mean = diagonal.mean().clone()
     factored = any(name != "H.diag" for name in leaves)
     added = 0.0
@@ -84,7 +102,7 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
         diagonal += (damping - added) * mean
         added = damping
         # With both axes turned round, the lower factor L of H is that with H⁻¹ = UᵀU, U = L⁻¹ turned back: the upper
-        # factor of the inverse without the inverse.
+        # factor of the inverse without the inverse. And R = U⁻¹ is L turned back.
         lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1)) if factored else (hessian, 0)
         if not failed:
             break
@@ -99,4 +117,9 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
         found["H.inv_diag"] = torch.cholesky_inverse(lower).diagonal().flip(0)
     if "H.chol_diag" in leaves:
         found["H.chol_diag"] = lower.diagonal().reciprocal().flip(0)
-    return {name: found[name].float().unsqueeze(0) for name in leaves}
+    table = {name: found[name].float().unsqueeze(0) for name in leaves if name != "H.factor"}
+    if "H.factor" in leaves:
+        table["H.factor"] = lower.flip(0, 1).float()
+        table["H.dead"] = dead.float().unsqueeze(0)
+        table["H.damping"] = torch.tensor(added)
+    return table

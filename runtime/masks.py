@@ -40,7 +40,7 @@ class Target:
     """
 
     per: str | None = None
-    sparsity: float = 0.5
+    sparsity: float | Fraction = 0.5
     pattern: Pattern | None = None
 
     def __post_init__(self) -> None:
@@ -57,11 +57,13 @@ class Target:
     @property
     def share(self) -> float:
         """The share of weights that is pruned."""
-        return 1 - self.pattern[0] / self.pattern[1] if self.pattern else self.sparsity
+        return 1 - self.pattern[0] / self.pattern[1] if self.pattern else float(self.sparsity)
 
 
-def pruned_count(size: int, sparsity: float) -> int:
+def pruned_count(size: int, sparsity: float | Fraction) -> int:
     """`sparsity · size` rounded down, with the sparsity as it is written: 0.29 of 100 are 29, not 28.999…"""
+    if isinstance(sparsity, Fraction):
+        return math.floor(sparsity * size)
     return math.floor(Fraction(repr(float(sparsity))) * size + Fraction(1, 10**9))
 
 
@@ -73,16 +75,16 @@ def parse_pattern(text: str) -> Pattern:
     return int(found[1]), int(found[2])
 
 
-def check_sparsity(sparsity: float) -> None:
+def check_sparsity(sparsity: float | Fraction) -> None:
     """Raise PruningError unless the sparsity is between 0 and 1."""
     if not 0.0 < sparsity < 1.0:
         raise PruningError(
-            f"a sparsity of {sparsity:g} is not between 0 and 1",
+            f"a sparsity of {float(sparsity):g} is not between 0 and 1",
             hint="write 0.5 to prune half of the weights",
         )
 
 
-def keep_mask(scores: Tensor, group: str, sparsity: float) -> Tensor:
+def keep_mask(scores: Tensor, group: str, sparsity: float | Fraction) -> Tensor:
     """Which weights of one layer are kept: bool `[out, in]` for float32 scores `[out, in]`.
 
     Of every row (`group` "row") `int(in · sparsity)` weights are pruned, of every column ("col")
@@ -94,12 +96,16 @@ def keep_mask(scores: Tensor, group: str, sparsity: float) -> Tensor:
     if group == "col":
         return keep_mask(scores.T, "row", sparsity).T
     if group == "layer":
-        flat = scores.reshape(1, -1)
-        return ~_lowest(flat, pruned_count(flat.shape[1], sparsity)).view(scores.shape)
+        return keep_most(scores, pruned_count(scores.numel(), sparsity))
     raise PruningError(
         f"`{group}` is no comparison group of one layer",
         hint="use row, col or layer; block and model go over several layers",
     )
+
+
+def keep_most(scores: Tensor, count: int) -> Tensor:
+    """Prune the `count` lowest of all scores of a float32 matrix: bool of its shape, true where a weight is kept."""
+    return ~_lowest(scores.reshape(1, -1), count).view(scores.shape)
 
 
 def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
@@ -153,7 +159,7 @@ def _in_blocks(scores: Tensor, target: Target) -> Tensor:
     return keep
 
 
-def joint_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+def joint_masks(scores: Mapping[str, Tensor], sparsity: float | Fraction) -> dict[str, Tensor]:
     """Masks of some layers that are one group together, as those of a block or of the whole model: of all their
     weights `int(total · sparsity)` are pruned.
 

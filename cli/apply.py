@@ -1,0 +1,73 @@
+"""`pzc apply`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pzc.cli import options
+from pzc.cli.console import output, print_json, say
+
+
+@click.command("apply")
+@click.argument("masks", type=click.Path(path_type=Path, dir_okay=False))
+@options.loading
+@click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--force", is_flag=True, help="Put the masks on another model than the one that they were made for.")
+@options.as_json
+def command(
+    masks: Path, model: str, device: str, dtype: str | None, trust_remote_code: bool, folder: Path, overwrite: bool,
+    force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Put the masks of a file on a model and save it as a Hugging Face folder.
+
+    MASKS is what `pzc prune --mask-only` wrote. The model must be the one that they were made for, by the hash of its
+    weights.
+
+    \b
+    pzc prune -f wanda -m pocket --mask-only -o wanda50.safetensors
+    pzc apply wanda50.safetensors -m pocket -o out/wanda50
+    """
+    from pzc.runtime.checkpoint import RECORD, check_output, save, versions
+    from pzc.runtime.layers import find_layers, zeros
+    from pzc.runtime.mask_files import apply_masks, check_model, read_masks
+    from pzc.runtime.models import hash_files, load_model
+
+    check_output(folder, overwrite=overwrite)
+    file = read_masks(masks)
+    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    known = loaded.sha256 == file.sha256
+    if not force:
+        check_model(file, loaded.sha256)
+    layers = find_layers(loaded.model)
+    before = zeros(layers)
+    apply_masks(loaded.model, file.masks)
+    after = zeros(layers)
+    sizes = {layer.name: layer.weight.numel() for layer in layers.layers}
+    content: dict[str, Any] = {
+        "format": "pzc-pruning/1",
+        **file.about,
+        "model": {
+            "name": loaded.name,
+            "sha256": loaded.sha256,
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+        },
+        "mask": {"name": masks.name, "sha256": hash_files((masks,)), "of_this_model": known},
+        "sparsity": {
+            "before": sum(before.values()) / layers.size,
+            "after": sum(after.values()) / layers.size,
+            "weights": layers.size,
+            "layers": {name: after[name] / size for name, size in sizes.items()},
+        },
+        "perplexity": file.about.get("perplexity") if known else None,
+        "versions": versions(),
+    }
+    save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)
+    if as_json:
+        print_json({"output": str(folder), **content})
+        return
+    output.print(f"sparsity  {content['sparsity']['after']:.2%}   {len(file.masks)} layers", soft_wrap=True)
+    say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {folder}")

@@ -1,0 +1,158 @@
+"""Masks in a file of their own, a bit a weight, and putting them on a model.
+
+`pzc-mask/1` is one safetensors file. For each layer, by its dotted name, it holds a uint8 tensor `[⌈out · in / 8⌉]`:
+the mask `[out, in]` row after row, weight 8k + i in bit i (of value 2^i) of byte k, set where the weight is kept; the
+bits after the last weight are zero. The metadata, all text: `format`; `layers`, JSON that gives each layer its
+`[out, in]`; `about`, JSON about the run: where it is known the `model` with its `sha256`, the `metric` with its
+`formula`, and the `target`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.layers import Layer, find_layers, write_masked
+
+FORMAT = "pzc-mask/1"
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """What a mask file holds: bool masks `[out, in]` by layer, true where a weight stays, and where they are from."""
+
+    masks: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of the model's weights that the masks were made for, where it is known."""
+        model = self.about.get("model")
+        return model.get("sha256") if isinstance(model, dict) else None
+
+
+def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> Path:
+    """Write bool masks `[out, in]` by layer name to a file, whole or not at all; `about` is anything that JSON holds.
+
+    Raises PruningError when the file cannot be written.
+    """
+    path = Path(path).absolute()
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    metadata = {
+        "format": FORMAT,
+        "layers": json.dumps({name: list(mask.shape) for name, mask in masks.items()}),
+        "about": json.dumps(dict(about or {}), ensure_ascii=False),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: packed(mask) for name, mask in masks.items()}, partial, metadata)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = "the disk is full" if "No space left" in reason else reason
+        raise PruningError(f"{path} cannot be written: {reason}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read_masks(path: Path | str) -> MaskFile:
+    """Read a file that `write_masks` wrote. Raises PruningError when it is none, or is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise PruningError(f"{path} is no mask file: its format is not {FORMAT}")
+            shapes, about = json.loads(metadata["layers"]), json.loads(metadata["about"])
+            if sorted(shapes) != sorted(file.keys()):
+                raise PruningError(f"the mask file {path} is damaged: its layers are not those that it lists")
+            masks = {name: unpacked(file.get_tensor(name), tuple(shape), name) for name, shape in shapes.items()}
+            return MaskFile(masks, about)
+    except OSError as error:
+        raise PruningError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PruningError(f"{path} is no mask file, or is damaged: {error}") from error
+
+
+def packed(mask: Tensor) -> Tensor:
+    """A bool mask as uint8 `[⌈n / 8⌉]`, eight weights a byte, the first in the lowest bit."""
+    return torch.from_numpy(np.packbits(mask.cpu().contiguous().numpy().reshape(-1), bitorder="little"))
+
+
+def unpacked(bits: Tensor, shape: tuple[int, ...], layer: str = "") -> Tensor:
+    """The mask of `shape` `(out, in)`. Raises PruningError when there are more or fewer bytes than it needs."""
+    size = prod(shape)
+    if len(shape) != 2 or bits.dtype != torch.uint8 or bits.shape != (-(-size // 8),):
+        raise PruningError(f"the mask of {layer} is damaged: {list(shape)} does not fit it", layer=layer)
+    flat = np.unpackbits(bits.numpy(), count=size, bitorder="little")
+    return torch.from_numpy(flat.view(np.bool_).reshape(shape))
+
+
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the weights of a model that the masks don't keep to zero, in place; layers without a mask stay as they are.
+
+    Masks are bool `[out, in]` by the dotted name of the layer. Raises PruningError, before any weight is written, when
+    the model has no such layer, or one of another shape.
+    """
+    layers = _named(model, masks)
+    for name, mask in masks.items():
+        if name not in layers:
+            raise PruningError(f"the model has no layer {name}, for which there is a mask", layer=name)
+        if tuple(mask.shape) != layers[name].shape or mask.dtype != torch.bool:
+            raise PruningError(
+                f"the mask of {name} is {mask.dtype} {list(mask.shape)}, but its weight is {list(layers[name].shape)}",
+                layer=name,
+            )
+    for name, mask in masks.items():
+        weight = layers[name].weight
+        write_masked(weight, weight, mask.to(weight.device))
+
+
+def _named(model: nn.Module, names: Collection[str]) -> dict[str, Layer]:
+    """The layers that are pruned by default, and those of the names that are pruned only when they are asked for."""
+    found = {layer.name: layer for layer in find_layers(model).layers}
+    for name in names:
+        if name not in found:
+            with suppress(PruningError):  # the model has none of that name
+                found |= {
+                    layer.name: layer for layer in find_layers(model, include=[name]).layers if layer.name == name
+                }
+    return found
+
+
+def check_model(file: MaskFile, sha256: str) -> None:
+    """Raise PruningError when masks were made for other weights than those of this hash."""
+    if file.sha256 is not None and file.sha256 != sha256:
+        name = file.about["model"].get("name", "another model")
+        raise PruningError(
+            f"the masks were made for other weights: {name} with the hash {file.sha256[:12]}…, not {sha256[:12]}…",
+            hint="name that model, or add --force to put them on this one",
+            expected=file.sha256,
+            found=sha256,
+        )
+
+
+def check_mask_output(path: Path, *, overwrite: bool = False) -> None:
+    """Raise PruningError now if a mask file could not be written to `path` later."""
+    if path.is_dir():
+        raise PruningError(f"{path} is a folder", hint="name a file for the masks, such as masks.safetensors")
+    if path.exists() and not overwrite:
+        raise PruningError(f"{path} exists already", hint="name another file, or add --overwrite")
+    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PruningError(f"{parent} cannot be written to")

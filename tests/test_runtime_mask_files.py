@@ -1,0 +1,125 @@
+"""Mask files: a bit a weight, read back as they were, by numpy alone too, and put on the model that they are for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+
+import pzc
+from pzc.runtime.errors import PruningError
+from pzc.runtime.layers import find_layers
+from pzc.runtime.mask_files import apply_masks, check_model, packed, read_masks, unpacked, write_masks
+
+
+def random_masks(model: Any) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {layer.name: torch.rand(layer.shape, generator=generator) < 0.5 for layer in find_layers(model).layers}
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=11)))
+def test_packing_takes_an_eighth_and_loses_nothing(mask: np.ndarray) -> None:
+    bits = packed(torch.from_numpy(mask))
+    assert bits.shape == (-(-mask.size // 8),)
+    assert np.array_equal(unpacked(bits, mask.shape).numpy(), mask)
+
+
+def test_masks_come_back_and_any_safetensors_reader_can_read_them(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    masks = random_masks(tiny())
+    masks["model.layers.0.mlp.up_proj"] = masks["model.layers.0.mlp.up_proj"].T.contiguous().T  # any strides
+    path = write_masks(tmp_path / "deep" / "m.safetensors", masks, {"model": {"sha256": "ab"}, "metric": "|W| · ‖X‖"})
+    found = read_masks(path)
+    assert found.about == {"model": {"sha256": "ab"}, "metric": "|W| · ‖X‖"}
+    assert found.sha256 == "ab"
+    assert list(found.masks) == list(masks)
+    assert all(torch.equal(found.masks[name], mask) for name, mask in masks.items())
+    raw = safetensors.numpy.load_file(path)
+    for name, mask in masks.items():
+        flat = np.array([raw[name][k // 8] >> (k % 8) & 1 for k in range(mask.numel())], bool)
+        assert np.array_equal(flat.reshape(mask.shape), mask.numpy())
+    assert [p.name for p in path.parent.iterdir()] == ["m.safetensors"]
+
+
+def test_a_mask_on_a_model_is_what_pruning_did(tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path) -> None:
+    pruned, model = tiny(), tiny()
+    pzc.prune(pruned, "wanda", windows=windows)
+    path = write_masks(tmp_path / "m.safetensors", {x.name: x.weight != 0 for x in find_layers(pruned).layers})
+    pzc.apply_masks(model, pzc.read_masks(path).masks)
+    for one, other in zip(find_layers(model).layers, find_layers(pruned).layers, strict=True):
+        assert torch.equal(one.weight, other.weight)
+
+
+def test_transposed_weights_take_masks_as_rows_of_outputs() -> None:
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    config = GPT2Config(vocab_size=20, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    model = AutoModelForCausalLM.from_config(config)
+    masks = random_masks(model)
+    apply_masks(model, masks)
+    for layer in find_layers(model).layers:
+        assert torch.equal(layer.module.weight.detach() != 0, masks[layer.name].T)
+
+
+def test_masks_that_do_not_fit_leave_the_model_alone(tiny: Callable[..., Any]) -> None:
+    model, dense = tiny(), tiny()
+    masks = random_masks(model)
+    for wrong, message in (
+        ({**masks, "model.layers.9.mlp.up_proj": torch.ones(2, 2, dtype=torch.bool)}, "no layer model.layers.9"),
+        ({**masks, "model.layers.2.mlp.down_proj": torch.ones(2, 2, dtype=torch.bool)}, "its weight is \\[16, 24\\]"),
+        ({**masks, "model.layers.2.mlp.down_proj": torch.ones(16, 24)}, "float32"),
+    ):
+        with pytest.raises(PruningError, match=message):
+            apply_masks(model, wrong)
+    for one, other in zip(find_layers(model).layers, find_layers(dense).layers, strict=True):
+        assert torch.equal(one.weight, other.weight)
+
+
+def test_files_that_are_none_are_told(tmp_path: Path) -> None:
+    good = write_masks(tmp_path / "good", {"a": torch.ones(3, 5, dtype=torch.bool)}).read_bytes()
+    (tmp_path / "short").write_bytes(good[:-1])
+    (tmp_path / "text").write_text("no masks here")
+    (tmp_path / "empty").write_bytes(b"")
+    safetensors.numpy.save_file({"a": np.zeros(2, np.uint8)}, tmp_path / "other", {"format": "pt"})
+    for size in ("[4, 5]", "[3, 5, 1]", "3"):
+        metadata = {"format": "pzc-mask/1", "layers": f'{{"a": {size}}}', "about": "{}"}
+        safetensors.numpy.save_file({"a": np.zeros(2, np.uint8)}, tmp_path / f"sized {size}", metadata)
+    metadata = {"format": "pzc-mask/1", "layers": json.dumps({"b": [3, 5]}), "about": "{}"}
+    safetensors.numpy.save_file({"a": np.zeros(2, np.uint8)}, tmp_path / "renamed", metadata)
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "absent", *tmp_path.iterdir()):
+        if path.name != "good":
+            with pytest.raises(PruningError, match=path.name.split(" ")[0] if "sized" not in path.name else "damaged"):
+                read_masks(path)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pzc.runtime import mask_files
+
+    path = write_masks(tmp_path / "m", {"a": torch.ones(2, 2, dtype=torch.bool)}, {"run": 1})
+
+    def full(tensors: Any, partial: Path, metadata: Any) -> None:
+        partial.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mask_files, "save_file", full)
+    with pytest.raises(PruningError, match="the disk is full"):
+        write_masks(path, {"a": torch.zeros(2, 2, dtype=torch.bool)}, {"run": 2})
+    assert read_masks(path).about == {"run": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_masks_of_another_model_are_told(tmp_path: Path) -> None:
+    masks = {"a": torch.ones(2, 2, dtype=torch.bool)}
+    file = read_masks(write_masks(tmp_path / "m", masks, {"model": {"name": "pocket", "sha256": "a" * 64}}))
+    check_model(file, "a" * 64)
+    check_model(read_masks(write_masks(tmp_path / "m", masks)), "b" * 64)  # a file that names no model
+    with pytest.raises(PruningError, match="other weights: pocket with the hash aaaaaaaaaaaa…, not bbbbbbbbbbbb…"):
+        check_model(file, "b" * 64)
