@@ -42,7 +42,7 @@ def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -
     """
     every = (Sums("X", leaves), Sums("Y", leaves), Hessians(leaves, windows), _Own(layers, leaves))
     families: list[Family] = [family for family in every if family]
-    gathered = sorted(forward_leaves(leaves) - set(COLLECTORS))
+    gathered = sorted(set(leaves) - set(COLLECTORS))
     reached: set[str] = set()
 
     def see(layer: str, inputs: Tensor, outputs: Tensor) -> None:

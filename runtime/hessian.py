@@ -17,7 +17,8 @@ from torch import Tensor
 from pzc.runtime.activations import Table, rows, wide
 from pzc.runtime.errors import PruningError
 
-MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag", "H.factor")
+FACTOR, DEAD, DAMPING_USED = "H.factor", "H.dead", "H.damping"
+MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag", FACTOR)
 """The leaves of the language, and H.factor, which `obs` reads: R `[in, in]`, upper, with H = R Rᵀ. Along with it come
 H.dead `[1, in]`, 1 for inputs that are never active, and H.damping, the share that was added."""
 
@@ -50,7 +51,7 @@ class Hessians:
             self._totals[layer] = after
             return
         x = rows(inputs)
-        if self._leaves != ["H.factor"]:
+        if self._leaves != [FACTOR]:
             x = wide(x)
         if old is None:
             new = x.new_zeros((x.shape[1], x.shape[1]))
@@ -117,9 +118,9 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
         found["H.inv_diag"] = torch.cholesky_inverse(lower).diagonal().flip(0)
     if "H.chol_diag" in leaves:
         found["H.chol_diag"] = lower.diagonal().reciprocal().flip(0)
-    table = {name: found[name].float().unsqueeze(0) for name in leaves if name != "H.factor"}
-    if "H.factor" in leaves:
-        table["H.factor"] = lower.flip(0, 1).float()
-        table["H.dead"] = dead.float().unsqueeze(0)
-        table["H.damping"] = torch.tensor(added)
+    table = {name: found[name].float().unsqueeze(0) for name in leaves if name != FACTOR}
+    if FACTOR in leaves:
+        table[FACTOR] = lower.flip(0, 1).float()
+        table[DEAD] = dead.float().unsqueeze(0)
+        table[DAMPING_USED] = torch.tensor(added)
     return table

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
+from pzc.runtime.hessian import DAMPING_USED, DEAD, FACTOR
 from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target, keep_mask_nm, keep_most, pruned_count
 
@@ -47,7 +48,7 @@ class Factor:
     @classmethod
     def of(cls, table: Table) -> Factor:
         """The factor among the statistics of a layer, gathered as the leaf H.factor."""
-        return cls(table["H.factor"], table["H.dead"][0] > 0, float(table["H.damping"]))
+        return cls(table[FACTOR], table[DEAD][0] > 0, float(table[DAMPING_USED]))
 
 
 def updated(weights: Sequence[Tensor], keeps: Sequence[Tensor], factor: Factor) -> list[Tensor]:
@@ -139,7 +140,7 @@ def _sharing(layers: Sequence[Layer], tables: Mapping[str, Table]) -> list[list[
     """The layers by the Hessian that they share, in their order."""
     found: dict[int, list[Layer]] = {}
     for layer in layers:
-        found.setdefault(id(tables[layer.name]["H.factor"]), []).append(layer)
+        found.setdefault(id(tables[layer.name][FACTOR]), []).append(layer)
     return list(found.values())
 
 

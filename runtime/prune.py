@@ -22,7 +22,7 @@ from pzc.runtime.allocation import check_allocation, leaves_for, targets_for
 from pzc.runtime.dense import Dense
 from pzc.runtime.errors import ConstantScore, PruningError
 from pzc.runtime.forward import forward_leaves
-from pzc.runtime.hessian import DAMPING
+from pzc.runtime.hessian import DAMPING, DAMPING_USED, FACTOR
 from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
 from pzc.runtime.masks import Target, joint_masks, keep_mask, keep_mask_nm, parse_pattern, pruned_count
 from pzc.runtime.obs import prune_layers, update_layers
@@ -153,7 +153,7 @@ def prune(
                     apply(layer, own[layer.name], new.get(layer.name))
                 _hand_out({layer.name: own[layer.name] for layer in block}, on_mask)
 
-            read = (activations if sequential else frozenset()) | ({"H.factor"} if update != "none" else frozenset())
+            read = (activations if sequential else frozenset()) | ({FACTOR} if update != "none" else frozenset())
             through_blocks(model, layers, windows, read, prune_block, progress, changes=sequential)
     else:
         with _timed(seconds, "weights"):  # nothing can fail any more
@@ -273,7 +273,7 @@ def _hand_out(masks: Mapping[str, Tensor], on_mask: TakeMask | None) -> None:
 
 def _damped(tables: Mapping[str, dict[str, Tensor]]) -> dict[str, float]:
     """The layers whose Hessians needed more than the first damping, and theirs."""
-    given = {name: round(float(table["H.damping"]), 6) for name, table in tables.items()}
+    given = {name: round(float(table[DAMPING_USED]), 6) for name, table in tables.items()}
     return {name: damping for name, damping in given.items() if damping > DAMPING[0]}
 
 

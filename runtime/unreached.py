@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.leaves import AXES, LEAVES
+from pzc.runtime.hessian import DAMPING_USED, DEAD, FACTOR
 from pzc.runtime.layers import Layer
 
 
@@ -22,13 +23,19 @@ class UnreachedExperts(UserWarning):
 
 
 def neutral(layer: Layer, leaves: Collection[str]) -> dict[str, Tensor]:
-    """Ones for leaves of the activations: float32 `[out, in]`, with 1 for an axis that the leaf lacks."""
+    """Ones for leaves of the activations, float32 `[out, in]`, with 1 for an axis that the leaf lacks; the identity for
+    the factor of H."""
     device = layer.parameter.device
     sizes = dict(zip(AXES, layer.shape, strict=True))
-    return {
+    found = {
         name: torch.ones([sizes[axis] if axis in LEAVES[name].axes else 1 for axis in AXES], device=device)
         for name in leaves
+        if name in LEAVES
     }
+    if FACTOR in leaves:
+        found[FACTOR] = torch.eye(layer.shape[1], device=device)
+        found[DEAD], found[DAMPING_USED] = torch.zeros(1, layer.shape[1], device=device), torch.zeros(())
+    return found
 
 
 def warn_of(layers: Sequence[Layer], what: str) -> None:

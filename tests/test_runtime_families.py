@@ -198,13 +198,22 @@ def without_expert(model: Any, expert: int) -> Any:
 def test_an_expert_that_no_token_reached_is_pruned_by_magnitude(metric: str, sequential: bool) -> None:
     model, dense = without_expert(make_family("Mixtral"), 2), make_family("Mixtral")
     with pytest.warns(UnreachedExperts, match=r"reached model\.layers\.\d\.mlp\.experts\.2\."):
-        prune(model, metric, windows=WINDOWS, sequential=sequential, per="row")
+        prune(model, metric, windows=WINDOWS, sequential=sequential, update="none", per="row")
     for layer, was in zip(find_layers(model).layers, find_layers(dense).layers, strict=True):
         unreached = ".experts.2." in layer.name
         if metric == "ria" and unreached:  # it weighs by rows and columns even where inputs are all alike
             continue
         by_magnitude = by_row(was, was.weight.abs().numpy())
         assert np.array_equal(layer.weight.numpy(), by_magnitude) is unreached
+
+
+def test_an_expert_that_no_token_reached_gets_no_update() -> None:
+    model, dense = without_expert(make_family("Mixtral"), 2), make_family("Mixtral")
+    with pytest.warns(UnreachedExperts):
+        prune(model, "wanda", windows=WINDOWS, update="obs")
+    for layer, was in zip(find_layers(model).layers, find_layers(dense).layers, strict=True):
+        unreached = ".experts.2." in layer.name
+        assert np.allclose(layer.weight.numpy(), by_row(was, was.weight.abs().numpy()), atol=1e-7) is unreached
 
 
 def test_a_layer_that_is_no_expert_and_is_not_run_is_an_error() -> None:
