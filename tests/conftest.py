@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads cost more than they give
+
+settings.register_profile("pzc", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("pzc")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 WORDS = ["the", "of", "and", "a", "to", "in", "is", "it", "that", "was", "for", "on", "are", "as", "with"]
