@@ -160,7 +160,9 @@ length = click.option(
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Seed of everything random."
 )
-device = click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda:0, …")
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda:0, …; map: all GPUs."
+)
 dtype = click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Load weights as this, not as stored."
 )

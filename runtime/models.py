@@ -26,6 +26,9 @@ from pzc.runtime.quiet import quiet
 POCKET = Path(__file__).parent / "pocket"
 """The folder of the embedded model."""
 
+SPREAD = "map"
+"""The name that stands for no device, but for all: blocks are spread over the accelerators by accelerate."""
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -55,10 +58,14 @@ def load_model(
     """Load `pocket`, `smollm2`, a GGUF file, a local folder, or a model of the Hugging Face hub.
 
     `dtype` (float32, bfloat16, float16) replaces the type in which the weights are stored. Code that comes
-    with a model runs only with `trust_remote_code`. Raises PruningError for whatever cannot be loaded as a
-    causal language model with a tokenizer.
+    with a model runs only with `trust_remote_code`. The device `map` spreads the blocks over all accelerators, by
+    transformers' `device_map="auto"`; each layer's statistics and scores stay on its device.
+
+    Raises PruningError for whatever cannot be loaded as a causal language model with a tokenizer.
     """
-    target = resolve_device(device)
+    target = None if device == SPREAD else resolve_device(device)
+    if target is None and find_spec("accelerate") is None:
+        raise PruningError("a device map needs the package `accelerate`", hint="pip install accelerate")
     wanted = resolve_dtype(dtype)
     if name == "pocket":
         if not (POCKET / "config.json").is_file():
@@ -93,7 +100,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise PruningError(f"`{name}` is no device", hint="write auto, cpu, or for example cuda:0") from error
+        raise PruningError(f"`{name}` is no device", hint="write auto, cpu, map, or for example cuda:0") from error
     if device.type == "cpu":
         return device
     if accelerator is None or accelerator.type != device.type:
@@ -125,21 +132,23 @@ def hash_files(files: tuple[Path, ...]) -> str:
 def _load(
     name: str,
     source: Path | str,
-    device: torch.device,
+    device: torch.device | None,
     dtype: torch.dtype | None,
     *,
     trust_remote_code: bool = False,
 ) -> Loaded:
+    """`device` is None for a device map."""
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     place = str(source)
     if isinstance(source, Path) and source.is_file():
         place, options = str(source.parent), {"gguf_file": source.name}
         _check_gguf(name, source)
     with quiet():
-        model = _attempt(name, "model", lambda: _read_model(name, place, options, dtype))
+        spread = {} if device else {"device_map": "auto"}
+        model = _attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
         tokenizer = _attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
         files = _weight_files(source)
-        moved = _attempt(name, "model", lambda: model.to(device))
+        moved = _attempt(name, "model", lambda: model.to(device)) if device else model
     return Loaded(moved.eval(), tokenizer, name, moved.dtype, files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,29 @@ def test_search_in_one_group_finds_metrics_of_that_group(terminal: Terminal) -> 
     final = json.loads(shown.out.splitlines()[-1])
     assert {m["per"] for m in (*final["hall_of_fame"], *final["zoo"])} == {"layer"}
     assert final["change"]["standard_error"] > 0
+
+
+def test_warnings_of_pzc_are_lines(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    from pzc.cli.console import progress
+    from pzc.runtime.unreached import UnreachedExperts
+
+    with warnings.catch_warnings(record=True) as others, progress(quiet=True):
+        warnings.warn(UnreachedExperts("no calibration token reached experts.3"), stacklevel=1)
+        warnings.warn("of another", UserWarning, stacklevel=1)
+    assert [str(one.message) for one in others] == ["of another"]
+    assert "warning: no calibration token reached experts.3" in capsys.readouterr().err
+
+
+def test_layers_are_chosen_by_name(terminal: Terminal) -> None:
+    chosen = ("--include", "layers.1.*", "--include", "q_proj", "--exclude", "mlp.*")
+    shown = terminal("prune", "-f", "magnitude", "-o", "out", *chosen, *SMALL)
+    assert shown.code == 0, shown.err
+    record = json.loads(Path("out/pruning.json").read_text(encoding="utf-8"))
+    layers = record["sparsity"]["layers"]
+    assert {name.split(".", 3)[3] for name in layers if ".1." in name} == {f"self_attn.{x}_proj" for x in "qkvo"}
+    assert {name.split(".", 3)[3] for name in layers if ".1." not in name} == {"self_attn.q_proj"}
+    assert record["options"]["include"] == ["layers.1.*", "q_proj"]
+    shown = terminal("compare", "-f", "wanda", "--exclude", "down_prj", *SMALL)
+    assert shown.code == 1
+    assert "no layer matches `down_prj`" in shown.err
+    assert "did you mean `down_proj`" in shown.err

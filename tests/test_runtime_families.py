@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,10 @@ def test_experts_read_the_tokens_that_are_routed_to_them(family: str, others: li
         x, table = expected[layer.name], found[layer.name]
         torch.testing.assert_close(table["X.l2"][0].double(), x.norm(dim=0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(table["X.mean"][0].double(), x.mean(0), rtol=1e-4, atol=1e-5)
+        if "H.diag" in table:  # 2/n Σx² with 1 where it is 0, damped by a hundredth of its mean
+            diagonal = 2 / len(WINDOWS) * x.square().sum(0)
+            diagonal += 0.01 * diagonal.mean()
+            torch.testing.assert_close(table["H.diag"][0].double(), diagonal, rtol=1e-4, atol=1e-5)
         y = x @ layer.weight.double().T  # without a bias, as the product is
         torch.testing.assert_close(table["Y.l1"][:, 0].double(), y.abs().sum(0), rtol=1e-4, atol=1e-4)
     assert model.config._experts_implementation != "eager"
@@ -154,26 +158,37 @@ def by_row(layer: Layer, scores: np.ndarray) -> np.ndarray:
     return dense
 
 
+def input_norms(model: Any, layers: Sequence[Layer]) -> dict[str, np.ndarray]:
+    """‖x_j‖ of each layer's inputs: by hooks on what is a module, by `read_by_experts` for experts."""
+    seen = read_by_experts(model, WINDOWS) if any(layer.expert for layer in layers) else {}
+    modules = [layer for layer in layers if not layer.expert]
+    handles = [
+        layer.module.register_forward_hook(
+            lambda m, args, out, name=layer.name: seen.update({name: args[0].flatten(0, -2)})
+        )
+        for layer in modules
+    ]
+    with torch.no_grad():
+        model(WINDOWS)
+    for handle in handles:
+        handle.remove()
+    return {layer.name: seen[layer.name].double().norm(dim=0).numpy() for layer in layers}
+
+
+@pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_masks_are_those_of_a_naive_loop(family: str) -> None:
-    """Wanda with inputs from hooks of this test, for every layer that is a module; experts by `read_by_experts`."""
-    model, dense = make_family(family), make_family(family)
-    expected: dict[str, np.ndarray] = {}
-    experts = read_by_experts(dense, WINDOWS) if family in MIXTURES else {}
-    for layer in find_layers(dense).layers:
-        seen: list[torch.Tensor] = []
-        if layer.expert:
-            seen = [experts[layer.name]]
-        else:
-            handle = layer.module.register_forward_hook(lambda m, args, out, s=seen: s.append(args[0].flatten(0, -2)))
-            with torch.no_grad():
-                dense(WINDOWS)
-            handle.remove()
-        norms = torch.cat(seen).double().norm(dim=0).numpy()
-        expected[layer.name] = by_row(layer, np.abs(layer.weight.numpy()) * norms)
-    prune(model, "abs(W) * X  per row", windows=WINDOWS)
-    for layer in find_layers(model).layers:
-        np.testing.assert_array_equal(layer.weight.numpy(), expected[layer.name])
+def test_masks_are_those_of_a_naive_loop(family: str, sequential: bool) -> None:
+    """Wanda, each block with the norms of the dense model or of what is pruned by then."""
+    model, dense, expected = make_family(family), make_family(family), make_family(family)
+    for index in range(2):
+        source = expected if sequential else dense
+        norms = input_norms(source, find_layers(source).of_block(index))
+        for layer in find_layers(expected).of_block(index):
+            scores = np.abs(layer.weight.numpy()) * norms[layer.name]
+            layer.weight.copy_(torch.from_numpy(by_row(layer, scores)))
+    prune(model, "abs(W) * X  per row", windows=WINDOWS, sequential=sequential)
+    for layer, other in zip(find_layers(model).layers, find_layers(expected).layers, strict=True):
+        assert torch.equal(layer.weight, other.weight), layer.name
 
 
 def without_expert(model: Any, expert: int) -> Any:
@@ -282,3 +297,42 @@ def test_nothing_is_pruned_where_a_weight_is_no_number() -> None:
     ):
         prune(model, "wanda", windows=WINDOWS)
     assert all((layer.weight == 0).sum() == 0 for layer in find_layers(model).layers)
+
+
+def spread(model: Any, places: list[Any]) -> Any:
+    """A model whose blocks are on these devices in turn, by accelerate's hooks."""
+    from accelerate import dispatch_model
+
+    blocks = {f"model.layers.{i}": places[i % len(places)] for i in range(2)}
+    ends = dict.fromkeys(("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"), places[0])
+    return dispatch_model(model, {**blocks, **ends}, force_hooks=True)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("metric", ["abs(W) * X * G per model", "sqr(W) / sqr(H.chol_diag) per row", "abs(W) + noise"])
+@pytest.mark.parametrize("family", ["Llama", "Mixtral"])
+def test_a_dispatched_model_is_pruned_like_any_other(family: str, metric: str, sequential: bool) -> None:
+    pytest.importorskip("accelerate")
+    model, expected = spread(make_family(family), ["cpu"]), make_family(family)
+    for one in (model, expected):
+        prune(one, metric, windows=WINDOWS, sequential=sequential and "per model" not in metric)
+    for layer, other in zip(find_layers(model).layers, find_layers(expected).layers, strict=True):
+        assert torch.equal(layer.weight, other.weight)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("family", ["Llama", "Mixtral"])
+def test_a_model_over_several_gpus(family: str, sequential: bool) -> None:
+    if torch.accelerator.device_count() < 2:
+        pytest.skip("one accelerator only")
+    pytest.importorskip("accelerate")
+    model, expected = spread(make_family(family), [0, 1]), make_family(family)
+    for one in (model, expected):
+        prune(one, "abs(W) * X * G per block", windows=WINDOWS, sequential=sequential)
+    differing = [
+        (layer.weight.cpu() != other.weight).float().mean().item()
+        for layer, other in zip(find_layers(model).layers, find_layers(expected).layers, strict=True)
+    ]
+    assert max(differing) < 0.02  # rounding differs between devices
+    assert {layer.weight.device.index for layer in find_layers(model).layers} == {0, 1}

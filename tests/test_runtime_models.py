@@ -154,6 +154,25 @@ def test_devices() -> None:
             resolve_device("cuda:0")
 
 
+def test_a_device_map_loads_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    plain = load_model(str(folder), device="cpu").model.state_dict()
+    asked: list[str | None] = []
+    original = models.AutoModelForCausalLM.from_pretrained
+
+    def from_pretrained(*args: Any, **options: Any) -> Any:
+        asked.append(options.get("device_map"))
+        return original(*args, **options)
+
+    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    spread = load_model(str(folder), device="map").model
+    assert asked == ["auto"]
+    assert all(torch.equal(value.cpu(), plain[name]) for name, value in spread.state_dict().items())
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    with pytest.raises(PruningError, match="needs the package `accelerate`"):
+        load_model(str(folder), device="map")
+
+
 def test_smollm2_is_converted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Any], tokenizer: Any
 ) -> None:
