@@ -30,6 +30,7 @@ def command(
     \b
     pzc prune -f wanda -m pocket --mask-only -o wanda50.safetensors
     pzc apply wanda50.safetensors -m pocket -o out/wanda50
+    pzc apply wanda50.safetensors -m out/tuned --force -o out/tuned50
     """
     from pzc.runtime.checkpoint import RECORD, check_output, save, versions
     from pzc.runtime.layers import find_layers, zeros
