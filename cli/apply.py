@@ -28,8 +28,9 @@ def command(
     weights.
 
     \b
-    pzc prune -f wanda -m pocket --mask-only -o wanda50.safetensors
-    pzc apply wanda50.safetensors -m pocket -o out/wanda50
+    pzc apply wanda50.safetensors --model pocket --output out/wanda50
+    pzc apply wanda50.safetensors -m pocket --dtype bfloat16 -o out/half
+    pzc apply wanda50.safetensors -m out/tuned --force -o out/tuned50
     """
     from pzc.runtime.checkpoint import RECORD, check_output, save, versions
     from pzc.runtime.layers import find_layers, zeros

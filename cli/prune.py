@@ -70,10 +70,8 @@ def command(
 
     \b
     pzc prune --metric wanda --model pocket --output out/wanda50
-    pzc prune -f my.pzm:best -m smollm2 -d text.txt --pattern 2:4 --sequential -o out/best24
+    pzc prune -f my.pzm:best -m smollm2 -d text.txt --pattern 2:4 --update obs -o out/best24
     pzc prune -f wanda --sparsity 0.3,0.5,0.7 --allocation owl -o out/wanda
-    pzc prune -f sparsegpt -o out/sparsegpt50
-    pzc prune -f wanda --update obs -o out/updated50
     """
     options.check_pattern(ctx, how["pattern"])
     chosen = load(metric, settings)

@@ -118,7 +118,8 @@ def prune(
     activations = forward_leaves(leaves)
     by_block = update != "none" or (sequential and bool(activations))
     if by_block and windows is None:
-        raise PruningError("this needs calibration windows", hint="give calibration text")
+        what = "this metric" if update == "none" else "the update of weights"
+        raise PruningError(f"{what} needs calibration windows", hint="give calibration text")
     if by_block and windows is not None:
         check_windows(model, windows)
     seconds: dict[str, float] = {}
