@@ -55,6 +55,10 @@ class Identity:
                 return status, number
         return None
 
+    def copy(self) -> Identity:
+        """One that may learn of candidates that are only proposed."""
+        return Identity({name: dict(numbers) for name, numbers in self._known.items()})
+
     def add(self, c: Candidate) -> None:
         """Let later candidates be recognised as repetitions of this one, or of the one that it repeats."""
         number = c.number if c.alias_of is None else c.alias_of

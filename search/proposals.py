@@ -85,6 +85,7 @@ def _bred(state: State, given: Given) -> list[Proposal]:
     slots = algorithm.slots(plan, state.generation)
     if plan.evaluations is not None:
         slots = min(slots, plan.evaluations - state.measured)
+    known = state.identity.copy()
     cores: dict[int, Node] = {}
     found: list[Proposal] = []
     number = len(state.candidates)
@@ -100,9 +101,9 @@ def _bred(state: State, given: Given) -> list[Proposal]:
             new = _candidate(draft, number, (state.generation, slot, attempt), slot % islands)
             number += 1
             cores[new.number] = core
-            alias = _alias(state, new, core, cores) if algorithm.identity else None
+            alias = _alias(known, state, new, core, cores) if algorithm.identity else None
             if alias is None:
-                state.identity.add(new)
+                known.add(new)
                 found.append(Proposal(new, core, tuple(repeated)))
                 break
             repeated.append(alias)
@@ -111,9 +112,9 @@ def _bred(state: State, given: Given) -> list[Proposal]:
     return found
 
 
-def _alias(state: State, new: Candidate, core: Node, cores: dict[int, Node]) -> Candidate | None:
+def _alias(known: Identity, state: State, new: Candidate, core: Node, cores: dict[int, Node]) -> Candidate | None:
     """The candidate as a repetition of an earlier one, if it is one."""
-    found = state.identity.repeats(new, core, lambda n: cores[n] if n in cores else state.core_of(n))
+    found = known.repeats(new, core, lambda n: cores[n] if n in cores else state.core_of(n))
     return replace(new, status=found[0], alias_of=found[1]) if found else None
 
 
