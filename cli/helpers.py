@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,8 @@ def helping(place: Place, settings: Settings, given: dict[str, Any]) -> Iterator
         for number in range(2, given["workers"] + 1):
             with (place.folder / f"worker-{number}.log").open("wb") as log:
                 running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))  # noqa: S603
+            # a process that was killed has its number until somebody waits for it, and would count as alive
+            threading.Thread(target=running[-1].wait, daemon=True).start()
         yield
     finally:
         for process in running:

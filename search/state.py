@@ -108,7 +108,7 @@ class State:
             self.measured += c.status in MEASURED
             if c.status == "refused":
                 self.refusals[c.reason] += 1
-        if self._counts(c):
+        if self._counts(c) and not self._repeats_refused(c):
             self.identity.add(c)
             if c.status == "refused":
                 self.identity.forget(c)
@@ -116,6 +116,10 @@ class State:
                 self._masks.setdefault(c.mask_hash, c.number)
         if c.status == "evaluated":
             insort(self.zoo if c.published else self.found, c, key=_order)
+
+    def _repeats_refused(self, c: Candidate) -> bool:
+        """Whether what a candidate repeats was refused since: then nothing is known of it."""
+        return c.alias_of is not None and self.candidates[c.alias_of].status == "refused"
 
     def show(self, slot: int, c: Candidate) -> None:
         """Take in the result of a slot of the generation at work."""

@@ -111,16 +111,15 @@ class Store:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
+            if resume and place.study not in optuna.get_all_study_names(storage):
+                raise StoreError(f"there is no search to resume in {place}")
             self.study = optuna.create_study(
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )
         except (StorageInternalError, ImportError, ValueError, KeyError) as error:
             reason = str(error).strip().split("\n")[0]
             raise StoreError(f"{place} cannot be opened: {reason}", "is the URL one that Optuna knows?") from error
-        if resume and self.settings is None and not self._trials():
-            if place.url:
-                raise StoreError(f"there is no search to resume in {place}")
-        elif not resume and self.settings is not None:
+        if not resume and self.settings is not None:
             raise StoreError(f"{place} already holds a search", f"go on with it: pzc search --resume {place.folder}")
 
     @property
@@ -138,12 +137,14 @@ class Store:
 
     def generations(self) -> dict[int, tuple[dict[int, list[Candidate]], int]]:
         """What is settled of each generation, by slot: the drafts that only repeated others, then the candidate; and
-        how many slots the generation has."""
+        how many slots the generation has. A run whose budget was changed may have planned it with fewer before."""
         found: dict[int, tuple[dict[int, list[Candidate]], int]] = {}
         for trial in self._trials():
             if _is_settled(trial):
                 generation, slot, size = trial.user_attrs["place"]
-                found.setdefault(generation, ({}, size))[0].setdefault(slot, _candidates(trial))
+                slots, planned = found.get(generation, ({}, 0))
+                slots.setdefault(slot, _candidates(trial))
+                found[generation] = slots, max(size, planned)
         return found
 
     def settled(self, generation: int) -> dict[int, Candidate]:
@@ -209,7 +210,10 @@ class Store:
         self._trial(claim).report(loss, number)
 
     def tell(self, claim: Claim, settled: Candidate) -> None:
-        """Keep what became of a slot. It is stored when this returns."""
+        """Keep what became of a slot. It is stored when this returns. Who was taken for dead may find it settled."""
+        if claim.slot in self.settled(settled.generation):
+            self.study.tell(claim.trial, state=TrialState.FAIL)
+            return
         state = _STATES.get(settled.status, TrialState.PRUNED)
         self._trial(claim).set_user_attr("result", json.loads(json.dumps(_attributes(settled))))
         value = settled.fitness if state == TrialState.COMPLETE else None

@@ -58,8 +58,10 @@ def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: 
 
 
 def _look(state: State, store: Store, current: _Work) -> None:
-    """See what others have settled, and close the generation when it is whole."""
-    settled = store.settled(current.generation)
+    """See what others have settled, and close the generation when it is whole. Before its budget was lowered a run may
+    have settled more slots than it has now."""
+    slots = range(len(current.proposals))
+    settled = {slot: c for slot, c in store.settled(current.generation).items() if slot in slots}
     for slot, candidate in settled.items():
         state.show(slot, candidate)
     if len(settled) == len(current.proposals):

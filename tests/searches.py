@@ -1,60 +1,87 @@
-"""Small searches for tests: a tiny random model, few windows, a budget of candidates instead of time."""
+"""Small searches for tests: a tiny random model, few windows, a few generations instead of time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
-from pzc.compiler.load import zoo
+from pzc.compiler.load import inline
 from pzc.runtime.masks import Target
 from pzc.search.candidate import Candidate
-from pzc.search.evolve import evolve, measure_zoo
 from pzc.search.fitness import Fitness
-from pzc.search.run import Settings, leaves_for
-from pzc.search.space import space_for
-from pzc.search.state import Plan, State, replay
-from pzc.search.store import Store
+from pzc.search.plan import Plan
+from pzc.search.proposals import Given
+from pzc.search.run import Settings, given, leaves_for, stored_state
+from pzc.search.space import Genotype
+from pzc.search.state import State
+from pzc.search.store import Place, Store
+from pzc.search.worker import work
 from tests.conftest import WORDS, make_tiny
 
-PLAN = Plan(population=6, generations=100, seed=5, seed_zoo=True)
+PLAN = Plan(population=12, islands=2, migration=2, migrants=2, generations=6, seed=5, seed_zoo=True)
 
 
 def some_windows(seed: int, n: int, length: int = 12) -> torch.Tensor:
     return torch.randint(0, len(WORDS), (n, length), generator=torch.Generator().manual_seed(seed))
 
 
-def tiny_fitness(target: Target | None = None, model: Any = None) -> Fitness:
+def tiny_fitness(target: Target | None = None, model: Any = None, **more: Any) -> Fitness:
     """A tiny model with 6 windows of statistics and 16 of fitness."""
     leaves = leaves_for(Settings())
-    return Fitness(model or make_tiny(), some_windows(1, 6), some_windows(2, 16), leaves, target or Target())
+    return Fitness(model or make_tiny(), some_windows(1, 6), some_windows(2, 16), leaves, target or Target(), **more)
 
 
 def small_search(
     folder: Path,
-    candidates: int,
     plan: Plan = PLAN,
     *,
-    space: str = "default",
+    settings: Settings | None = None,
     target: Target | None = None,
+    slots: int | None = None,
     resume: bool = False,
+    start: Given | None = None,
 ) -> State:
-    """Search until so many candidates, those of the zoo included, are settled."""
+    """Search until the plan is through, or until so many slots, those of the zoo included, have been settled here."""
     fitness = tiny_fitness(target)
-    store = Store(folder, resume=resume)
-    try:
-        state = replay(plan, store.candidates)
-        measure_zoo(state, fitness, store, zoo().values(), lambda: False)
-        blocks = space_for(space, "row" if target and target.pattern else None)
-        evolve(state, fitness, store, blocks, lambda: len(state.candidates) >= candidates)
+    store = Store(Place(folder), resume=resume)
+    state = stored_state(store, plan)
+    settled = 0
+
+    def stop() -> bool:
+        nonlocal settled
+        settled += 1
+        return slots is not None and settled > slots
+
+    with store.beating(), patch("os.fsync"):  # no test pulls the plug
+        work(state, store, start or given(settings or Settings()), fitness, stop, lambda: None)
         store.set_settings({"seed": plan.seed})
-    finally:
-        store.close()
     return state
 
 
-def timeless(candidates: list[Candidate]) -> list[Candidate]:
+def made(number: int, formula: str = "abs(W) * X", **more: Any) -> Candidate:
+    """A candidate that somebody made up."""
+    basis = Candidate(number, 0, number, 0, formula, "row", "random", "evaluated", f"rank {number}", 4)
+    return replace(basis, **{"shape": str(number), **more})
+
+
+def closed(plan: Plan, generations: Iterable[Iterable[Candidate]]) -> State:
+    """A run that has gone through these generations, the two of the zoo first."""
+    state = State(plan)
+    for candidates in generations:
+        state.close(candidates)
+    return state
+
+
+def genotype(formula: str) -> Genotype:
+    metric = inline(formula)
+    return Genotype(metric.core, metric.per)
+
+
+def timeless(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Candidates without the seconds that they took."""
     return [replace(c, seconds=0.0) for c in candidates]

@@ -13,7 +13,7 @@ import torch
 
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import leaf, make
-from pzc.compiler.load import inline
+from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric, compile_source
 from pzc.runtime.compare import compare
 from pzc.runtime.errors import PruningError
@@ -23,11 +23,8 @@ from pzc.runtime.masks import Target
 from pzc.runtime.prune import masks_for, prune
 from pzc.runtime.roles import idle_roles
 from pzc.runtime.statistics import gather
-from pzc.search.evolve import measure_zoo
-from pzc.search.state import State
-from pzc.search.store import Store
+from pzc.search.run import Settings, given
 from tests.conftest import WORDS, make_tiny
-from tests.searches import PLAN, tiny_fitness
 from tests.terminal import terminal_of
 from tests.test_runtime_hessian import inputs_of
 
@@ -197,13 +194,10 @@ def test_commands_say_what_each_arm_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert row["per"] == "col, block"
 
 
-def test_the_search_leaves_metrics_by_role_out(tmp_path: Path) -> None:
-    state, store = State(PLAN), Store(tmp_path, resume=False)
-    try:
-        measure_zoo(state, tiny_fitness(), store, [BY_ROLE, inline("abs(W)", "plain")], lambda: False)
-    finally:
-        store.close()
-    assert [(c.operator, c.slot) for c in state.candidates] == [("plain", 1)]
+def test_the_search_leaves_metrics_by_role_out() -> None:
+    by_role = {metric.name for metric in zoo().values() if metric.roles}
+    assert by_role
+    assert {metric.name for metric in given(Settings()).published} == set(zoo()) - by_role
 
 
 def test_a_metric_that_cannot_rank_in_a_group_fails_alone() -> None:

@@ -12,29 +12,34 @@ from typing import Any
 import pytest
 import torch
 
-from pzc.compiler.core import leaf, make
-from pzc.compiler.load import inline, zoo
+from pzc.compiler.load import inline
 from pzc.runtime.data import calibration_windows, sides, tokenise, windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.masks import Target
-from pzc.search.candidate import ZOO, Candidate
-from pzc.search.evolve import settle
+from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness, _behind
-from pzc.search.run import Settings, open_store, prepare
+from pzc.search.plan import ATTEMPTS, Plan
+from pzc.search.population import island_pool, worth
+from pzc.search.proposals import Proposal, cutoff, proposals
+from pzc.search.run import Settings, given, open_store, prepare
+from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
-from pzc.search.state import ATTEMPTS, Plan, State, replay
-from tests.searches import PLAN, small_search, some_windows, timeless, tiny_fitness
+from pzc.search.state import State, replay
+from pzc.search.store import Place
+from tests.searches import PLAN, closed, genotype, made, small_search, some_windows, timeless, tiny_fitness
 
-PUBLISHED = sum(not metric.roles for metric in zoo().values())
-"""Candidates that come before all others."""
+START = given(Settings())
+PUBLISHED = len(START.published)
+"""Slots that come before all others."""
 
-MANY = PUBLISHED + 140
+PROVEN = ("same text", "same value", "same ranking", "same fingerprint")
+"""What makes a draft be drawn again."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> State:
     """A search that nothing interrupted."""
-    return small_search(tmp_path_factory.mktemp("whole"), MANY)
+    return small_search(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")
@@ -42,112 +47,139 @@ def fitness() -> Fitness:
     return tiny_fitness()
 
 
+def bred(state: State) -> list[Candidate]:
+    return [c for c in state.candidates if not c.published]
+
+
+def generations(state: State) -> range:
+    return range(state.plan.generations)
+
+
+def before(state: State, generation: int) -> State:
+    """The run as it stood when a generation began."""
+    earlier = [[c for c in state.candidates if c.generation == g] for g in range(REFERENCE, generation)]
+    return closed(state.plan, earlier)
+
+
 def test_one_seed_gives_one_run(whole: State, tmp_path: Path) -> None:
-    again = small_search(tmp_path, MANY)
+    again = small_search(tmp_path / "again")
     assert timeless(again.candidates) == timeless(whole.candidates)
-    other = small_search(tmp_path / "other", PUBLISHED + 30, replace(PLAN, seed=6))
-    bred = slice(PUBLISHED, PUBLISHED + 30)
-    assert [c.formula for c in other.candidates[bred]] != [c.formula for c in whole.candidates[bred]]
+    other = small_search(tmp_path / "other", replace(PLAN, seed=6, generations=1))
+    first = [c.formula for c in bred(whole) if c.generation == 0]
+    assert [c.formula for c in bred(other)] != first
 
 
 def test_an_interrupted_run_goes_on_as_it_would_have(whole: State, tmp_path: Path) -> None:
-    zoo_only = PUBLISHED - 3
-    for upto in (zoo_only, PUBLISHED + 23, PUBLISHED + 24, PUBLISHED + 69, MANY):
-        small_search(tmp_path, upto, resume=upto != zoo_only)
-    resumed = small_search(tmp_path, MANY, resume=True)
+    for slots in (1, PUBLISHED - 5, 9, 12, 1, 25):
+        partly = small_search(tmp_path, slots=slots, resume=slots != 1 or (tmp_path / "study.journal").exists())
+        assert partly.generation < PLAN.generations
+    resumed = small_search(tmp_path, resume=True)
     assert timeless(resumed.candidates) == timeless(whole.candidates)
     assert resumed.counts == whole.counts
+    assert resumed.predictors == whole.predictors
 
 
 def test_places_are_taken_in_order_and_once(whole: State) -> None:
-    bred = [c for c in whole.candidates if c.generation != ZOO]
-    places = [(c.generation, c.slot, c.attempt) for c in bred]
+    places = [(c.generation, c.slot, c.attempt) for c in whole.candidates]
     assert places == sorted(set(places))
-    assert [c.number for c in whole.candidates] == list(range(MANY))
-    assert {c.slot for c in bred} == set(range(PLAN.population))
-    assert max(c.attempt for c in bred) < ATTEMPTS
-    for c, following in pairwise(bred):
-        done = c.status in ("evaluated", "lost race")
-        assert (following.attempt == 0) == (done or c.attempt + 1 == ATTEMPTS)
+    assert [c.number for c in whole.candidates] == list(range(len(whole.candidates)))
+    for generation in generations(whole):
+        assert {c.slot for c in bred(whole) if c.generation == generation} == set(range(PLAN.population))
+    assert all(c.island == c.slot % PLAN.islands for c in bred(whole))
+    for c, following in pairwise(bred(whole)):
+        again = c.status in PROVEN and c.attempt + 1 < ATTEMPTS
+        assert (following.attempt == c.attempt + 1) if again else (following.attempt == 0)
+
+
+def test_proposals_follow_from_the_generations_before(whole: State) -> None:
+    """Whoever works a generation out, and however often, gets the same."""
+    for generation in (0, 1, 4):
+        want = [c for c in bred(whole) if c.generation == generation]
+        for _ in range(2):
+            made_out = proposals(before(whole, generation), START)
+            drafts = [c for p in made_out for c in (*p.repeated, p.candidate)]
+            assert [(c.number, c.formula, c.per, c.parents, c.genome) for c in drafts] == [
+                (c.number, c.formula, c.per, c.parents, c.genome) for c in want
+            ]
 
 
 def test_the_best_is_never_lost(whole: State) -> None:
-    generations = max(c.generation for c in whole.candidates)
-    assert generations >= 3
-    before = math.inf
-    for generation in range(1, generations + 1):
-        earlier = [c for c in whole.candidates if c.generation < generation and c.status == "evaluated"]
-        population = whole.population(generation)
-        assert min(earlier, key=lambda c: c.order) in population
-        breeding = [c.fitness * (1 + whole.plan.parsimony * c.complexity) for c in population]
-        assert breeding[1:] == sorted(breeding[1:])  # the first may be the best, kept in spite of its size
-        assert len(population) <= PLAN.population
-        assert population[0].fitness <= before
-        before = population[0].fitness
+    for island in range(PLAN.islands):
+        before = math.inf
+        for generation in generations(whole):
+            pool = island_pool(whole.found, whole.zoo, PLAN, generation, island)
+            population = whole.population(generation, island)
+            assert min(pool, key=lambda c: c.order) == population[0]
+            breeding = [worth(c, PLAN) for c in population]
+            assert breeding[1:] == sorted(breeding[1:])  # the first may be the best, kept in spite of its size
+            assert len(population) <= PLAN.island_size
+            assert set(population) <= set(pool)
+            assert population[0].fitness <= before
+            before = population[0].fitness
 
 
 def test_the_population_holds_few_of_one_shape(whole: State) -> None:
-    for generation in range(5):
-        assert max(Counter(c.shape for c in whole.population(generation)).values()) <= PLAN.alike
+    for generation in generations(whole):
+        shapes = Counter(c.shape or c.formula for c in whole.population(generation, 1))
+        assert max(shapes.values()) <= PLAN.alike
     assert max(Counter(c.shape for c in whole.best(100)).values()) <= PLAN.alike
 
 
 def test_a_crowd_of_one_shape_leaves_room() -> None:
-    state = State(replace(PLAN, alike=2, population=4))
+    plan = Plan(alike=2, population=4, islands=1, pareto=0.0)
     losses = {"a": 1.0, "b": 1.1, "c": 1.2, "d": 1.3, "e": 2.0, "f": 3.0}
-    for number, (name, loss) in enumerate(losses.items()):
-        shape = "one" if name in "abcd" else name
-        formula = f"abs(W) ^ {number + 1}"
-        state.add(made(number, formula, losses=(loss,), shape=shape))
+    crowd = [
+        made(number, f"abs(W) ^ {number + 1}", losses=(loss,), shape="one" if name in "abcd" else name)
+        for number, (name, loss) in enumerate(losses.items())
+    ]
+    state = closed(plan, [[], [], crowd])
     assert [c.fitness for c in state.population(1)] == [math.exp(x) for x in (1.0, 1.1, 2.0, 3.0)]
     assert state.population(0) == []
 
 
-def made(number: int, formula: str, **more: Any) -> Candidate:
-    basis = Candidate(number, 0, number, 0, formula, "row", "random", "evaluated", f"rank {number}", 3)
-    return replace(basis, **more)
-
-
 def test_nothing_is_measured_twice(whole: State) -> None:
     measured = [c for c in whole.candidates if c.losses]
-    assert len({c.rank_key for c in measured}) == len(measured)
-    assert len({c.mask_hash for c in measured}) == len(measured)
-    assert all(c.mask_hash for c in measured)
+    assert measured
+    for key in ("exact_key", "real_key", "rank_key", "mask_hash"):
+        assert len({getattr(c, key) for c in measured}) == len(measured), key
+        assert all(getattr(c, key) for c in measured)
 
 
 def test_aliases_point_to_an_earlier_candidate_that_is_alike(whole: State, fitness: Fitness) -> None:
     aliases = [c for c in whole.candidates if c.alias_of is not None]
-    assert {c.status for c in aliases} == {"same ranking", "same mask"}
+    assert {c.status for c in aliases} <= set(ALIASES)
+    assert {c.status for c in aliases} >= {"same text", "same ranking", "same mask"}
     for c in aliases:
         assert c.alias_of is not None
         other = whole.candidates[c.alias_of]
         assert other.number < c.number
         assert other.status != "refused"
         assert not c.losses
-        measured = other if other.alias_of is None else whole.candidates[other.alias_of]
-        assert measured.losses
+        if c.status == "same text":
+            twins = [o for o in whole.candidates[: c.number] if (o.formula, o.per) == (c.formula, c.per)]
+            assert other.number in {n for o in twins for n in (o.number, o.alias_of)}
         if c.status == "same ranking":
             assert inline(f"{c.formula} per {c.per}", analyse=False).keys.rank == other.rank_key
-        else:
-            assert fitness.masks(c.genotype)[1] == fitness.masks(other.genotype)[1] == c.mask_hash
+        assert fitness.masks(genotype(f"{c.formula} per {c.per}"))[1] == other.mask_hash
 
 
 def test_every_candidate_is_counted(whole: State) -> None:
-    bred = [c for c in whole.candidates if c.generation != ZOO]
-    assert whole.counts == Counter(c.status for c in bred)
-    assert whole.refusals == Counter(c.reason for c in bred if c.status == "refused")
-    assert whole.refusals.total() == whole.counts["refused"]
-    assert all(c.reason for c in bred if c.status == "refused")
-    again = replay(PLAN, whole.candidates)
-    assert (again.counts, again.refusals, again.found, again.zoo) == (
-        whole.counts,
-        whole.refusals,
-        whole.found,
-        whole.zoo,
-    )
-    again.add(made(MANY, "ln(W)", status="refused", reason="not finite"))
+    assert whole.counts == Counter(c.status for c in bred(whole))
+    assert whole.refusals == Counter(c.reason for c in bred(whole) if c.status == "refused")
+    assert whole.measured == sum(c.status in MEASURED for c in bred(whole))
+    again = replay(PLAN, {g: [c for c in whole.candidates if c.generation == g] for g in range(REFERENCE, 6)})
+    for name in ("counts", "refusals", "found", "zoo", "measured", "predictors", "generation"):
+        assert getattr(again, name) == getattr(whole, name), name
+    again.close([made(len(again.candidates), "ln(W)", status="refused", reason="not finite", generation=6)])
     assert again.counts["refused"] == whole.counts["refused"] + 1
     assert again.refusals == whole.refusals + Counter({"not finite": 1})
+
+
+def settled(formula: str, per: str, fitness: Fitness, **more: Any) -> Candidate:
+    """What becomes of a formula in a run that has just begun."""
+    core = inline(f"{formula} per layer").core
+    new = made(0, formula, per=per, status="proposed", shape="", **more)
+    return settle(Proposal(new, core), closed(PLAN, [[], []]), fitness, Bar((), ()))
 
 
 @pytest.mark.parametrize(
@@ -160,15 +192,14 @@ def test_every_candidate_is_counted(whole: State) -> None:
     ],
 )
 def test_scores_that_rank_nothing_are_refused(fitness: Fitness, formula: str, reason: str) -> None:
-    core = inline(f"{formula} per layer").core
-    c = settle(State(PLAN), fitness, Genotype(core, "row"), (0, 0, 0), "random", (), ())
+    c = settled(formula, "row", fitness)
     assert (c.status, c.reason, c.losses) == ("refused", reason, ())
 
 
 def test_a_pruned_model_without_a_finite_loss_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fitness = tiny_fitness()
-    monkeypatch.setattr("pzc.search.fitness.window_losses", lambda model, windows: [math.nan] * len(windows))
-    c = settle(State(PLAN), fitness, Genotype(make("abs", leaf("W")), "row"), (0, 0, 0), "random", (), ())
+    monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows: [math.nan] * len(windows))
+    c = settled("abs(W)", "row", fitness)
     assert (c.status, c.reason) == ("refused", "the pruned model's loss is not finite")
 
 
@@ -176,13 +207,13 @@ def test_who_leaves_the_race_would_not_have_been_the_best(whole: State, fitness:
     lost = [c for c in whole.candidates if c.status == "lost race"]
     assert lost
     for c in lost:
-        masks, _ = fitness.masks(c.genotype)
+        masks, _ = fitness.masks(genotype(f"{c.formula} per {c.per}"))
         full, done = fitness.race(masks, ())
         assert done
         assert full[: len(c.losses)] == pytest.approx(c.losses, abs=1e-5)
         assert 4 <= len(c.losses) < len(full)
-        population = whole.population(c.generation)
-        assert sum(full) > sum(population[0].losses)
+        best = whole.population(c.generation, c.island)[0] if not c.published else whole.zoo[0]
+        assert sum(full) > sum(best.losses)
 
 
 def test_the_cut_off_needs_confidence() -> None:
@@ -198,30 +229,43 @@ def test_the_cut_off_needs_confidence() -> None:
 def test_a_generation_keeps_its_cut_off(whole: State) -> None:
     """Who was measured in full is not behind the last of the population that its generation started with."""
     for c in whole.found:
-        population = whole.population(c.generation)
-        if len(population) == PLAN.population:
-            cutoff = population[-1].losses
-            assert not any(_behind(c.losses[:n], cutoff[:n]) for n in (4, 8))
+        losses = cutoff(whole.population(c.generation, c.island), PLAN.island_size)
+        assert not any(_behind(c.losses[:n], losses[:n]) for n in (4, 8))
+
+
+def test_an_island_is_raced_against_its_own_population(whole: State) -> None:
+    assert bars(closed(PLAN, []))[0].losses == ()  # the first published metric meets no bar, the others meet it
+    state = before(whole, ZOO)
+    assert bars(state)[0].losses == state.zoo[0].losses != ()
+    state = before(whole, 4)
+    for island, bar in enumerate(bars(state)):
+        assert list(bar.population) == state.population(4, island)
+        assert bar.losses == max(bar.population, key=lambda c: c.fitness).losses
+    assert bars(state)[0] != bars(state)[1]
+    assert cutoff(state.population(4), 100) == ()  # a population that is not full yet lets everyone through
 
 
 def test_a_pattern_is_searched_in_one_group(tmp_path: Path) -> None:
-    state = small_search(tmp_path, PUBLISHED + 42, target=Target(pattern=(2, 4)))
+    plan = replace(PLAN, generations=2)
+    state = small_search(tmp_path, plan, settings=Settings(pattern="2:4"), target=Target(pattern=(2, 4)))
     assert {c.per for c in state.candidates} == {"row"}
     assert state.found
 
 
 def test_without_reductions_the_search_works_too(tmp_path: Path) -> None:
-    state = small_search(tmp_path, PUBLISHED + 42, replace(PLAN, seed_zoo=False), space="elementwise")
+    plan = replace(PLAN, seed_zoo=False, generations=2)
+    state = small_search(tmp_path, plan, settings=Settings(space="elementwise"))
     assert {c.per for c in state.found} == {"row"}
-    bred = [c for c in state.candidates if c.generation != ZOO]
-    assert all(word not in c.formula for c in bred for word in ("mean", "norm", "sum", "std"))
+    assert all(word not in c.formula for c in bred(state) for word in ("mean", "norm", "sum", "std"))
 
 
 def test_without_the_zoo_in_the_population_its_metrics_can_be_found(tmp_path: Path) -> None:
-    state = small_search(tmp_path, PUBLISHED + 72, replace(PLAN, seed_zoo=False))
+    state = small_search(tmp_path, replace(PLAN, seed_zoo=False, generations=3))
     assert state.zoo
-    assert all(c.generation != ZOO for g in range(4) for c in state.population(g))
-    assert all(state.candidates[c.alias_of].generation != ZOO for c in state.candidates if c.alias_of is not None)
+    assert not any(c.published for g in range(4) for i in range(2) for c in state.population(g, i))
+    aliases = [c for c in bred(state) if c.alias_of is not None]
+    assert aliases
+    assert not any(state.candidates[c.alias_of].published for c in aliases if c.alias_of is not None)
 
 
 @pytest.mark.parametrize("data", ["pydoc", "file"])
@@ -231,9 +275,8 @@ def test_texts_of_statistics_fitness_and_final_are_disjoint(data: str, tmp_path:
         (tmp_path / "text.txt").write_text("".join(words), encoding="utf-8")
         data = str(tmp_path / "text.txt")
     settings = Settings(data=data, windows=4, fitness_windows=6, held_out_windows=5, length=32)
-    store, _ = open_store(tmp_path / "run", settings)
-    run = prepare(store, settings, tmp_path / "run")
-    store.close()
+    store, _ = open_store(Place(tmp_path / "run"), settings)
+    run = prepare(store, settings)
 
     search_text, held_out_text = sides(data)
     from pzc.runtime.models import load_model
@@ -265,6 +308,18 @@ def test_statistics_read_none_of_the_fitness_windows() -> None:
 
 
 def test_plans_of_one_generation_end(tmp_path: Path) -> None:
-    state = small_search(tmp_path, 10_000, Plan(population=4, generations=1, seed=1))
-    assert max(c.generation for c in state.candidates) == 0
-    assert {c.slot for c in state.candidates if c.generation == 0} == {0, 1, 2, 3}
+    state = small_search(tmp_path, Plan(population=4, islands=1, generations=1, seed=1))
+    assert (state.generation, max(c.generation for c in state.candidates)) == (1, 0)
+    assert {c.slot for c in bred(state)} == {0, 1, 2, 3}
+
+
+def test_a_genotype_of_no_use_stands_for_its_slot(tmp_path: Path) -> None:
+    """Where a space has one metric alone every draft repeats it, and the search still ends."""
+    (tmp_path / "one.pzm").write_text("pzm 1 space one { leaves: W ops: neg depth: 1 .. 1 size: 2 per: row }")
+    plan = Plan(population=4, islands=1, generations=2)
+    state = small_search(tmp_path / "run", plan, settings=Settings(space=str(tmp_path / "one.pzm")))
+    last = [c for c in bred(state) if c.attempt == ATTEMPTS - 1]
+    assert state.generation == 2
+    assert len(state.found) == 1
+    assert [(c.generation, c.slot) for c in last] == [(0, 1), (0, 2), (0, 3), *((1, slot) for slot in range(4))]
+    assert Genotype(inline("abs(W)").core, "row") == genotype(f"{state.found[0].formula} per row")

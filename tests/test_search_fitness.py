@@ -12,15 +12,16 @@ import torch
 import pzc
 from pzc.compiler.load import inline, load
 from pzc.runtime.errors import PruningError
+from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target
-from pzc.search.candidate import Candidate, perplexity
+from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
 from pzc.search.hall import measure
 from pzc.search.readable import forms, readable
 from pzc.search.run import Budget, Settings, finish, open_store, prepare, search
-from pzc.search.space import Genotype
+from pzc.search.store import Place
 from tests.conftest import make_tiny
-from tests.searches import some_windows, tiny_fitness
+from tests.searches import genotype, made, some_windows, tiny_fitness
 
 FORMULAS = [
     "abs(W) per layer",
@@ -42,11 +43,6 @@ def state_of(model: Any) -> dict[str, torch.Tensor]:
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def genotype(formula: str) -> Genotype:
-    metric = inline(formula)
-    return Genotype(metric.core, metric.per)
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -85,12 +81,11 @@ def test_the_dense_model_comes_back() -> None:
 
 def test_a_whole_search_leaves_the_model_as_it_was(tmp_path: Any) -> None:
     settings = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, generations=1)
-    store, _ = open_store(tmp_path, settings)
-    run = prepare(store, settings, tmp_path)
+    store, _ = open_store(Place(tmp_path), settings)
+    run = prepare(store, settings)
     dense = state_of(run.fitness.model)
     search(run, Budget())
     result = finish(run)
-    store.close()
     assert equal(state_of(run.fitness.model), dense)
     assert all(torch.equal(w, dense[f"{name}.weight"]) for name, w in run.fitness.dense.weights.items())
     assert result.dense == pytest.approx(math.exp(sum(plain_losses(run.fitness.model, run.held_out)) / 2), rel=1e-5)
@@ -113,7 +108,7 @@ def test_a_race_runs_rung_after_rung() -> None:
 def test_a_loss_that_is_not_finite_ends_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
     fitness = tiny_fitness()
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
-    monkeypatch.setattr("pzc.search.fitness.window_losses", lambda model, windows: [math.inf] * len(windows))
+    monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows: [math.inf] * len(windows))
     losses, whole = fitness.race(masks, ())
     assert (len(losses), whole) == (2, False)
 
@@ -136,7 +131,7 @@ def test_fitness_windows_are_only_measured_on() -> None:
 
 
 def candidate(formula: str, per: str) -> Candidate:
-    return Candidate(0, 0, 0, 0, formula, per, "random", "evaluated", "", 0, losses=(1.0,))
+    return made(0, formula, per=per, losses=(1.0,))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.compiler.source import expression
-from pzc.search.evolve import rng_for
+from pzc.search.proposals import rng_for
 from pzc.search.space import Genotype, Space, apply, build, load_space, random_genotype, space_for, space_names, why_not
 from pzc.search.variation import VARIATIONS, offspring, positions, replaced
 

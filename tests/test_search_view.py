@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from pzc.cli.console import THEME
 from pzc.cli.live import Heading, clock, draw, sparkline
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline, load
-from pzc.search.candidate import ZOO, Candidate
+from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.hall import Member, write
-from pzc.search.run import Budget, Settings, open_store, prepare, search
-from pzc.search.state import SHOWN, Plan, State
-from pzc.search.store import Store
-from tests.searches import timeless
+from pzc.search.plan import Plan
+from pzc.search.run import Budget, Settings, open_store, prepare, search, stored_state
+from pzc.search.state import SHOWN, State
+from pzc.search.store import Place, Store
+from tests.searches import closed, made, timeless
 
 HEADING = Heading(
     "a-model-with-a-rather-long-name-135M", "50%", 12345, "runs/2026-11-23-a-model-with-a-rather-long-name"
@@ -35,31 +37,41 @@ LONG = "abs(W) * (G + X.l1 / (1 + abs(W))) ^ 0.875 / mean(X * sqrt(G) / (norm(ab
 PLAN = Plan(population=4, seed_zoo=True)
 
 
-def made(number: int, **more: Any) -> Candidate:
-    basis = Candidate(
-        number, 0, 0, 0, "abs(W) * X", "row", "random", "evaluated", f"rank {number}", 4, shape=str(number)
-    )
-    return replace(basis, **more)
+def numbered(generations: Sequence[Sequence[dict[str, Any]]]) -> list[list[Candidate]]:
+    """Candidates with these attributes, generation by generation, the two of the zoo first."""
+    numbers = itertools.count()
+    return [
+        [made(next(numbers), generation=generation, slot=slot, **more) for slot, more in enumerate(several)]
+        for generation, several in enumerate(generations, REFERENCE)
+    ]
 
 
 def filled() -> State:
-    """A run of three generations with every kind of candidate."""
-    state = State(PLAN)
-    more: list[dict[str, Any]] = [
-        {"generation": ZOO, "operator": "wanda", "losses": (3.0,)},
-        {"generation": ZOO, "operator": "magnitude", "losses": (3.5,), "formula": "abs(W)", "per": "layer"},
-        *({"losses": (2.9 - i / 100,), "generation": i // 4, "formula": LONG, "per": "model"} for i in range(12)),
-        {"losses": (2.5,), "generation": 3, "formula": "sqr(W) * sqr(G) / (X / X)", "complexity": 9, "per": "model"},
-        {"losses": (900.0,), "generation": 3},
-        {"status": "lost race", "losses": (8.0,), "generation": 3},
-        *[{"status": "same ranking", "alias_of": 0, "generation": 3}] * 5,
-        *[{"status": "same mask", "alias_of": 0, "generation": 3}] * 2,
-        *[{"status": "refused", "reason": "not finite", "generation": 3}] * 1234,
-        *[{"status": "refused", "reason": "most scores are equal", "generation": 4}] * 7,
-        *[{"status": "refused", "reason": "the pruned model's loss is not finite", "generation": 4}] * 3,
+    """A run of three generations with every kind of candidate, in the middle of the fourth."""
+    generations: list[list[dict[str, Any]]] = [
+        [{"operator": "wanda", "losses": (3.0,)}],
+        [{"operator": "magnitude", "losses": (3.5,), "formula": "abs(W)", "per": "layer"}],
+        *(
+            [{"losses": (2.9 - (4 * g + i) / 100,), "formula": LONG, "per": "model"} for i in range(4)]
+            for g in range(3)
+        ),
+        [
+            {"losses": (2.5,), "formula": "sqr(W) * sqr(G) / (X / X)", "complexity": 9, "per": "model"},
+            {"losses": (900.0,)},
+            {"status": "lost race", "losses": (8.0,)},
+            *[{"status": "same ranking", "alias_of": 0}] * 5,
+            *[{"status": "same mask", "alias_of": 0}] * 2,
+            *[{"status": "refused", "reason": "not finite"}] * 1234,
+        ],
+        [
+            *[{"status": "refused", "reason": "most scores are equal"}] * 7,
+            *[{"status": "refused", "reason": "the pruned model's loss is not finite"}] * 3,
+        ],
     ]
-    for number, changes in enumerate(more):
-        state.add(made(number, **changes))
+    *whole, last = numbered(generations)
+    state = closed(PLAN, whole)
+    for c in last:
+        state.show(c.slot, c)
     return state
 
 
@@ -100,20 +112,19 @@ def test_the_view_says_how_the_run_stands() -> None:
 def test_a_view_without_candidates() -> None:
     text = drawn(State(PLAN))
     assert "measuring the zoo · 0 measured · 0 settled" in text
-    state = State(PLAN)
-    state.add(made(0, generation=ZOO, operator="wanda", losses=(3.0,)))
-    state.add(made(1, generation=0, status="refused", reason="not finite"))
+    refused = {"status": "refused", "reason": "not finite"}
+    *whole, (last,) = numbered([[{"operator": "wanda", "losses": (3.0,)}], [], [refused]])
+    state = closed(PLAN, whole)
+    state.show(0, last)
     text = drawn(state)
     assert "generation 0" in text
     assert "not finite 1" in text
 
 
 def test_a_fitness_beyond_all_bounds_is_shown() -> None:
-    state = State(PLAN)
-    state.add(made(0, generation=ZOO, operator="wanda", losses=(800.0,)))
-    state.add(made(1, losses=(800.0,)))
-    state.add(made(2, losses=(600.0,)))
-    state.add(made(3, losses=(20.0,), generation=1))
+    zoo = {"operator": "wanda", "losses": (800.0,)}
+    bred: list[dict[str, Any]] = [{"losses": (loss,)} for loss in (800.0, 600.0, 20.0)]
+    state = closed(PLAN, numbered([[zoo], [], bred[:2], bred[2:]]))
     text = drawn(state)
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "inf" in text
@@ -132,11 +143,19 @@ def test_the_view_is_drawn_while_candidates_come() -> None:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    for number in range(3000):
-        status: Any = ("evaluated", "refused", "same mask")[number % 3]
-        reason = f"reason {number}" if status == "refused" else ""
-        changes = {"status": status, "reason": reason, "losses": (3 - number / 10_000,), "generation": number // 30}
-        state.add(made(number, **changes))
+    state.close(())
+    state.close(())
+    for generation in range(100):
+        several = []
+        for slot in range(30):
+            number = 30 * generation + slot
+            status: Any = ("evaluated", "refused", "same mask")[number % 3]
+            reason = f"reason {number}" if status == "refused" else ""
+            losses = (3 - number / 10_000,) if status == "evaluated" else ()
+            more = {"status": status, "reason": reason, "losses": losses, "alias_of": 0 if number % 3 == 2 else None}
+            several.append(made(number, generation=generation, slot=slot, **more))
+            state.show(slot, several[-1])
+        state.close(several)
     done.set()
     thread.join()
     assert not failed
@@ -146,11 +165,12 @@ def test_a_standing_does_not_change() -> None:
     state = filled()
     before = state.standing()
     copied = (dict(before.counts), dict(before.refusals), before.best, before.history)
-    state.add(made(9999, losses=(1.0,), generation=5))
+    state.show(11, made(9999, losses=(1.0,), generation=4, slot=11))
+    state.close([*state.pending.values()])
     assert (dict(before.counts), dict(before.refusals), before.best, before.history) == copied
     assert state.standing().best[0][0].number == 9999
     assert list(before.history) == sorted(before.history, reverse=True)
-    assert len(before.history) == before.generation + 1
+    assert len(before.history) == before.generation == 4
 
 
 @pytest.mark.parametrize(
@@ -218,12 +238,11 @@ def test_another_process_finds_the_same(run: tuple[Path, subprocess.CompletedPro
     settings = Settings(
         windows=2, fitness_windows=4, held_out_windows=2, length=32, population=8, generations=4, seed_zoo=True
     )
-    store, _ = open_store(tmp_path, settings)
-    search(prepare(store, settings, tmp_path), Budget())
-    store.close()
-    other = Store(run[0], resume=True)
-    other.close()
-    assert timeless(store.candidates) == timeless(other.candidates)
+    store, _ = open_store(Place(tmp_path), settings)
+    here = prepare(store, settings)
+    search(here, Budget())
+    there = stored_state(Store(Place(run[0]), resume=True), here.state.plan)
+    assert timeless(here.state.candidates) == timeless(there.candidates)
 
 
 def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
