@@ -108,6 +108,8 @@ class Store:
         self.place = place
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats: dict[str, tuple[Any, float]] = {}
+        self._numbers: dict[int, list[int]] = {}
+        self._seen = 0
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
@@ -156,12 +158,13 @@ class Store:
         return found
 
     def _of(self, generation: int) -> Iterator[FrozenTrial]:
-        """The trials of a generation, oldest first; generations follow each other, so the rest is not looked at."""
+        """The trials of a generation, oldest first. A trial keeps its place, so each is looked at once; a worker that is
+        late may claim a slot of a generation when the next has begun."""
         trials = self._trials()
-        first = len(trials)
-        while first and trials[first - 1].user_attrs["place"][0] >= generation:
-            first -= 1
-        return (t for t in trials[first:] if t.user_attrs["place"][0] == generation)
+        for trial in trials[self._seen :]:
+            self._numbers.setdefault(trial.user_attrs["place"][0], []).append(trial.number)
+        self._seen = len(trials)
+        return (trials[number] for number in self._numbers.get(generation, ()))
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -134,7 +134,7 @@ def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: 
     want = filled(tmp_path, 5, slots=6)
     lock = tmp_path / f"{JOURNAL}.lock"
     lock.touch()
-    monkeypatch.setattr("pzc.search.store.STALE_LOCK", 1)
+    monkeypatch.setattr("pzc.search.store.STALE_LOCK", 3)
     store = Store(Place(tmp_path), resume=True)
     tell(store, candidates(6)[5], proposed(candidates(6)))
     assert read(tmp_path) == [*want, candidates(6)[5]]
@@ -277,12 +277,12 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def wait_for_trials(folder: Path, n: int, process: subprocess.Popen[str]) -> None:
     journal = folder / JOURNAL
-    for _ in range(1200):
+    for _ in range(12_000):
         if journal.is_file() and journal.read_bytes().count(b'"result":') >= n:
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    raise AssertionError(f"fewer than {n} candidates in a minute")
+    raise AssertionError(f"fewer than {n} candidates in ten minutes")
 
 
 def test_kill_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
@@ -296,7 +296,7 @@ def test_kill_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[
     generations = killed[-1].generation + 2
 
     resumed = started("--resume", str(run), "--generations", str(generations), "--json")
-    output, problems = resumed.communicate(timeout=120)
+    output, problems = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, problems
     after = read(run)
     assert set(killed) <= set(after)
@@ -313,7 +313,7 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
     process = started(*SMALL, "--population", "6", "--time", "1h", "--run", str(run))
     wait_for_trials(run, 20, process)
     process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=600)
     assert process.returncode == 130
     assert f"stopped; go on with: pzc search --resume {run}" in message.replace("\n", " ")
     assert "Traceback" not in message

@@ -195,7 +195,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     windows = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
     command = [sys.executable, "-m", "pzc", "search", "--json", "--seed-zoo", "--generations", "4", "--population", "8"]
     done = subprocess.run(
-        [*command, *windows, "--run", str(folder)], capture_output=True, text=True, check=False, timeout=120
+        [*command, *windows, "--run", str(folder)], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return folder, done

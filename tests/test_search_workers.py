@@ -1,0 +1,381 @@
+"""Any number of workers on one study, killed or not: the run is the one that a single worker would have made."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState, create_trial
+
+from pzc.compiler.load import inline
+from pzc.search.candidate import Candidate
+from pzc.search.plan import Plan
+from pzc.search.proposals import Proposal
+from pzc.search.run import Settings, given, stored_state
+from pzc.search.store import JOURNAL, Claim, Place, Store
+from pzc.search.worker import work
+from tests.searches import made, timeless, tiny_fitness
+
+PLAN = Plan(population=8, islands=2, migration=2, migrants=2, generations=3, seed=5, seed_zoo=True)
+START = replace(given(Settings()), published=given(Settings()).published[:8])
+PATIENT = 600
+"""Seconds that a process may take on a machine that is busy with other things."""
+
+Process = Any
+
+
+def worker(place: Place, last: int | None = None) -> None:
+    """What each process does. `last` is a slot of generation 1 in whose race the process is killed."""
+    torch.set_num_threads(1)
+    store = Store(place, resume=True)
+    if last is not None:
+        store.rung = killed_in(store, last)  # type: ignore[method-assign]
+    with store.beating():
+        work(stored_state(store, PLAN), store, START, tiny_fitness(), lambda: False, lambda: None)
+
+
+def killed_in(store: Store, slot: int) -> Callable[[Claim, int, float], None]:
+    def rung(claim: Claim, number: int, loss: float) -> None:
+        if claim.slot >= slot and store._trials()[claim.trial].user_attrs["place"][0] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return rung
+
+
+def together(place: Place, workers: Sequence[int | None]) -> list[int | None]:
+    """Let several processes work on one study until each has ended; their exit codes."""
+    fork = multiprocessing.get_context("fork")
+    running = [fork.Process(target=worker, args=(place, last)) for last in workers]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(PATIENT)
+        assert process.exitcode is not None
+    return [process.exitcode for process in running]
+
+
+def begun(place: Place) -> Place:
+    """A study that processes may join."""
+    Store(place, resume=False).set_settings({"seed": PLAN.seed})
+    return place
+
+
+def found(place: Place) -> list[Candidate]:
+    return timeless(stored_state(Store(place, resume=True), PLAN).candidates)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Candidate]:
+    """What one process finds that nothing disturbs."""
+    place = begun(Place(tmp_path_factory.mktemp("alone")))
+    assert together(place, [None]) == [0]
+    assert max(c.generation for c in found(place)) == PLAN.generations - 1
+    return found(place)
+
+
+@pytest.mark.parametrize("workers", [[None, None], [None, 2], [None, 2, 5, None]])
+def test_processes_on_one_journal(workers: list[int | None], alone: list[Candidate], tmp_path: Path) -> None:
+    place = begun(Place(tmp_path))
+    assert together(place, workers) == [0 if last is None else -signal.SIGKILL for last in workers]
+    assert_one_run(place, alone, killed=len(workers) - workers.count(None))
+
+
+def assert_one_run(place: Place, alone: list[Candidate], killed: int) -> None:
+    """The run is whole and as it should be; slots were settled once, those of killed workers by others."""
+    assert found(place) == alone
+    trials = Store(place, resume=True)._trials()
+    settled = Counter(tuple(t.user_attrs["place"][:2]) for t in trials if "result" in t.user_attrs)
+    assert set(settled.values()) == {1}
+    assert {(c.generation, c.slot) for c in alone} == set(settled)
+    left = [tuple(t.user_attrs["place"][:2]) for t in trials if not t.state.is_finished()]
+    assert len(left) == killed
+    assert set(left) <= set(settled)
+    by = {t.user_attrs["claim"][0] for t in trials}
+    assert len(by) > killed
+
+
+# One after the other in one process: what a store says of the workers of other machines
+
+SETTLED = [made(slot, losses=(float(slot),)) for slot in range(3)]
+PROPOSED = [Proposal(replace(c, status="proposed"), inline("abs(W) * X").core) for c in SETTLED]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(Place(tmp_path), resume=False)
+
+
+def elsewhere(store: Store, name: str = "far:1:abc") -> Store:
+    """The same study as a worker on another machine sees it, which is at work and has just said so."""
+    other = Store(store.place, resume=True)
+    other.worker = name
+    beat(other, 12345.0)
+    return other
+
+
+def beat(store: Store, when: float) -> None:
+    store.study.set_user_attr(f"worker:{store.worker}", {"beat": when, "led": 0.0})
+
+
+def slots(store: Store, of: Sequence[Proposal] = PROPOSED) -> list[int]:
+    """The slots that a worker gets until none is left."""
+    taken = []
+    while (claim := store.claim(of)) is not None:
+        taken.append(claim.slot)
+    return taken
+
+
+def test_a_worker_elsewhere_keeps_its_slot_while_its_heart_beats(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock may be wrong by years: what counts is that its heartbeat changes, seen by one's own clock."""
+    clock = [100.0]
+    monkeypatch.setattr("pzc.search.store.time.monotonic", lambda: clock[0])
+    other = elsewhere(store)
+    assert other.claim(PROPOSED) is not None
+    assert slots(store) == [1, 2]
+    for skew in (-9e8, 9e8, 0.5, 1e9):
+        clock[0] += 59
+        beat(other, skew)
+        assert store.claim(PROPOSED) is None
+        assert store.workers() == 1
+    clock[0] += 59
+    assert store.claim(PROPOSED) is None
+    clock[0] += 2
+    assert store.workers() == 0
+    assert slots(store) == [0]
+
+
+def test_a_worker_that_has_ended_leaves_its_slot_at_once(store: Store) -> None:
+    other = elsewhere(store)
+    assert slots(other) == [0, 1, 2]
+    assert store.claim(PROPOSED) is None
+    beat(other, 0.0)
+    assert slots(store) == [0, 1, 2]
+
+
+def test_a_worker_of_this_machine_is_known_by_its_process(store: Store) -> None:
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=time.sleep, args=(PATIENT,))
+    process.start()
+    host = store.worker.split(":")[0]
+    other = elsewhere(store, f"{host}:{process.pid}:abc")
+    assert slots(other) == [0, 1, 2]
+    assert store.claim(PROPOSED) is None
+    process.kill()
+    process.join()
+    assert slots(store) == [0, 1, 2]
+
+
+def test_of_two_claims_on_a_slot_the_first_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both look, both find slot 0 free, and both claim it."""
+    other = elsewhere(store)
+    look, raced = store._claims, []
+
+    def overtaken(generation: int) -> dict[int, int]:
+        taken = look(generation)
+        if not raced:
+            raced.append(other.claim(PROPOSED))
+        return taken
+
+    monkeypatch.setattr(store, "_claims", overtaken)
+    mine = store.claim(PROPOSED)
+    (theirs,) = raced
+    assert (theirs.slot, mine.slot) == (0, 1)
+    assert [t.state.name for t in store._trials()] == ["RUNNING", "FAIL", "RUNNING"]
+    assert store.settled(0) == {}
+    other.tell(theirs, SETTLED[0])
+    store.tell(mine, SETTLED[1])
+    assert store.settled(0) == {0: SETTLED[0], 1: SETTLED[1]}
+
+
+def test_a_late_claim_does_not_hide_the_next_generation(store: Store) -> None:
+    """A worker that looked before the last slot was settled claims it when another is a generation further."""
+    other = elsewhere(store)
+    following = [replace(p, candidate=replace(p.candidate, generation=1)) for p in PROPOSED]
+    for c in SETTLED:
+        claim = store.claim(PROPOSED)
+        assert claim is not None
+        store.tell(claim, c)
+    first = store.claim(following)
+    assert first is not None
+    store.tell(first, replace(SETTLED[0], generation=1))
+    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "claim": [other.worker, "late"]})
+    other.study.add_trial(late)
+    assert sorted(store.settled(1)) == [0]
+    assert slots(store, following) == [1, 2]
+    assert slots(other, following) == []
+
+
+def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> None:
+    """A machine that slept through its heartbeats may measure otherwise in the last bits; the first result counts."""
+    other = elsewhere(store)
+    late = other.claim(PROPOSED)
+    assert late is not None
+    beat(other, 0.0)
+    again = store.claim(PROPOSED)
+    assert again is not None
+    assert again.slot == late.slot == 0
+    store.tell(again, SETTLED[0])
+    other.tell(late, replace(SETTLED[0], losses=(0.25,)))
+    assert store.settled(0) == {0: SETTLED[0]}
+    assert Store(store.place, resume=True).generations() == {0: ({0: [SETTLED[0]]}, 3)}
+
+
+def test_a_budget_that_changes_in_the_middle_of_a_generation(store: Store) -> None:
+    """A generation that was to have 2 slots has 3 after the bound was raised: it is whole when all 3 are settled."""
+    for of in (PROPOSED[:2], PROPOSED):
+        claim = store.claim(of)
+        assert claim is not None
+        store.tell(claim, SETTLED[claim.slot])
+    (slots_found, size) = store.generations()[0]
+    assert (sorted(slots_found), size) == ([0, 1], 3)
+
+
+# The command line
+
+
+OPTIONS = ["--windows", "1", "--fitness-windows", "4", "--held-out-windows", "1", "--length", "8", "--quiet"]
+OPTIONS += ["--space", "elementwise", "--population", "6", "--evaluations", "14", "--seed", "3", "--threads", "1"]
+
+
+def search(*options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pzc", "search", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+
+
+def done(process: subprocess.Popen[bytes]) -> None:
+    _, problems = process.communicate(timeout=PATIENT)
+    assert process.returncode == 0, problems.decode()
+
+
+def hall(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / "hall_of_fame").iterdir())}
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    for _ in range(PATIENT * 20):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def claimed(run: Path, pid: int) -> bool:
+    """Whether a process has claimed a slot of a run."""
+    journal = run / JOURNAL
+    return journal.is_file() and f":{pid}:".encode() in b"".join(
+        line for line in journal.read_bytes().splitlines() if b'"claim"' in line
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the processes of a process are not listed here")
+def test_one_seed_gives_one_hall_of_fame(tmp_path: Path) -> None:
+    """Byte for byte: for one process; for two, of which one is killed; for four, of which the one that leads is killed
+    and the run resumed."""
+    one, two, four = (tmp_path / name for name in ("1", "2", "4"))
+    done(search(*OPTIONS, "--run", str(one)))
+    assert hall(one)
+
+    process = search(*OPTIONS, "--workers", "2", "--run", str(two))
+    wait_for(lambda: any(claimed(two, pid) for pid in children(process)), process)
+    os.kill(children(process)[0], signal.SIGKILL)
+    done(process)
+    assert hall(two) == hall(one)
+
+    process = search(*OPTIONS, "--workers", "4", "--run", str(four))
+    wait_for(lambda: len(children(process)) == 3 and claimed(four, process.pid), process)
+    process.kill()
+    process.communicate()
+    assert not (four / "hall_of_fame").exists()
+    done(search("--resume", str(four), "--quiet"))
+    assert hall(four) == hall(one)
+
+
+# A database
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+
+def postgres(command: str) -> str | None:
+    """A program of PostgreSQL; Debian keeps its newest outside of the path."""
+    return shutil.which(command) or next((str(b / command) for b in reversed(BINARIES) if (b / command).exists()), None)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A PostgreSQL server on a socket in a folder of its own; gives the URL of a new database each time."""
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed: pip install 'pzc[postgresql]'")
+    initdb, pg_ctl = postgres("initdb"), postgres("pg_ctl")
+    if not initdb or not pg_ctl:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    folder = Path(f"/tmp/pzc-pg-{os.getpid()}")  # noqa: S108 - a socket's path may have 107 characters
+    folder.mkdir(mode=0o700)
+    before: list[str] = []
+    user = pwd.getpwuid(os.getuid()).pw_name
+    if os.getuid() == 0:  # the server refuses to run as root
+        user = "postgres"
+        try:
+            shutil.chown(folder, user)
+        except LookupError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        before = ["runuser", "-u", user, "--"]
+
+    def run(*command: str) -> None:
+        subprocess.run([*before, *command], check=True, capture_output=True, timeout=PATIENT, cwd=folder)
+
+    try:
+        run(initdb, "--pgdata", f"{folder}/data", "--auth", "trust", "--no-sync", "--username", user)
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        run(pg_ctl, "start", "--wait", "--pgdata", f"{folder}/data", "--options", options, "--log", f"{folder}/log")
+        import psycopg
+
+        def create() -> str:
+            with psycopg.connect(f"host={folder} dbname=postgres user={user}", autocommit=True) as connection:
+                name = f"run{time.monotonic_ns()}"
+                connection.execute(f"CREATE DATABASE {name}".encode())
+            return f"postgresql+psycopg://{user}@/{name}?host={folder}"
+
+        yield create
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            run(pg_ctl, "stop", "--mode", "immediate", "--pgdata", f"{folder}/data")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("workers", [[None, 2], [None, 2, None, None]])
+def test_processes_on_one_database(
+    workers: list[int | None], database: Callable[[], str], alone: list[Candidate], tmp_path: Path
+) -> None:
+    place = begun(Place(tmp_path, database(), "shared"))
+    assert together(place, workers) == [0 if last is None else -signal.SIGKILL for last in workers]
+    assert_one_run(place, alone, killed=1)
+
+
+def test_a_study_that_is_not_there_is_not_made_by_asking(database: Callable[[], str], tmp_path: Path) -> None:
+    import optuna
+
+    from pzc.search.store import StoreError
+
+    url = database()
+    begun(Place(tmp_path, url, "first"))
+    with pytest.raises(StoreError, match="no search to resume"):
+        Store(Place(tmp_path, url, "frist"), resume=True)
+    assert optuna.get_all_study_names(url) == ["first"]
