@@ -14,14 +14,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import cache
 from weakref import WeakKeyDictionary
 
 from pzc.compiler import matching
 from pzc.compiler.core import Node, digest, intern, leaf, number, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.intervals import interval
-from pzc.compiler.matching import ONE, Makers, coefficient, dispatch, factors_of, is_turned, number_of, over_of, scaled, settled
+from pzc.compiler.matching import (
+    ONE,
+    Makers,
+    coefficient,
+    dispatch,
+    factors_of,
+    is_turned,
+    number_of,
+    over_of,
+    scaled,
+    settled,
+)
 from pzc.compiler.rules import RULES
 
 ZERO, MINUS_ONE = number(0), number(-1)
@@ -77,30 +88,40 @@ def add(terms: Iterable[Node]) -> Node:
     """Σ terms, each canonical: nested sums flattened, equal terms collected, zeros dropped, common factors moved out,
     terms sorted."""
     weights: dict[Node, float] = {}
+    parts: dict[Node, Node] = {}
     for term in terms:
         for part in term.args if term.op == "add" else (term,):
             weight, rest = coefficient(part)
             if rest in weights:
-                weights[rest] += weight
+                weight += weights[rest]
+                part = scaled(weight, rest)
                 _note("collect terms")
-            else:
-                weights[rest] = weight
+            weights[rest] = weight
+            parts[rest] = part
     if 0.0 in weights.values():
         weights = {rest: w for rest, w in weights.items() if w != 0}
         _note("drop zero")
     if len(weights) < 2:
-        return next((scaled(w, rest) for rest, w in weights.items()), ZERO)
+        return next((parts[rest] for rest in weights), ZERO)
     if ONE not in weights:
         common = _common_factors(list(weights))
         if common:
-            inner = add([mul([number(w), *_without(rest, common)]) for rest, w in weights.items()])
+            inner = add([mul([number_of(w), *_without(rest, common)]) for rest, w in weights.items()])
             return mul([*(_powered(base, e) for base, e in common.items()), inner])
-    return settled("add", tuple([scaled(w, rest) for rest, w in sorted(weights.items(), key=_by_rest)]))
+    return settled("add", tuple([parts[rest] for rest in sorted(weights, key=_by_rest)]))
 
 
-def _by_rest(item: tuple[Node, float]) -> int:
-    """Terms by their digests, a number last."""
-    return 1 << 64 if item[0] is ONE else item[0].digest or digest(item[0])
+def times(total: Node, weight: float, divisor: float = 1.0) -> Node:
+    """A canonical sum times one number, by another; neither is 0."""
+    products = [(w * weight / divisor, rest) for w, rest in map(coefficient, total.args)]
+    if any(w == 0 for w, _ in products):  # too small for a float
+        return add([scaled(w, rest) for w, rest in products])
+    return settled("add", tuple([scaled(w, rest) for w, rest in products]))
+
+
+def _by_rest(rest: Node) -> int:
+    """Terms by the digests of what is left without their numbers, a number last."""
+    return 1 << 64 if rest is ONE else rest.digest or digest(rest)
 
 
 def _common_factors(rests: list[Node]) -> dict[Node, float]:
@@ -180,7 +201,7 @@ def mul(factors: Iterable[Node]) -> Node:
             return settle(only)
         if only.op == "add":
             _note("number over sum")
-            return add([scaled(weight * w, rest) for w, rest in map(coefficient, only.args)])
+            return times(only, weight)
     if weight != 1:
         parts.insert(0, number_of(weight))
     return settled("mul", tuple(parts))
@@ -308,9 +329,7 @@ def _primitive(total: Node, base: Node, exponent: float) -> tuple[float, Node]:
     _note("turned sum" if turn else "content")
     weight = -content if turn else content
     odd = turn and base.op != "abs" and exponent % 2 == 1
-    return -content_power if odd else content_power, add(
-        [scaled(w / weight, r) for w, r in map(coefficient, total.args)]
-    )
+    return -content_power if odd else content_power, times(total, 1.0, weight)
 
 
 def power(base: Node, exponent: float) -> Node:
@@ -591,41 +610,47 @@ def _settle_whole(node: Node) -> Node:
 
 def canonical(root: Node) -> Node:
     """The canonical graph of an expression: equal results are equal real functions."""
-    if root.settled:
-        return root
-    if root.form is not None:
-        return root.form
-    waiting = [root]
-    simple = spellings()
-    while waiting:
-        node = waiting[-1]
-        if node.settled or node.form is not None:
-            waiting.pop()
-            continue
-        args = []
-        for a in node.args:
-            form = a if a.settled else a.form
-            if form is None:
-                waiting.append(a)
-            else:
-                args.append(form)
-        if len(args) < len(node.args):
-            continue
-        waiting.pop()
-        forms = tuple(args)
-        if node.op in simple:
-            form = simple[node.op](forms)
-        elif node.op in _NORMAL:
-            form = _NORMAL[node.op](forms)
-        elif node.op in REDUCING or node.op == "rank":
-            form = reduction(node.op, forms, over_of(node))
-        else:
-            form = settle(node if forms == node.args else intern(node.op, forms, node.value))
-        if form is node:
-            node.settled = True
-        else:
-            node.form = form
-    return root if root.settled else root.form  # type: ignore[return-value]
+    form = root if root.settled else root.form
+    if form is None:
+        if root.height > _NESTED:
+            for node in topological(root):
+                _form(node)
+        form = _form(root)
+    return form
+
+
+_NESTED = 50
+"""Expressions that are higher are settled from the leaves on, lower ones by recursion."""
+
+
+@cache
+def _heads() -> dict[str, Callable[[tuple[Node, ...]], Node]]:
+    """What makes the canonical form of an operation from canonical arguments at once."""
+    return {**_NORMAL, **spellings()}
+
+
+def _form(node: Node) -> Node:
+    """The canonical form of a node, after those of its arguments."""
+    form = node if node.settled else node.form
+    if form is not None:
+        return form
+    args = []
+    for a in node.args:
+        form = a if a.settled else a.form
+        args.append(form if form is not None else _form(a))
+    forms, op = tuple(args), node.op
+    head = _heads().get(op)
+    if head is not None:
+        form = head(forms)
+    elif op in REDUCING or op == "rank":
+        form = reduction(op, forms, over_of(node))
+    else:
+        form = settle(node if forms == node.args else intern(op, forms, node.value))
+    if form is node:
+        node.settled = True
+    else:
+        node.form = form
+    return form
 
 
 def canonical_forms(root: Node) -> dict[Node, Node]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pzc.compiler.core import Node, intern, number
+from pzc.compiler.core import Node, intern, leaf, number
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import constant_in, varying
 from pzc.compiler.rules import Rule, sides
@@ -30,7 +30,12 @@ ONE = number(1)
 _OPS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"}
 _NUMBERS = ("c", "d")
 _AXIS, _PER = "axis", "the group"
-_SEVERAL_LAYERS = ("block", "model")
+
+WIDEST = 24
+"""Pairs are looked for among so many arguments of a minimum or maximum, the last among them, which may be a number; the
+others of a wider one stay, which only misses a likeness."""
+
+SEVERAL_LAYERS = ("block", "model")
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Makers:
     at_most: Callable[[Node, Node], bool]
 
     def joined(self, op: str, parts: tuple[Node, ...]) -> Node:
-        """Some of the parts of a canonical sum, product, minimum or maximum. Some factors of a canonical product are one
+        """Some of the parts of a canonical sum, product, minimum or maximum. Some factors of a product are canonical
         too, unless a number meets a sum."""
         if len(parts) == 1:
             return parts[0]
@@ -191,7 +196,7 @@ def checks(rule: Rule, makers: Makers) -> dict[str, Condition]:
 
 def _covers(axes: frozenset[str], per: str, x: Node) -> bool:
     """Whether all positions of a group are ranked together: those of one layer, along every axis that varies there."""
-    return per not in _SEVERAL_LAYERS and x.axes & varying(per) <= axes
+    return per not in SEVERAL_LAYERS and x.axes & varying(per) <= axes
 
 
 # Patterns
@@ -357,10 +362,12 @@ class _Reader:
         first, second = (self.pattern(a) for a in args)
 
         def match(node: Node, env: Env) -> tuple[Node, ...] | None:
-            for i, a in enumerate(node.args):
-                for j, b in enumerate(node.args):
-                    if i != j and first(a, env) and second(b, env) and all(c(env) for c in self.conditions):
-                        return tuple(p for n, p in enumerate(node.args) if n not in (i, j))
+            args = node.args if len(node.args) <= WIDEST else (*node.args[: WIDEST - 1], node.args[-1])
+            for a in args:
+                if first(a, env):
+                    for b in args:
+                        if a is not b and second(b, env) and all(c(env) for c in self.conditions):
+                            return tuple(p for p in node.args if p is not a and p is not b)
             return None
 
         return match
@@ -391,6 +398,9 @@ def builder(e: Expression, makers: Makers, slots: dict[str, int]) -> Build:
     if isinstance(e, Number):
         constant = number(float(e.text))
         return lambda env: constant
+    if isinstance(e, Name) and e.text not in slots:
+        read = leaf(e.text)
+        return lambda env: read
     if isinstance(e, Name):
         place = slots[e.text]
         return lambda env: env[place]

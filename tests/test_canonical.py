@@ -80,6 +80,8 @@ def test_canonical_forms_are_fixed_points(node: Node, per: str) -> None:
 
 SAME_RANK = [
     ("abs(W) * X per row", "sqr(W) * sqr(X) per row"),
+    ("abs(W) * X per row", "sqr(W) * (sqr(X.mean) + X.var) per row"),
+    ("W * sqr(Y) per col", "3 * W * (X.mean - X.mean + sqr(Y.mean) + Y.var) per col"),
     ("abs(W) * X per row", "exp(tanh(abs(W) * X / 7)) per row"),
     ("abs(W) * X per row", "abs(W) * X * sqrt(sum(sqr(W) + 1, in)) per row"),
     ("abs(W) * X per row", "-1 / (1 + abs(W) * X) per row"),
