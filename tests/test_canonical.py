@@ -117,3 +117,9 @@ def test_the_keys_grow_coarser() -> None:
     assert a.exact == b.exact != c.exact
     assert a.real == b.real == c.real
     assert keys(inline("abs(W) * X").core, "row").rank != keys(inline("abs(W) * X").core, "col").rank
+
+
+@pytest.mark.parametrize("score", ["sqr(W) * X.mean", "sqr(W) * sqrt(G) * G.mean", "abs(W) ^ 3 * exp(X) * X.mean"])
+def test_exponents_of_a_product_of_any_sign_are_not_scaled(score: str) -> None:
+    form = canonical(inline(f"{score} per row").core)
+    assert rank_form(form, "row") is form
