@@ -160,12 +160,14 @@ def _alike(node: Node, per: str) -> Node | None:
 def _second_moment(family: str) -> Callable[[Node, str], Node | None]:
     """A factor E[x²] = Var x + (E x)² becomes ‖x‖², which is n times as large, for a layer's n tokens."""
 
+    variance = f"{family}.var"
+
     def law(node: Node, per: str) -> Node | None:
         if per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
             return None
         for factor in factors_of(node):
             base, e = base_and_exponent(factor)
-            if base.op == "add" and base is _moment(family):
+            if base.op == "add" and any(a.value == variance for a in base.args) and base is _moment(family):
                 size = power(canonical(leaf(f"{family}.l2")), 2 * e)
                 return mul([*(f for f in factors_of(node) if f is not factor), size])
         return None
