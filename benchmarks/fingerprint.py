@@ -2,6 +2,7 @@
 
     python benchmarks/fingerprint.py
     python benchmarks/fingerprint.py --trees 5000 --show 20
+    python benchmarks/fingerprint.py --run runs/first
 
 The trees are those of benchmarks/canonical.py; classes are per row. Trees whose scores are constant, or not finite on
 some probe without zeros, are one class: they are refused. `confirmed` are pairs of rank classes with one fingerprint
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 from canonical import PER, fresh, own, paper
@@ -27,9 +29,11 @@ from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node
 from pzc.compiler.fingerprint import SEEDS, confirm, fingerprint, scores_on
 from pzc.compiler.groups import constant_in
+from pzc.compiler.load import inline
 from pzc.compiler.probes import KINDS, probe
 from pzc.compiler.rank import rank_class
 from pzc.compiler.source import expression
+from pzc.search.store import Store
 
 
 @dataclass
@@ -48,28 +52,28 @@ class Counted:
     seconds: list[float]
 
 
-def accepted(root: Node) -> bool:
+def accepted(root: Node, per: str) -> bool:
     """Whether a score is not constant, and finite on all probes without zeros."""
-    if constant_in(root, PER) or constant_in(canonical(root), PER):
+    if constant_in(root, per) or constant_in(canonical(root), per):
         return False
-    probes = [probe(kind, seed, PER) for kind, seed in zip(KINDS, SEEDS, strict=True) if not kind.zeros]
+    probes = [probe(kind, seed, per) for kind, seed in zip(KINDS, SEEDS, strict=True) if not kind.zeros]
     return all(scores_on(root, each) is not None for each in probes)
 
 
-def count(roots: Sequence[Node]) -> Counted:
-    """Classes of some scores."""
+def count(roots: Sequence[Node], per: str = PER) -> Counted:
+    """Classes of some scores under a comparison group."""
     distinct = list(dict.fromkeys(roots))
-    good = [root for root in distinct if accepted(root)]
+    good = [root for root in distinct if accepted(root, per)]
     refused = len(distinct) - len(good)
     of: dict[Node, str | None] = {}
     spent: list[float] = []
     for root in good:
         start = time.perf_counter()
-        of[root] = fingerprint(root, PER)
+        of[root] = fingerprint(root, per)
         spent.append(time.perf_counter() - start)
     by_rank: dict[Node, list[Node]] = {}
     for root in good:
-        by_rank.setdefault(rank_class(root, PER), []).append(root)
+        by_rank.setdefault(rank_class(root, per), []).append(root)
     prints = {p for p in of.values() if p is not None}
     alone = sum(p is None for p in of.values())
     missed = sum(
@@ -83,7 +87,7 @@ def count(roots: Sequence[Node]) -> Counted:
         if found is None:
             continue
         known = leaders.setdefault(of[found] or "", [])
-        same = next((leader for leader in known if confirm(leader, found, PER)), None)
+        same = next((leader for leader in known if confirm(leader, found, per)), None)
         if same is not None:
             confirmed.append((same, found))
             continue
@@ -104,12 +108,27 @@ def count(roots: Sequence[Node]) -> Counted:
     )
 
 
+def candidates(run: Path) -> dict[str, list[Node]]:
+    """All candidates of a search, repeated ones too, by their comparison groups."""
+    store = Store(run, resume=True)
+    try:
+        found: dict[str, list[Node]] = {}
+        for candidate in store.candidates:
+            found.setdefault(candidate.per, []).append(inline(f"{candidate.formula} per {candidate.per}").core)
+        return found
+    finally:
+        store.close()
+
+
 @click.command()
+@click.option(
+    "--run", type=click.Path(exists=True, path_type=Path), help="Count the candidates of this search instead."
+)
 @click.option("--trees", default=20_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--show", default=0, show_default=True, help="Print so many confirmed pairs, and as many collisions.")
 @click.option("--only", type=click.Choice(["paper", "core"]))
-def main(trees: int, seed: int, show: int, only: str | None) -> None:
+def main(run: Path | None, trees: int, seed: int, show: int, only: str | None) -> None:
     """Print the table."""
     console = Console(width=130, soft_wrap=True)
     headings = [
@@ -127,17 +146,20 @@ def main(trees: int, seed: int, show: int, only: str | None) -> None:
         "worst-ms",
     ]
     table = Table(*headings)
-    for operators in (paper(), own()):
-        if only not in (None, operators.name):
-            continue
-        rng = random.Random(seed)
-        made = [operators.tree(rng, operators.levels) for _ in range(trees)]
-        roots = fresh([operators.graph(t) for t in made])
-        found = count(roots)
+    populations: list[tuple[str, str, list[Node]]] = []
+    for operators in (paper(), own()) if run is None else ():
+        if only in (None, operators.name):
+            rng = random.Random(seed)
+            made = [operators.tree(rng, operators.levels) for _ in range(trees)]
+            populations.append((operators.name, PER, fresh([operators.graph(t) for t in made])))
+    for per, roots in candidates(run).items() if run else ():
+        populations.append((f"{len(roots):,} per {per}", per, roots))
+    for population, per, roots in populations:
+        found = count(roots, per)
         counts = (found.raw, found.refused, found.rank, found.fingerprint, found.both)
         wrong = (len(found.confirmed), len(found.collisions), found.missed, found.open)
         median, worst = statistics.median(found.seconds) * 1e6, max(found.seconds) * 1e3
-        table.add_row(operators.name, *(f"{n:,}" for n in (*counts, *wrong)), f"{median:.0f}", f"{worst:.1f}")
+        table.add_row(population, *(f"{n:,}" for n in (*counts, *wrong)), f"{median:.0f}", f"{worst:.1f}")
         for name, pairs in (("confirmed", found.confirmed), ("collision", found.collisions)):
             for a, b in random.Random(1).sample(pairs, min(show, len(pairs))):
                 console.print(f"{name}  {expression(a)}   |   {expression(b)}", markup=False)

@@ -14,14 +14,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import cache
 from weakref import WeakKeyDictionary
 
 from pzc.compiler import matching
 from pzc.compiler.core import Node, digest, intern, leaf, number, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.intervals import interval
-from pzc.compiler.matching import ONE, Makers, coefficient, dispatch, factors_of, is_turned, over_of
+from pzc.compiler.matching import (
+    ONE,
+    Makers,
+    coefficient,
+    dispatch,
+    factors_of,
+    is_turned,
+    number_of,
+    over_of,
+    scaled,
+    settled,
+)
 from pzc.compiler.rules import RULES
 
 ZERO, MINUS_ONE = number(0), number(-1)
@@ -61,7 +72,7 @@ def value_of(node: Node) -> float:
 def base_and_exponent(node: Node) -> tuple[Node, float]:
     """A factor as base and exponent."""
     if node.op == "pow" and node.args[1].op == "number":
-        return node.args[0], node.args[1].value  # type: ignore[return-value]
+        return node.args[0], node.args[1].value
     return node, 1.0
 
 
@@ -77,63 +88,58 @@ def add(terms: Iterable[Node]) -> Node:
     """Σ terms, each canonical: nested sums flattened, equal terms collected, zeros dropped, common factors moved out,
     terms sorted."""
     weights: dict[Node, float] = {}
+    parts: dict[Node, Node] = {}
     for term in terms:
         for part in term.args if term.op == "add" else (term,):
             weight, rest = coefficient(part)
             if rest in weights:
-                weights[rest] += weight
+                weight += weights[rest]
+                part = scaled(weight, rest)
                 _note("collect terms")
-            else:
-                weights[rest] = weight
+            weights[rest] = weight
+            parts[rest] = part
     if 0.0 in weights.values():
         weights = {rest: w for rest, w in weights.items() if w != 0}
         _note("drop zero")
     if len(weights) < 2:
-        return next((scaled(w, rest) for rest, w in weights.items()), ZERO)
+        return next((parts[rest] for rest in weights), ZERO)
     if ONE not in weights:
         common = _common_factors(list(weights))
         if common:
-            inner = add([mul([number(w), *_without(rest, common)]) for rest, w in weights.items()])
+            inner = add([mul([number_of(w), *_without(rest, common)]) for rest, w in weights.items()])
             return mul([*(_powered(base, e) for base, e in common.items()), inner])
-    parts = [scaled(w, rest) for rest, w in sorted(weights.items(), key=_by_rest)]
-    return _settle_whole(intern("add", tuple(parts)))
+    return settled("add", tuple([parts[rest] for rest in sorted(weights, key=_by_rest)]))
 
 
-def _by_rest(item: tuple[Node, float]) -> int:
-    """Terms by their digests, a number last."""
-    return 1 << 64 if item[0] is ONE else item[0].digest or digest(item[0])
+def times(total: Node, weight: float, divisor: float = 1.0) -> Node:
+    """A canonical sum times one number, by another; neither is 0."""
+    products = [(w * weight / divisor, rest) for w, rest in map(coefficient, total.args)]
+    if any(w == 0 for w, _ in products):  # too small for a float
+        return add([scaled(w, rest) for w, rest in products])
+    return settled("add", tuple([scaled(w, rest) for w, rest in products]))
 
 
-def scaled(weight: float, rest: Node) -> Node:
-    """A term from number and rest."""
-    if weight == 1:
-        return rest
-    if rest is ONE:
-        return _number(weight)
-    return matching.settled("mul", (_number(weight), *factors_of(rest)))
-
-
-@lru_cache(maxsize=1 << 14)
-def _number(value: float) -> Node:
-    node = number(value)
-    node.settled = True
-    return node
+def _by_rest(rest: Node) -> int:
+    """Terms by the digests of what is left without their numbers, a number last."""
+    return 1 << 64 if rest is ONE else rest.digest or digest(rest)
 
 
 def _common_factors(rests: list[Node]) -> dict[Node, float]:
     """The factors that all terms have, with the least exponent where the base is never negative, else the same."""
-    first, *others = [dict(map(base_and_exponent, factors_of(rest))) for rest in rests]
-    common: dict[Node, float] = {}
-    for base, e in first.items():
-        least = e
-        for other in others:
-            f = other.get(base)
-            if f is None or (f != e and not (base.sign.non_negative and (f > 0) == (e > 0))):
-                break
-            least = min(least, f)
-        else:
-            common[base] = least
-            _note("common factor" if all(o[base] == e for o in others) else "common power")
+    common = dict(map(base_and_exponent, factors_of(rests[0])))
+    law = "common factor"
+    for rest in rests[1:]:
+        kept = {}
+        for base, e in map(base_and_exponent, factors_of(rest)):
+            least = common.get(base)
+            if least == e:
+                kept[base] = e
+            elif least is not None and base.sign.non_negative and (least > 0) == (e > 0):
+                kept[base], law = min(least, e), "common power"
+        if not kept:
+            return kept
+        common = kept
+    _note(law)
     return common
 
 
@@ -149,7 +155,7 @@ def _without(rest: Node, common: dict[Node, float]) -> list[Node]:
 
 
 def _powered(base: Node, e: float) -> Node:
-    return base if e == 1 else intern("pow", (base, _number(e)))
+    return base if e == 1 else intern("pow", (base, number_of(e)))
 
 
 # Products and powers
@@ -167,48 +173,100 @@ class _Signed:
 def mul(factors: Iterable[Node]) -> Node:
     """Π factors, each canonical: flattened, powers of one base joined where that is sound, sorted behind one number."""
     weight = 1.0
+    parts: list[Node] = []
+    for factor in factors:
+        for part in factor.args if factor.op == "mul" else (factor,):
+            if part.op == "number":
+                weight *= part.value
+            else:
+                parts.append(part)
+    if weight == 0:
+        _note("zero")
+        return ZERO
+    if not parts:
+        return number_of(weight)
+    if len(parts) > 1 or not parts[0].settled:
+        if not _apart(parts):
+            content, parts = _joined(parts)
+            weight *= content
+            for p in parts:
+                if p.op in ("number", "mul"):
+                    return mul([number_of(weight), *parts])
+            if not parts:
+                return number_of(weight)
+        parts.sort(key=digest)
+    if len(parts) == 1:
+        only = parts[0]
+        if weight == 1:
+            return settle(only)
+        if only.op == "add":
+            _note("number over sum")
+            return times(only, weight)
+    if weight != 1:
+        parts.insert(0, number_of(weight))
+    return settled("mul", tuple(parts))
+
+
+def _apart(factors: list[Node]) -> bool:
+    """Whether no two of several factors have a base in common, up to its sign, and each is in its normal form."""
+    bases: set[Node | str] = set()
+    for factor in factors:
+        base, op = factor, factor.op
+        if op == "exp":
+            bases.add(op)
+            continue
+        if op == "add":
+            if abs(coefficient(factor.args[0])[0]) != 1 or is_turned(factor):
+                return False
+        elif op == "pow" and factor.args[1].op == "number":
+            base = factor.args[0]
+            op = base.op
+        if op in ("abs", "sign"):
+            base = base.args[0]
+            base = base.args[0] if base.op == "abs" else base
+        if not factor.settled:
+            return False
+        bases.add(base)
+    return len(bases) == len(factors)
+
+
+def _joined(factors: list[Node]) -> tuple[float, list[Node]]:
+    """A number, and factors of which no two have a base in common: powers of one base are joined."""
+    weight = 1.0
     powers: dict[Node, float] = {}
     signed: dict[Node, _Signed] = {}
     roots: dict[Node, float] = {}
     logarithms: list[Node] = []
-    for product in factors:
-        for factor in product.args if product.op == "mul" else (product,):
-            op = factor.op
-            if op == "number":
-                weight *= factor.value  # type: ignore[operator]
-                continue
-            if op == "exp":
-                logarithms.append(factor.args[0])
-                continue
-            base, e = base_and_exponent(factor)
-            inner = base
-            if base.op in ("abs", "sign"):
-                inner = base.args[0]
-                inner = inner.args[0] if inner.op == "abs" else inner
-            if inner.op == "add":
-                content, inner = _primitive(inner, base, e)
-                weight *= content
-                base = inner if base.op not in ("abs", "sign") else base
-            if base.op in ("abs", "sign"):
-                _join_signed(signed, base, inner, e)
-            elif base.sign.non_negative:
-                if base in powers:
-                    _note("join powers")
-                powers[base] = powers.get(base, 0.0) + e
-            elif e.is_integer():
-                _join_signed(signed, base, base, e)
-            else:
-                roots[base] = roots.get(base, 0.0) + e
-    if weight == 0:
-        _note("zero")
-        return ZERO
+    for factor in factors:
+        if factor.op == "exp":
+            logarithms.append(factor.args[0])
+            continue
+        base, e = base_and_exponent(factor)
+        inner = base
+        if base.op in ("abs", "sign"):
+            inner = base.args[0]
+            inner = inner.args[0] if inner.op == "abs" else inner
+        if inner.op == "add":
+            content, inner = _primitive(inner, base, e)
+            weight *= content
+            base = inner if base.op not in ("abs", "sign") else base
+        if base.op in ("abs", "sign"):
+            _join_signed(signed, base, inner, e)
+        elif base.sign.non_negative:
+            if base in powers:
+                _note("join powers")
+            powers[base] = powers.get(base, 0.0) + e
+        elif e.is_integer():
+            _join_signed(signed, base, base, e)
+        else:
+            roots[base] = roots.get(base, 0.0) + e
     parts: list[Node] = []
     for base, e in powers.items():
         e = _tidy(e)
         if e == 1:
             parts.append(base)
         elif e:
-            parts.append(_settle_whole(intern("pow", (base, _number(e)))))
+            parts.append(_settle_whole(intern("pow", (base, number_of(e)))))
     for base, joined in roots.items():
         parts.append(power(base, joined))
     for base, found in signed.items():
@@ -218,23 +276,7 @@ def mul(factors: Iterable[Node]) -> Node:
     elif logarithms:
         _note("join exponentials")
         parts.append(build("exp", (add(logarithms),)))
-    for p in parts:
-        if p.op in ("number", "mul"):
-            return mul([_number(weight), *parts])
-    if not parts:
-        return _number(weight)
-    if len(parts) == 1:
-        only = parts[0]
-        if weight == 1:
-            return settle(only)
-        if only.op == "add":
-            _note("number over sum")
-            return add([scaled(weight * w, rest) for w, rest in map(coefficient, only.args)])
-    else:
-        parts.sort(key=digest)
-    if weight != 1:
-        parts.insert(0, _number(weight))
-    return _settle_whole(intern("mul", tuple(parts)))
+    return weight, parts
 
 
 def _join_signed(signed: dict[Node, _Signed], base: Node, inner: Node, e: float) -> None:
@@ -260,11 +302,11 @@ def _signed_parts(x: Node, powers: _Signed) -> list[Node]:
     if x.sign.non_negative:
         return [power(x, e)]
     if e.is_integer() and powers.odd == (e % 2 == 1):
-        return [x if e == 1 else _settle_whole(intern("pow", (x, _number(e))))]
+        return [x if e == 1 else _settle_whole(intern("pow", (x, number_of(e))))]
     if e % 2 == 0:  # odd, as sign(x) · x²
-        return [build("sign", (x,)), _settle_whole(intern("pow", (x, _number(e))))]
+        return [build("sign", (x,)), _settle_whole(intern("pow", (x, number_of(e))))]
     magnitude = build("abs", (x,))
-    size = magnitude if e == 1 else _settle_whole(intern("pow", (magnitude, _number(e))))
+    size = magnitude if e == 1 else _settle_whole(intern("pow", (magnitude, number_of(e))))
     return [build("sign", (x,)), size] if powers.odd else [size]
 
 
@@ -289,9 +331,7 @@ def _primitive(total: Node, base: Node, exponent: float) -> tuple[float, Node]:
     _note("turned sum" if turn else "content")
     weight = -content if turn else content
     odd = turn and base.op != "abs" and exponent % 2 == 1
-    return -content_power if odd else content_power, add(
-        [scaled(w / weight, r) for w, r in map(coefficient, total.args)]
-    )
+    return -content_power if odd else content_power, times(total, 1.0, weight)
 
 
 def power(base: Node, exponent: float) -> Node:
@@ -301,10 +341,10 @@ def power(base: Node, exponent: float) -> Node:
         return base if exponent else ONE
     op, whole = base.op, exponent.is_integer()
     if op == "number":
-        return _folded("pow", (base, _number(exponent)))
+        return _folded("pow", (base, number_of(exponent)))
     if op == "exp":
         _note("power of exponential")
-        return build("exp", (mul([_number(exponent), base.args[0]]),))
+        return build("exp", (mul([number_of(exponent), base.args[0]]),))
     if op == "mul":
         if whole or all(f.sign.non_negative for f in base.args):
             _note("whole power of product" if whole else "power of product")
@@ -328,10 +368,13 @@ def power(base: Node, exponent: float) -> Node:
     if op == "add":
         content, primitive = _primitive(base, base, exponent)
         if primitive is not base:
-            return mul([_number(content), power(primitive, exponent)])
-    if op in ("abs", "sign") or (whole and not base.sign.non_negative):
-        return mul([intern("pow", (base, _number(exponent)))])
-    return _settle_whole(intern("pow", (base, _number(exponent))))
+            return mul([number_of(content), power(primitive, exponent)])
+    if op == "abs" and exponent % 2 == 0:
+        _note("even power")
+        return power(base.args[0], exponent)
+    if op == "sign":
+        return mul([intern("pow", (base, number_of(exponent)))])
+    return _settle_whole(intern("pow", (base, number_of(exponent))))
 
 
 # Minima and maxima
@@ -349,7 +392,7 @@ def _extreme(op: str, args: Iterable[Node]) -> Node:
                 found[part] = None
     parts = sorted(found, key=digest)
     if numbers:
-        parts.append(_number(min(numbers) if op == "min" else max(numbers)))
+        parts.append(number_of(min(numbers) if op == "min" else max(numbers)))
     if len(parts) == 1:
         _note("minimum of one" if op == "min" else "maximum of one")
         return parts[0]
@@ -363,11 +406,11 @@ def reduction(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
     """A reduction, or a rank, over axes of which its argument may have lost some."""
     x = args[0]
     left = over & x.axes
+    if op in _DESUGARED:
+        return _defined(op, args, over)
     if left == over:
         return build(op, args, None if over == x.axes else next(iter(over)))
     lost = over - left
-    if op in _DESUGARED:
-        return _without_axes(op, args, over)
     if not left:
         return _of_constant(op, x, lost)
     if op in ("amin", "amax"):
@@ -394,8 +437,7 @@ def _of_constant(op: str, x: Node, axes: frozenset[str]) -> Node:
 
 def sizes(axes: frozenset[str]) -> Node:
     """The number of positions along axes."""
-    parts = [leaf(SIZES[a]) for a in sorted(axes)]
-    return mul([settle(p) for p in parts])
+    return mul([settle(leaf(SIZES[a])) for a in axes])
 
 
 def _repeated_variance(variance: Node, left: frozenset[str], lost: frozenset[str]) -> Node:
@@ -408,8 +450,8 @@ def _repeated_variance(variance: Node, left: frozenset[str], lost: frozenset[str
 _DESUGARED = {"norm", "mean", "std", "median"}
 
 
-def _without_axes(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
-    """A spelling of a reduction, over axes some of which the argument lost: by its definition."""
+def _defined(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
+    """A spelling of a reduction by its definition, over axes some of which the argument may have lost."""
     x = args[0]
     if op == "norm":
         p = value_of(args[1])
@@ -418,7 +460,7 @@ def _without_axes(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node
         return mul([reduction("sum", args, over), power(sizes(over), -1.0)])
     if op == "std":
         return power(reduction("var", args, over), 0.5)
-    return reduction("quantile", (x, _number(0.5)), over)
+    return reduction("quantile", (x, number_of(0.5)), over)
 
 
 def _lost(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
@@ -456,7 +498,7 @@ def _folded(op: str, args: tuple[Node, ...]) -> Node:
         result = math.nan
     if math.isfinite(result):
         _note("numbers")
-        return _number(result)
+        return number_of(result)
     node = intern(op, args)
     node.settled = True
     return node
@@ -481,7 +523,7 @@ def _made(op: str, args: tuple[Node, ...]) -> Node:
     if op == "add":
         return add(args)
     if op == "pow" and args[1].op == "number":
-        return power(args[0], args[1].value)  # type: ignore[arg-type]
+        return power(args[0], args[1].value)
     return settle(intern(op, args))
 
 
@@ -534,7 +576,7 @@ def settle(node: Node) -> Node:
         if op in _NORMAL:
             form = _NORMAL[op](args)
         elif op == "pow" and args[1].op == "number":
-            form = power(args[0], args[1].value)  # type: ignore[arg-type]
+            form = power(args[0], args[1].value)
         elif op in _FOLDS and all(a.op == "number" for a in args):
             form = _folded(op, args)
         else:
@@ -570,41 +612,47 @@ def _settle_whole(node: Node) -> Node:
 
 def canonical(root: Node) -> Node:
     """The canonical graph of an expression: equal results are equal real functions."""
-    if root.settled:
-        return root
-    if root.form is not None:
-        return root.form
-    waiting = [root]
-    simple = spellings()
-    while waiting:
-        node = waiting[-1]
-        if node.settled or node.form is not None:
-            waiting.pop()
-            continue
-        args = []
-        for a in node.args:
-            form = a if a.settled else a.form
-            if form is None:
-                waiting.append(a)
-            else:
-                args.append(form)
-        if len(args) < len(node.args):
-            continue
-        waiting.pop()
-        forms = tuple(args)
-        if node.op in simple:
-            form = simple[node.op](forms)
-        elif node.op in _NORMAL:
-            form = _NORMAL[node.op](forms)
-        elif node.op in REDUCING or node.op == "rank":
-            form = reduction(node.op, forms, over_of(node))
-        else:
-            form = settle(node if forms == node.args else intern(node.op, forms, node.value))
-        if form is node:
-            node.settled = True
-        else:
-            node.form = form
-    return root if root.settled else root.form  # type: ignore[return-value]
+    form = root if root.settled else root.form
+    if form is None:
+        if root.height > _NESTED:
+            for node in topological(root):
+                _form(node)
+        form = _form(root)
+    return form
+
+
+_NESTED = 50
+"""Expressions that are higher are settled from the leaves on, lower ones by recursion."""
+
+
+@cache
+def _heads() -> dict[str, Callable[[tuple[Node, ...]], Node]]:
+    """What makes the canonical form of an operation from canonical arguments at once."""
+    return {**_NORMAL, **spellings()}
+
+
+def _form(node: Node) -> Node:
+    """The canonical form of a node, after those of its arguments."""
+    form = node if node.settled else node.form
+    if form is not None:
+        return form
+    args = []
+    for a in node.args:
+        form = a if a.settled else a.form
+        args.append(form if form is not None else _form(a))
+    forms, op = tuple(args), node.op
+    head = _heads().get(op)
+    if head is not None:
+        form = head(forms)
+    elif op in REDUCING or op == "rank":
+        form = reduction(op, forms, over_of(node))
+    else:
+        form = settle(node if forms == node.args else intern(op, forms, node.value))
+    if form is node:
+        node.settled = True
+    else:
+        node.form = form
+    return form
 
 
 def canonical_forms(root: Node) -> dict[Node, Node]:

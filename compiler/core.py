@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 from weakref import ref
 
 from pzc.compiler.functions import REDUCING
@@ -29,18 +29,20 @@ class Node:
     the axis a reduction removes (None: both). `axes`, `sign` and `height`, the nodes on the longest way to a leaf,
     follow from these, and so do the notes that the rewriter keeps here: `settled`, whether the node is its own
     canonical form, `form`, that of a node whose arguments are canonical, `digest`, by which the arguments of sums and
-    products are sorted, and `ranks`, the rank forms by group.
+    products are sorted, `split`, a product that begins with a number as that and the rest, and `ranks`, the rank forms
+    by group.
     """
 
     op: str
     args: tuple[Node, ...]
-    value: Value
+    value: Any
     axes: frozenset[str]
     sign: Sign
     height: int
     settled: bool = False
     form: Node | None = None
     digest: int = 0
+    split: tuple[float, Node] | None = None
     ranks: dict[str, Node | None] | None = None
 
     def __repr__(self) -> str:

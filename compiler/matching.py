@@ -7,11 +7,13 @@ such factor and gives y the rest, and a rule such as `abs(x * y) = abs(x) * abs(
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from pzc.compiler.core import Node, make, number
+from pzc.compiler.core import Node, intern, leaf, number
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import constant_in, varying
 from pzc.compiler.rules import Rule, sides
@@ -28,7 +30,12 @@ ONE = number(1)
 _OPS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"}
 _NUMBERS = ("c", "d")
 _AXIS, _PER = "axis", "the group"
-_SEVERAL_LAYERS = ("block", "model")
+
+WIDEST = 24
+"""Pairs are looked for among so many arguments of a minimum or maximum, the last among them, which may be a number; the
+others of a wider one stay, which only misses a likeness."""
+
+SEVERAL_LAYERS = ("block", "model")
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,13 @@ class Makers:
     at_most: Callable[[Node, Node], bool]
 
     def joined(self, op: str, parts: tuple[Node, ...]) -> Node:
-        """Some of the parts of a sum, product, minimum or maximum."""
-        return parts[0] if len(parts) == 1 else self.node(op, parts)
+        """Some of the parts of a canonical sum, product, minimum or maximum. Some factors of a product are canonical
+        too, unless a number meets a sum."""
+        if len(parts) == 1:
+            return parts[0]
+        if op == "mul" and (len(parts) > 2 or parts[0].op != "number"):
+            return settled(op, parts)
+        return self.node(op, parts)
 
 
 @dataclass(frozen=True)
@@ -72,17 +84,43 @@ def factors_of(node: Node) -> tuple[Node, ...]:
 
 def coefficient(node: Node) -> tuple[float, Node]:
     """A term as number times rest."""
-    if node.op == "number":
-        return node.value, ONE  # type: ignore[return-value]
-    if node.op == "mul" and node.args[0].op == "number":
-        rest = node.args[1:]
-        return node.args[0].value, rest[0] if len(rest) == 1 else settled("mul", rest)  # type: ignore[return-value]
+    split = node.split
+    if split is not None:
+        return split
+    op = node.op
+    if op == "mul":
+        args = node.args
+        if args[0].op == "number":
+            rest = args[1] if len(args) == 2 else settled("mul", args[1:])
+            split = node.split = args[0].value, rest
+            return split
+    elif op == "number":
+        return node.value, ONE
     return 1.0, node
+
+
+def scaled(weight: float, rest: Node) -> Node:
+    """A term from number and rest, which is no number but 1 and does not begin with one."""
+    if weight == 1:
+        return rest
+    if rest is ONE:
+        return number_of(weight)
+    node = settled("mul", (number_of(weight), *factors_of(rest)))
+    node.split = weight, rest
+    return node
+
+
+@lru_cache(maxsize=1 << 14)
+def number_of(value: float) -> Node:
+    """A number that is kept."""
+    node = number(value)
+    node.settled = True
+    return node
 
 
 def settled(op: str, args: tuple[Node, ...]) -> Node:
     """A node that is known to be its own canonical form."""
-    node = make(op, *args)
+    node = intern(op, args)
     node.settled = True
     return node
 
@@ -158,7 +196,7 @@ def checks(rule: Rule, makers: Makers) -> dict[str, Condition]:
 
 def _covers(axes: frozenset[str], per: str, x: Node) -> bool:
     """Whether all positions of a group are ranked together: those of one layer, along every axis that varies there."""
-    return per not in _SEVERAL_LAYERS and x.axes & varying(per) <= axes
+    return per not in SEVERAL_LAYERS and x.axes & varying(per) <= axes
 
 
 # Patterns
@@ -176,6 +214,7 @@ class _Reader:
         picks.sort(key=lambda words: words not in _COMPARE)  # signs first: they are cheap to look at
         self.picks = [_test(words, self.slots) for words in picks]
         self.one_only = "< 0" in picks
+        self.k_needed = "k" in re.findall(r"\w+", rule.right)
         self.conditions = [_condition(c, self.slots, makers.at_most) for c in stated if not c.startswith("k ")]
 
     def pattern(self, e: Expression | AxisName) -> Match:
@@ -272,7 +311,7 @@ class _Reader:
             if value is not None and weight != value:
                 return False
             if place is not None:
-                env[place] = number(weight)
+                env[place] = number_of(weight)
             return rest(other, env)
 
         return match
@@ -281,6 +320,7 @@ class _Reader:
         self.bound.add("k")
         joined = self.joined
         place, picks, one_only, then = self.slots["k"], self.picks, self.one_only, self.pattern(rest)
+        needed = self.k_needed
 
         def match(node: Node, env: Env) -> bool:
             if node.op != op:
@@ -298,7 +338,8 @@ class _Reader:
                 return False
             if not left:
                 left.append(chosen.pop())
-            env[place] = joined(op, tuple(chosen))
+            if needed:
+                env[place] = joined(op, tuple(chosen))
             return then(joined(op, tuple(left)), env)
 
         return match
@@ -321,10 +362,12 @@ class _Reader:
         first, second = (self.pattern(a) for a in args)
 
         def match(node: Node, env: Env) -> tuple[Node, ...] | None:
-            for i, a in enumerate(node.args):
-                for j, b in enumerate(node.args):
-                    if i != j and first(a, env) and second(b, env) and all(c(env) for c in self.conditions):
-                        return tuple(p for n, p in enumerate(node.args) if n not in (i, j))
+            args = node.args if len(node.args) <= WIDEST else (*node.args[: WIDEST - 1], node.args[-1])
+            for a in args:
+                if first(a, env):
+                    for b in args:
+                        if a is not b and second(b, env) and all(c(env) for c in self.conditions):
+                            return tuple(p for p in node.args if p is not a and p is not b)
             return None
 
         return match
@@ -355,6 +398,9 @@ def builder(e: Expression, makers: Makers, slots: dict[str, int]) -> Build:
     if isinstance(e, Number):
         constant = number(float(e.text))
         return lambda env: constant
+    if isinstance(e, Name) and e.text not in slots:
+        read = leaf(e.text)
+        return lambda env: read
     if isinstance(e, Name):
         place = slots[e.text]
         return lambda env: env[place]

@@ -16,18 +16,17 @@ from pzc.compiler.canonical import (
     HIGHEST,
     MAKERS,
     MINUS_ONE,
-    add,
     base_and_exponent,
     build,
     canonical,
     mul,
     power,
-    scaled,
     text,
+    times,
 )
 from pzc.compiler.core import Node, digest, leaf, make, topological
 from pzc.compiler.groups import constant_in
-from pzc.compiler.matching import coefficient, dispatch, factors_of
+from pzc.compiler.matching import SEVERAL_LAYERS, coefficient, dispatch, factors_of
 from pzc.compiler.rules import BY_NAME, RULES, Rule
 
 Trace = Callable[[Rule, Node, Node, bool], None]
@@ -158,33 +157,59 @@ def _alike(node: Node, per: str) -> Node | None:
     return form if all(rank_form(a, per) is form for a in node.args[1:]) else None
 
 
+def _second_moment(family: str) -> Callable[[Node, str], Node | None]:
+    """A factor E[x²] = Var x + (E x)² becomes ‖x‖², which is n times as large, for a layer's n tokens."""
+
+    variance = f"{family}.var"
+
+    def law(node: Node, per: str) -> Node | None:
+        if per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
+            return None
+        for factor in factors_of(node):
+            base, e = base_and_exponent(factor)
+            if base.op == "add" and any(a.value == variance for a in base.args) and base is _moment(family):
+                size = power(canonical(leaf(f"{family}.l2")), 2 * e)
+                return mul([*(f for f in factors_of(node) if f is not factor), size])
+        return None
+
+    return law
+
+
+def _moment(family: str) -> Node:
+    return canonical(make("add", leaf(f"{family}.var"), make("sqr", leaf(f"{family}.mean"))))
+
+
 def _scaled_terms(node: Node, per: str) -> Node:
     """The first coefficient becomes 1 or −1."""
-    terms = [coefficient(t) for t in node.args]
-    scale = abs(terms[0][0])
-    return node if scale == 1 else add(scaled(weight / scale, rest) for weight, rest in terms)
+    scale = abs(coefficient(node.args[0])[0])
+    return node if scale == 1 else times(node, 1.0, scale)
 
 
 def _scaled_exponents(node: Node, per: str) -> Node | None:
     """The exponent of one factor becomes 1: that of |W|, else of the base whose digest is the least. Neither choice
     changes when all exponents are scaled; e^x is no such base, since its scale goes into x."""
     exponents: dict[Node, float] = {}
+    of_weight = None
     for factor in factors_of(node):
         if not factor.sign.non_negative:
             return None
         base, e = base_and_exponent(factor)
         if base.op != "exp":
-            exponents[base if base.sign.non_negative else build("abs", (base,))] = e
+            base = base if base.sign.non_negative else build("abs", (base,))
+            exponents[base] = e
+            if base.op == "abs" and base.args[0].value == "W":
+                of_weight = e
     if not exponents:
         return None
-    weight = make("abs", leaf("W"))
-    e = abs(exponents[weight if weight in exponents else min(exponents, key=digest)])
+    e = abs(exponents[min(exponents, key=digest)] if of_weight is None else of_weight)
     return None if e == 1 else power(node, 1 / e)
 
 
+_MOMENTS = (("second moment", _second_moment("X")), ("second moment of outputs", _second_moment("Y")))
+
 _LAWS: dict[str, tuple[tuple[str, Callable[[Node, str], Node | None]], ...]] = {
-    "add": (("scale terms", _scaled_terms), ("monotone sum", _leading)),
-    "mul": (("scale exponents", _scaled_exponents), ("monotone product", _leading_factor)),
+    "add": (*_MOMENTS, ("scale terms", _scaled_terms), ("monotone sum", _leading)),
+    "mul": (*_MOMENTS, ("scale exponents", _scaled_exponents), ("monotone product", _leading_factor)),
     "min": (("monotone minimum", _alike),),
     "max": (("monotone maximum", _alike),),
 }

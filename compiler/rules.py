@@ -216,6 +216,8 @@ strip rank | rank(x, axis) = x | rank | the axis covers the group | its order is
 product of ln       | c * ln(x) + y = x ^ c * exp(y)                    | rank  |                  | exp is increasing
 scale terms         | c * x + d * y = x + d / c * y                     | rank normal | c > 0      | a positive factor
 scale exponents | x ^ c * y ^ d = x * y ^ (d / c) | rank normal | x >= 0, y >= 0, c > 0 | a positive power
+second moment | x * (X.var + X.mean ^ 2) ^ c = x * X.l2 ^ (2 * c) | rank normal |  | ‖x‖² is n times that of n tokens
+second moment of outputs | x * (Y.var + Y.mean ^ 2) ^ c = x * Y.l2 ^ (2 * c) | rank normal |  | the same of outputs
 monotone sum | x + exp(x) = x | rank normal |  | terms that go up with one of them
 monotone product | x * exp(x) = x | rank normal | x >= 0 | factors that go up with one of them, never negative
 monotone minimum    | min(x, tanh(x)) = x                               | rank normal |  | values that rank alike

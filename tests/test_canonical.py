@@ -81,6 +81,8 @@ def test_canonical_forms_are_fixed_points(node: Node, per: str) -> None:
 
 SAME_RANK = [
     ("abs(W) * X per row", "sqr(W) * sqr(X) per row"),
+    ("abs(W) * X per row", "sqr(W) * (sqr(X.mean) + X.var) per row"),
+    ("W * sqr(Y) per col", "3 * W * (X.mean - X.mean + sqr(Y.mean) + Y.var) per col"),
     ("abs(W) * X per row", "exp(tanh(abs(W) * X / 7)) per row"),
     ("abs(W) * X per row", "abs(W) * X * sqrt(sum(sqr(W) + 1, in)) per row"),
     ("abs(W) * X per row", "-1 / (1 + abs(W) * X) per row"),
@@ -142,3 +144,9 @@ def test_signed_even_powers_have_one_form() -> None:
         core = inline(source).core
         assert canonical(core) is canonical(inline("W * abs(W)").core)
         assert keys(core, "row").rank == keys(leaf("W"), "row").rank
+
+
+@pytest.mark.parametrize("score", ["sqr(W) * X.mean", "sqr(W) * sqrt(G) * G.mean", "abs(W) ^ 3 * exp(X) * X.mean"])
+def test_exponents_of_a_product_of_any_sign_are_not_scaled(score: str) -> None:
+    form = canonical(inline(f"{score} per row").core)
+    assert rank_form(form, "row") is form

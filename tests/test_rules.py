@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -19,12 +20,12 @@ from pzc.compiler.canonical import MAKERS, canonical
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.derive import derive
 from pzc.compiler.load import inline
-from pzc.compiler.matching import Makers, builder, checks, compile_rule, dispatch, is_turned
+from pzc.compiler.matching import WIDEST, Makers, builder, checks, compile_rule, dispatch, is_turned
 from pzc.compiler.opposing import simplify
 from pzc.compiler.plain import plain
 from pzc.compiler.rank import keys, rank_class
 from pzc.compiler.reference import evaluate
-from pzc.compiler.rules import RULES, Rule, sides
+from pzc.compiler.rules import BY_NAME, RULES, Rule, sides
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
 from tests.strategies import EXPRESSIONS, GROUPS
@@ -81,7 +82,7 @@ def chained(node: Node) -> Node:
 
 
 def _names(text: str) -> set[str]:
-    return set(re.findall(r"[a-z]+", text))
+    return set(re.findall(r"[a-z]+", re.sub(r"[A-Z][.a-z0-9]*", "", text)))
 
 
 def cases(rule: Rule, seed: int, failing: str | None = None, count: int = 60) -> Iterator[tuple[Node, Node, str]]:
@@ -118,11 +119,16 @@ def probe(seed: int) -> dict[str, np.ndarray]:
     made = {"in_features": np.float64(inn), "out_features": np.float64(out)}
     for name, shape in (("W", (out, inn)), ("G.mean", (out, inn)), ("X.mean", inn), ("Y.mean", out)):
         made[name] = rng.normal(size=shape)
-    for name, shape in (("G.l2", (out, inn)), ("X.l2", inn), ("Y.l2", out), ("H.diag", inn)):
+    for name, shape in (("G.l2", (out, inn)), ("H.diag", inn), ("X.var", inn), ("Y.var", out)):
         made[name] = rng.uniform(0.2, 2.0, shape)
     if seed % 3 == 0:
-        for name in ("W", "X.mean", "G.l2", "X.l2", "Y.l2"):
+        for name in ("W", "G.l2"):
             made[name] = made[name] * (rng.uniform(size=made[name].shape) > 0.4)
+        for family in "XY":  # a feature that is always zero
+            live = rng.uniform(size=made[f"{family}.mean"].shape) > 0.4
+            made[f"{family}.mean"], made[f"{family}.var"] = made[f"{family}.mean"] * live, made[f"{family}.var"] * live
+    for family in "XY":  # of three tokens
+        made[f"{family}.l2"] = np.sqrt(3 * (made[f"{family}.var"] + made[f"{family}.mean"] ** 2))
     return made
 
 
@@ -405,6 +411,27 @@ def test_high_expressions_are_no_trouble() -> None:
         x = make("exp", make("neg", make("tanh", make("add", x, leaf("X.l2")))))
     assert rank_class(make("amin", x, value="out"), "row").height > 3000
     assert derive(make("neg", make("exp", W)), "row")
+
+
+def test_pairs_in_a_wide_maximum_are_looked_for_in_a_limited_part() -> None:
+    compared = 0
+
+    def never(x: Node, y: Node) -> bool:
+        nonlocal compared
+        compared += 1
+        return False
+
+    rule = compile_rule(BY_NAME["larger one"], replace(MAKERS, at_most=never))
+    for width in (3, WIDEST, 4 * WIDEST, 16 * WIDEST):
+        compared = 0
+        wide = make("max", *(make("tanh", make("mul", number(2 + i), W)) for i in range(width)))
+        assert rule.match(wide, "") is None
+        assert compared == min(width, WIDEST) * (min(width, WIDEST) - 1)
+
+
+def test_a_bound_of_a_wide_maximum_is_seen() -> None:
+    sigmoids = [make("sigmoid", make("mul", number(2 + i), W)) for i in range(2 * WIDEST)]
+    assert canonical(make("max", *sigmoids, number(-1))) is canonical(make("max", *sigmoids))
 
 
 # Opposing operations, as published
