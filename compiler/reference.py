@@ -103,7 +103,7 @@ def apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
         return aligned(str(node.value), leaves[str(node.value)])
     if node.op in ELEMENTWISE:
         return ELEMENTWISE[node.op](*args)
-    at: dict[str, Any] = {"axis": DIMENSION[node.value], "keepdims": True}  # type: ignore[index]
+    at: dict[str, Any] = {"axis": DIMENSION[node.value], "keepdims": True}
     if node.op == "norm":
         p = float(args[1].item())
         norm: Array = np.sum(np.abs(args[0]) ** p, **at) ** (1 / p)

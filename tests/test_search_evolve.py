@@ -230,7 +230,7 @@ def test_the_cut_off_needs_confidence() -> None:
 def test_a_generation_keeps_its_cut_off(whole: State) -> None:
     """Who was measured in full is not behind the last of the population that its generation started with."""
     for c in whole.found:
-        losses = cutoff(whole.population(c.generation, c.island), PLAN.island_size)
+        losses = cutoff(whole.population(c.generation, c.island), PLAN.island_size, whole.zoo)
         assert not any(_behind(c.losses[:n], losses[:n]) for n in (4, 8))
 
 
@@ -243,7 +243,9 @@ def test_an_island_is_raced_against_its_own_population(whole: State) -> None:
         assert list(bar.population) == state.population(4, island)
         assert bar.losses == max(bar.population, key=lambda c: c.fitness).losses
     assert bars(state)[0] != bars(state)[1]
-    assert cutoff(state.population(4), 100) == ()  # a population that is not full yet lets everyone through
+    lenient = cutoff(state.population(4), 100, state.zoo)  # a population that is not full lets nearly everyone through
+    assert lenient == pytest.approx([loss + math.log(2) for loss in state.zoo[0].losses])
+    assert cutoff(state.population(4), 100, ()) == ()
 
 
 def test_a_pattern_is_searched_in_one_group(tmp_path: Path) -> None:

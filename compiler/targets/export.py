@@ -62,7 +62,7 @@ def _module(core: Node) -> torch.fx.GraphModule:
             values[node] = graph.call_function(_ELEMENTWISE[node.op], tuple(values[a] for a in node.args))
         else:
             constants = [float(a.value or 0.0) for a in node.args[1:]]
-            over = DIMENSIONS[node.value]  # type: ignore[index]
+            over = DIMENSIONS[node.value]
             values[node] = graph.call_function(_OVER_AXIS[node.op], (values[node.args[0]], *constants, over))
     matrix = next((x for n, x in inputs.items() if len(LEAVES[n].axes) == 2), values[core])
     whole = graph.call_function(getattr, (matrix, "shape"))

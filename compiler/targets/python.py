@@ -176,7 +176,7 @@ def _operation(node: Node, names: dict[Node, str], dialect: Dialect) -> str:
     args = [names[a] for a in node.args]
     if node.op in dialect.plain and any(a.op != "number" for a in node.args):  # at least one side is always an array
         args = [_bare(a, names) for a in node.args]
-    over = DIMENSION.get(node.value)  # type: ignore[arg-type]
+    over = DIMENSION.get(node.value)
     return dialect.operations[node.op].format(*args, dim=over)
 
 
