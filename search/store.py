@@ -158,8 +158,8 @@ class Store:
         return found
 
     def _of(self, generation: int) -> Iterator[FrozenTrial]:
-        """The trials of a generation, oldest first. A trial keeps its place, so each is looked at once; a worker that is
-        late may claim a slot of a generation when the next has begun."""
+        """The trials of a generation, oldest first. A trial keeps its place, so each is looked at once; a late worker
+        may claim a slot of a generation when the next has begun."""
         trials = self._trials()
         for trial in trials[self._seen :]:
             self._numbers.setdefault(trial.user_attrs["place"][0], []).append(trial.number)
