@@ -42,10 +42,11 @@ class Breeding:
 class Algorithm:
     """`slots` gives the number of candidates of a generation, `draft` proposes one. With `identity` a draft that
     repeats an earlier candidate is drawn again instead of measured; with `racing` who falls behind leaves early.
-    `space` is where it searches when nothing else is said."""
+    `space` is where it searches, and with what `population`, when nothing else is said."""
 
     doc: str
     space: str
+    population: int
     slots: Callable[[Plan, int], int]
     draft: Callable[[Breeding, Rng], Draft]
     identity: bool
@@ -109,6 +110,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "default": Algorithm(
         "generations on islands, with elitism, identity before work, and racing",
         "default",
+        32,
         lambda plan, generation: plan.population,
         evolve,
         identity=True,
@@ -117,6 +119,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "paper": Algorithm(
         "Pruner-Zero's algorithm 1, one candidate at a time after the first population, each measured in full",
         "pruner_zero",
+        50,
         lambda plan, generation: plan.population if generation == 0 else 1,
         steady_state,
         identity=False,
@@ -125,6 +128,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "random": Algorithm(
         "random metrics, each measured in full: the baseline of Pruner-Zero's paper",
         "pruner_zero",
+        32,
         lambda plan, generation: plan.population,
         draw,
         identity=False,
