@@ -10,7 +10,7 @@ from pzc.compiler.source import expression
 from pzc.search import paper_trees
 from pzc.search.candidate import Candidate
 from pzc.search.plan import Plan
-from pzc.search.space import Genotype, Rng, Space, random_genotype
+from pzc.search.space import Genotype, Rng, Space, filling, random_genotype
 from pzc.search.variation import offspring
 
 SEED = "seed"
@@ -55,7 +55,9 @@ class Algorithm:
 
 def bred(c: Candidate) -> Genotype:
     """What breeds of a candidate: the filling of the hole where there is a template, else its score."""
-    metric = inline(f"{c.genome or c.formula} per {c.per}", analyse=False)
+    if c.genome:
+        return Genotype(filling(c.genome), c.per)
+    metric = inline(f"{c.formula} per {c.per}", analyse=False)
     return Genotype(metric.core, metric.per)
 
 

@@ -14,7 +14,7 @@ from pzc.grammar.diagnostics import SourceError
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.plan import Plan
 from pzc.search.run import Settings, given
-from pzc.search.space import Genotype, template_of
+from pzc.search.space import Genotype, filling, template_of
 from pzc.search.state import State
 from tests.searches import closed, made, small_search
 
@@ -69,10 +69,9 @@ def test_candidates_fill_the_hole_of_a_template(text: str, tmp_path: Path) -> No
     space = given(settings).space
     assert {c.operator for c in bred(state)} > {"random"}
     for c in bred(state):
-        filling = inline(f"{c.genome} per {c.per}", analyse=False).core
         want = inline(f"abs(W) * ({c.genome}) per {c.per}", analyse=False).core
         assert inline(f"{c.formula} per {c.per}", analyse=False).core is want
-        assert space.expressed(Genotype(filling, c.per)).core is want
+        assert space.expressed(Genotype(filling(c.genome), c.per)).core is want
 
 
 def test_what_is_no_template() -> None:

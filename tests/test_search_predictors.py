@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pzc.search.candidate import Candidate
@@ -65,6 +65,7 @@ def test_spearman(pairs: list[tuple[int, float]]) -> None:
     assert spearman(y, x) == pytest.approx(spearman(x, y))
 
 
+@settings(deadline=None)  # the first import of scipy takes long
 @given(series)
 def test_spearman_as_scipy_has_it(pairs: list[tuple[int, float]]) -> None:
     stats = pytest.importorskip("scipy.stats")
