@@ -37,19 +37,24 @@ PATIENT = 600
 Process = Any
 
 
-def worker(place: Place, last: int | None = None) -> None:
-    """What each process does. `last` is a slot of generation 1 in whose race the process is killed."""
+def worker(place: Place, last: int | None, ready: Any) -> None:
+    """What each process does when all are ready. `last` is the number of its races in whose middle it is killed."""
     torch.set_num_threads(1)
     store = Store(place, resume=True)
     if last is not None:
-        store.rung = killed_in(store, last)  # type: ignore[method-assign]
+        store.rung = killed_in(last)  # type: ignore[method-assign]
+    fitness = tiny_fitness()
+    ready.wait(PATIENT)
     with store.beating():
-        work(stored_state(store, PLAN), store, START, tiny_fitness(), lambda: False, lambda: None)
+        work(stored_state(store, PLAN), store, START, fitness, lambda: False, lambda: None)
 
 
-def killed_in(store: Store, slot: int) -> Callable[[Claim, int, float], None]:
+def killed_in(race: int) -> Callable[[Claim, int, float], None]:
+    races: set[int] = set()
+
     def rung(claim: Claim, number: int, loss: float) -> None:
-        if claim.slot >= slot and store._trials()[claim.trial].user_attrs["place"][0] == 1:
+        races.add(claim.trial)
+        if len(races) == race and number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return rung
@@ -58,7 +63,8 @@ def killed_in(store: Store, slot: int) -> Callable[[Claim, int, float], None]:
 def together(place: Place, workers: Sequence[int | None]) -> list[int | None]:
     """Let several processes work on one study until each has ended; their exit codes."""
     fork = multiprocessing.get_context("fork")
-    running = [fork.Process(target=worker, args=(place, last)) for last in workers]
+    ready = fork.Barrier(len(workers))
+    running = [fork.Process(target=worker, args=(place, last, ready)) for last in workers]
     for process in running:
         process.start()
     end = time.monotonic() + PATIENT
@@ -86,7 +92,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Candidate]:
     return found(place)
 
 
-@pytest.mark.parametrize("workers", [[None, None], [None, 2], [None, 2, 5, None]])
+@pytest.mark.parametrize("workers", [[None, None], [None, 2], [None, 1, 3, None]])
 def test_processes_on_one_journal(workers: list[int | None], alone: list[Candidate], tmp_path: Path) -> None:
     place = begun(Place(tmp_path))
     assert together(place, workers) == [0 if last is None else -signal.SIGKILL for last in workers]
