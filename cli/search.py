@@ -62,7 +62,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
     show_default=True,
     help="What is to be small: perplexity, or the divergence from the dense model.",
 )
-@click.option("--population", type=click.IntRange(4), default=32, show_default=True)
+@click.option("--population", type=click.IntRange(4), help="[default: 32, or 50 for the paper's algorithm]")
 @click.option("--islands", type=click.IntRange(1), default=2, show_default=True, help="Parts of it that breed apart.")
 @click.option("--generations", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--evaluations", type=click.IntRange(1), metavar="N", help="Stop after so many measured candidates.")
@@ -208,10 +208,16 @@ def _given(ctx: click.Context, name: str) -> bool:
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     import torch
 
-    from pzc.search.run import Settings, default_space, default_threads
+    from pzc.search.run import Settings, default_population, default_space, default_threads
     from pzc.search.space import load_space, template_of
 
+    if given["algorithm"] == "paper":  # its trees are of its own making
+        for name in ("template", "seed_metrics", "seed_zoo"):
+            if given[name]:
+                flag = "--" + name.replace("_", "-")
+                raise click.UsageError(f"{flag} does not go with --algorithm paper", ctx)
     chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+    chosen["population"] = given["population"] or default_population(given["algorithm"])
     chosen["space"] = given["space"] or default_space(given["algorithm"])
     load_space(chosen["space"])
     if given["template"]:

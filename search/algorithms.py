@@ -11,7 +11,7 @@ from pzc.compiler.source import expression
 from pzc.search import paper_trees
 from pzc.search.candidate import Candidate
 from pzc.search.plan import Plan
-from pzc.search.space import Genotype, Rng, Space, random_genotype
+from pzc.search.space import Genotype, Rng, Space, filling, random_genotype
 from pzc.search.variation import offspring
 
 SEED = "seed"
@@ -43,10 +43,11 @@ class Breeding:
 class Algorithm:
     """`slots` gives the number of candidates of a generation, `draft` proposes one. With `identity` a draft that
     repeats an earlier candidate is drawn again instead of measured; with `racing` who falls behind leaves early.
-    `space` is where it searches when nothing else is said."""
+    `space` is where it searches, and with what `population`, when nothing else is said."""
 
     doc: str
     space: str
+    population: int
     slots: Callable[[Plan, int], int]
     draft: Callable[[Breeding, Rng], Draft]
     identity: bool
@@ -55,7 +56,7 @@ class Algorithm:
 
 def bred(c: Candidate) -> Genotype:
     """What breeds of a candidate: the filling of the hole where there is a template, else its score."""
-    return _read(c.genome or c.formula, c.per)
+    return Genotype(filling(c.genome), c.per) if c.genome else _read(c.formula, c.per)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -115,6 +116,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "default": Algorithm(
         "generations on islands, with elitism, identity before work, and racing",
         "default",
+        32,
         lambda plan, generation: plan.population,
         evolve,
         identity=True,
@@ -123,6 +125,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "paper": Algorithm(
         "Pruner-Zero's algorithm 1, one candidate at a time after the first population, each measured in full",
         "pruner_zero",
+        50,
         lambda plan, generation: plan.population if generation == 0 else 1,
         steady_state,
         identity=False,
@@ -131,6 +134,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "random": Algorithm(
         "random metrics, each measured in full: the baseline of Pruner-Zero's paper",
         "pruner_zero",
+        32,
         lambda plan, generation: plan.population,
         draw,
         identity=False,

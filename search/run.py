@@ -373,3 +373,8 @@ def default_threads(workers: int) -> int:
 def default_space(algorithm: str) -> str:
     """Where an algorithm searches when nothing else is said."""
     return ALGORITHMS[algorithm].space
+
+
+def default_population(algorithm: str) -> int:
+    """How many candidates breed when nothing else is said."""
+    return ALGORITHMS[algorithm].population

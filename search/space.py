@@ -130,8 +130,18 @@ def template_of(text: str) -> Op:
     formula = text.partition("=")[2] if text.lstrip().startswith("metric ") else text
     if HOLE not in formula:
         raise MetricNotFound(f"the template `{text}` has no {HOLE}; write for example abs(W) * {HOLE}")
-    source = f"pzm 1 fn template(hole) = {formula.replace(HOLE, 'hole')} space filled {{ leaves: W ops: template }}"
-    return compile_file(source, "template").spaces[0].ops[0][0]
+    return _function(formula.replace(HOLE, "hole"), "template")
+
+
+def filling(text: str) -> Node:
+    """The value of an expression that fills a hole: unlike a score it may be the same for a whole group."""
+    return apply(_function(text, "filling"), leaf("W"))
+
+
+def _function(body: str, name: str) -> Op:
+    """An expression as a function of `hole`."""
+    source = f"pzm 1 fn {name}(hole) = {body} space filled {{ leaves: W ops: {name} }}"
+    return compile_file(source, name).spaces[0].ops[0][0]
 
 
 def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:

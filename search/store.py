@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,9 @@ class Store:
         self.place = place
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats: dict[str, tuple[Any, float]] = {}
-        self._numbers: dict[int, list[int]] = {}
         self._seen = 0
+        self._open: dict[int, int] = {}
+        self._known: dict[int, dict[int, FrozenTrial]] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
@@ -157,17 +158,23 @@ class Store:
                 found.setdefault(trial.user_attrs["place"][1], from_attributes(trial.user_attrs["result"]))
         return found
 
-    def _of(self, generation: int) -> Iterator[FrozenTrial]:
-        """The trials of a generation, oldest first.
+    def _of(self, generation: int) -> list[FrozenTrial]:
+        """The trials of a generation, oldest first; a late worker may claim a slot of one when the next has begun.
 
-        A trial keeps its place, so each is looked at once; a worker that is late may claim a slot of a generation when
-        the next has begun.
+        Only trials that are new or were not finished when last seen are asked for: to list all of them takes longer
+        the longer a run goes on.
         """
-        trials = self._trials()
-        for trial in trials[self._seen :]:
-            self._numbers.setdefault(trial.user_attrs["place"][0], []).append(trial.number)
-        self._seen = len(trials)
-        return (trials[number] for number in self._numbers.get(generation, ()))
+        storage, study = self.study._storage, self.study._study_id
+        with suppress(KeyError):  # until there is no such number yet
+            while True:
+                self._open[self._seen] = storage.get_trial_id_from_study_id_trial_number(study, self._seen)
+                self._seen += 1
+        for number, identity in list(self._open.items()):
+            trial = storage.get_trial(identity)
+            self._known.setdefault(trial.user_attrs["place"][0], {})[number] = trial
+            if trial.state.is_finished():
+                del self._open[number]
+        return list(self._known.get(generation, {}).values())
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -193,10 +200,10 @@ class Store:
                     },
                 )
             )
-            mine = next(t for t in reversed(self._trials()) if t.user_attrs["claim"][1] == nonce)
-            if self._claims(generation).get(free) == mine.number:
-                return Claim(free, mine.number)
-            self.study.tell(mine.number, state=TrialState.FAIL)
+            mine = next(t.number for t in reversed(self._of(generation)) if t.user_attrs["claim"][1] == nonce)
+            if self._claims(generation).get(free) == mine:
+                return Claim(free, mine)
+            self.study.tell(mine, state=TrialState.FAIL)
 
     def _claims(self, generation: int) -> dict[int, int]:
         """The trial that settled each slot of a generation, or is at work on it."""

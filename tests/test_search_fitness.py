@@ -17,6 +17,7 @@ from pzc.runtime.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
 from pzc.search.hall import measure
+from pzc.search.objective import OBJECTIVES
 from pzc.search.readable import forms, readable
 from pzc.search.run import Budget, Settings, finish, open_store, prepare, search
 from pzc.search.store import Place
@@ -158,3 +159,47 @@ def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyP
     (member,) = measure(fitness, [bred], some_windows(3, 2), lambda done: None)
     assert member.metric != short
     assert math.isfinite(member.held_out)
+
+
+# What is measured, and in which type
+
+
+def test_divergence_is_that_of_plain_torch() -> None:
+    fitness, windows = tiny_fitness(objective=OBJECTIVES["kl"]), some_windows(2, 16)
+    masks, _ = fitness.masks(genotype(FORMULAS[1]))
+    losses, whole = fitness.race(masks, ())
+    pruned = copy.deepcopy(make_tiny())
+    pzc.prune(pruned, load(FORMULAS[1]), windows=some_windows(1, 6))
+    with torch.no_grad():
+        p, q = (model(input_ids=windows).logits[:, :-1].double().log_softmax(-1) for model in (make_tiny(), pruned))
+    want = torch.nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1).mean(-1)
+    assert whole
+    assert losses == pytest.approx(want.tolist(), rel=0.02, abs=1e-3)  # the dense model's are kept in bfloat16
+    assert min(losses) > 0
+    dense = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    assert fitness.race(dense, ())[0] == pytest.approx([0.0] * 16, abs=2e-3)
+
+
+def test_racing_in_bfloat16_leaves_the_precise_model_as_it_is() -> None:
+    plain, fast = tiny_fitness(), tiny_fitness(dtype=torch.bfloat16)
+    dense = state_of(fast.precise)
+    for formula in FORMULAS:
+        masks, name = fast.masks(genotype(formula))
+        assert name == plain.masks(genotype(formula))[1]  # scores keep their type
+        losses, _ = fast.race(masks, ())
+        copied = copy.deepcopy(make_tiny())
+        pzc.prune(copied, load(formula), windows=some_windows(1, 6))
+        assert equal(state_of(fast.model), state_of(copied.to(torch.bfloat16)))
+        assert losses == pytest.approx(plain_losses(fast.model, some_windows(2, 16)), abs=0.02)
+    assert equal(state_of(fast.precise), dense)
+    assert {p.dtype for p in fast.precise.parameters()} == {torch.float32}
+    held_out = some_windows(3, 4)
+    assert fast.on(genotype(FORMULAS[0]), held_out) == plain.on(genotype(FORMULAS[0]), held_out)
+    assert fast.on(None, held_out) == plain.on(None, held_out)
+
+
+def test_each_rung_is_told_of() -> None:
+    fitness, told = tiny_fitness(), []
+    masks, _ = fitness.masks(genotype(FORMULAS[0]))
+    losses, _ = fitness.race(masks, (), lambda number, loss: told.append((number, loss)))
+    assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate((2, 4, 8, 16))]

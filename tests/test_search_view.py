@@ -21,11 +21,11 @@ from rich.console import Console
 from pzc.cli.console import THEME
 from pzc.cli.live import Heading, clock, draw, sparkline
 from pzc.cli.main import pzc as cli
-from pzc.compiler.load import inline, load
+from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.hall import Member, write
 from pzc.search.plan import Plan
-from pzc.search.run import Budget, Settings, open_store, prepare, search, stored_state
+from pzc.search.run import ZOO_MEMBERS, Budget, Settings, open_store, prepare, search, stored_state
 from pzc.search.state import SHOWN, State
 from pzc.search.store import Place, Store
 from tests.searches import closed, made, timeless
@@ -107,6 +107,19 @@ def test_the_view_says_how_the_run_stands() -> None:
     assert "same ranking 0%" in text
     assert "not finite 1,234 · most scores are equal 7" in text
     assert "ctrl-c" in text
+
+
+def test_the_view_shows_how_well_the_predictors_tell() -> None:
+    state = filled()
+    assert "predictors" not in drawn(state)
+    more: list[dict[str, Any]] = [
+        {"losses": (2 + i / 100,), "predictors": {"output error": i / 100, "second-order loss": -i / 100}}
+        for i in range(20)
+    ]
+    state = closed(PLAN, numbered([[{"operator": "wanda", "losses": (3.0,)}], [], more]))
+    text = drawn(state, 80)
+    assert "predictors  second-order loss ρ -1.00 · output error ρ 1.00" in text
+    assert max(cell_len(line) for line in text.splitlines()) <= 80
 
 
 def test_a_view_without_candidates() -> None:
@@ -214,7 +227,9 @@ def test_events_are_json_lines_and_nothing_else(run: tuple[Path, subprocess.Comp
     hall = events[-1]["hall_of_fame"]
     assert hall[0]["fitness"] == fitness[-1]
     assert hall[0]["formula"] == events[-2]["formula"]
-    assert {m["name"] for m in events[-1]["zoo"]} >= {"wanda", "magnitude", "random"}
+    assert len(events[-1]["zoo"]) == ZOO_MEMBERS
+    assert [m["fitness"] for m in events[-1]["zoo"]] == sorted(m["fitness"] for m in events[-1]["zoo"])
+    assert {m["name"] for m in events[-1]["zoo"]} <= set(zoo())
 
 
 def test_the_hall_of_fame_holds_metrics_that_load(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

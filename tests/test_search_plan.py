@@ -1,0 +1,111 @@
+"""What a run starts from, and what ends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pzc.cli.main import pzc as cli
+from pzc.compiler.load import MetricNotFound, inline
+from pzc.grammar.diagnostics import SourceError
+from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.plan import Plan
+from pzc.search.run import Settings, given
+from pzc.search.space import Genotype, filling, template_of
+from pzc.search.state import State
+from tests.searches import closed, made, small_search
+
+PLAN = Plan(population=6, islands=2, generations=2, seed=1)
+
+
+def bred(state: State) -> list[Candidate]:
+    return [c for c in state.candidates if not c.published]
+
+
+@pytest.mark.parametrize("evaluations", [1, 7, 13])
+def test_a_number_of_evaluations_is_kept_exactly(evaluations: int, tmp_path: Path) -> None:
+    plan = replace(PLAN, generations=100, evaluations=evaluations)
+    state = small_search(tmp_path, plan, settings=Settings(space="elementwise"))
+    assert sum(c.status in MEASURED for c in bred(state)) == state.measured == evaluations
+    assert state.over()
+
+
+def history(*best: float) -> list[list[Candidate]]:
+    """The two generations of the zoo, then one for each of these losses."""
+    return [[], [], *([made(g, generation=g, losses=(loss,))] for g, loss in enumerate(best))]
+
+
+@pytest.mark.parametrize(
+    ("best", "over"),
+    [((3.0,), False), ((3.0, 3.1), False), ((3.0, 3.1, 3.2), True), ((3.0, 3.1, 2.9), False), ((3, 2, 2, 4), True)],
+)
+def test_patience(best: tuple[float, ...], over: bool) -> None:
+    """Two generations without anything better."""
+    assert closed(Plan(patience=2), history(*best)).over() == over
+    assert not closed(Plan(), history(*best)).over()
+
+
+def test_what_is_to_be_reached() -> None:
+    assert not closed(Plan(target=2.5), history(1.0)).over()  # e is more
+    assert closed(Plan(target=2.8), history(1.0)).over()
+    assert closed(Plan(target=2.8), history(1.0, 5.0)).over()
+
+
+def test_generations_end() -> None:
+    assert not closed(Plan(generations=2), history(1.0)).over()
+    assert closed(Plan(generations=2), history(1.0, 1.0)).over()
+
+
+# Templates
+
+
+@pytest.mark.parametrize("text", ["abs(W) * <hole>", "metric = abs(W) * <hole>", "metric m = abs(W) * <hole>"])
+def test_candidates_fill_the_hole_of_a_template(text: str, tmp_path: Path) -> None:
+    settings = Settings(template=text)
+    state = small_search(tmp_path, PLAN, settings=settings)
+    space = given(settings).space
+    assert {c.operator for c in bred(state)} > {"random"}
+    for c in bred(state):
+        want = inline(f"abs(W) * ({c.genome}) per {c.per}", analyse=False).core
+        assert inline(f"{c.formula} per {c.per}", analyse=False).core is want
+        assert space.expressed(Genotype(filling(c.genome), c.per)).core is want
+
+
+def test_what_is_no_template() -> None:
+    with pytest.raises(MetricNotFound, match=r"the template `abs\(W\)` has no <hole>"):
+        template_of("abs(W)")
+    with pytest.raises(SourceError):
+        template_of("abs(W * <hole>")
+    with pytest.raises(SourceError):
+        template_of("Z * <hole>")
+
+
+# The user's own metrics
+
+
+def test_the_first_generation_begins_with_what_the_user_gave(tmp_path: Path) -> None:
+    seeds = ("mine: abs(W) * X ^ 0.3 per row", "yours: abs(W) * G ^ 0.7 per layer")
+    state = small_search(tmp_path, PLAN, settings=Settings(seeds=seeds))
+    first = {c.slot: c for c in bred(state) if c.generation == 0 and c.attempt == 0}
+    assert [c.slot for c in bred(state) if c.operator == "seed"] == [0, 1]
+    for slot, seed in enumerate(seeds):
+        assert (first[slot].operator, first[slot].per) == ("seed", seed.rsplit(" ", 1)[1])
+        want = inline(seed.partition(": ")[2]).core
+        assert inline(f"{first[slot].formula} per {first[slot].per}").core is want
+
+
+def test_seeds_are_compared_in_the_group_of_the_run() -> None:
+    start = given(Settings(seeds=("mine: abs(W) per layer",), per="col"))
+    assert {m.per for m in (*start.published, *start.seeds)} == {"col"}
+    assert given(Settings(seeds=("mine: abs(W) per layer",), pattern="2:4")).seeds[0].per == "row"
+
+
+@pytest.mark.parametrize("more", [["--template", "abs(W) * <hole>"], ["--seed-metrics", "wanda"], ["--seed-zoo"]])
+def test_trees_of_the_release_are_not_seeded(more: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["search", "--algorithm", "paper", "--run", str(tmp_path / "run"), *more])
+    assert result.exit_code == 2
+    assert f"{more[0]} does not go with --algorithm paper" in result.output
+    assert not (tmp_path / "run").exists()

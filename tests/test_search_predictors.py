@@ -1,0 +1,119 @@
+"""Predictors against a plain computation, their rank correlation against another's, and whom they turn away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pzc.search.candidate import Candidate
+from pzc.search.fitness import Fitness
+from pzc.search.plan import Plan
+from pzc.search.predictors import LEAST, MARGIN, correlations, hopeless, spearman
+from pzc.search.proposals import Proposal
+from pzc.search.settle import EXPLORED, Bar, settle
+from tests.conftest import make_tiny
+from tests.searches import closed, genotype, made, tiny_fitness
+
+SECOND, OUTPUT = "second-order loss", "output error"
+
+
+@pytest.fixture(scope="module")
+def fitness() -> Fitness:
+    return tiny_fitness()
+
+
+@pytest.mark.parametrize("formula", ["abs(W) per layer", "abs(W) * X per row", "abs(W) * G per model"])
+def test_a_prediction_is_the_mean_share_that_layers_lose(formula: str, fitness: Fitness) -> None:
+    masks, _ = fitness.masks(genotype(formula))
+    predicted = fitness.predicted(masks)
+    for name, leaf in ((SECOND, "G.l2"), (OUTPUT, "X.l2")):
+        shares = []
+        for layer in fitness.layers.layers:
+            weight = dict(make_tiny().named_parameters())[f"{layer.name}.weight"].detach().double().numpy()
+            other = fitness.statistics.tables[layer.name][leaf].double().numpy()
+            stakes = weight**2 * other**2
+            shares.append(stakes[~masks[layer.name].numpy()].sum() / stakes.sum())
+        assert predicted[name] == pytest.approx(np.mean(shares), abs=2e-6)
+        assert 0 < predicted[name] < 1
+
+
+def test_nothing_pruned_is_nothing_lost(fitness: Fitness) -> None:
+    kept = {layer.name: torch.ones(layer.shape, dtype=torch.bool) for layer in fitness.layers.layers}
+    assert fitness.predicted(kept) == {SECOND: 0.0, OUTPUT: 0.0}
+    gone = {name: ~mask for name, mask in kept.items()}
+    assert fitness.predicted(gone) == pytest.approx({SECOND: 1.0, OUTPUT: 1.0}, abs=1e-5)
+
+
+def plain_spearman(x: list[float], y: list[float]) -> float:
+    """Pearson's correlation of mean ranks, counted out: a rank is how many are smaller, and half of those that tie."""
+    ranks = [np.array([sum(b < a for b in v) + sum(b == a for b in v) / 2 for a in v]) for v in (x, y)]
+    if any(r.std() == 0 for r in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+series = st.lists(st.tuples(st.integers(0, 5), st.floats(-9, 9)), min_size=2, max_size=30)
+
+
+@given(series)
+def test_spearman(pairs: list[tuple[int, float]]) -> None:
+    x, y = [float(a) for a, _ in pairs], [b for _, b in pairs]
+    assert spearman(x, y) == pytest.approx(plain_spearman(x, y), abs=1e-9)
+    assert spearman(y, x) == pytest.approx(spearman(x, y))
+
+
+@settings(deadline=None)  # the first import of scipy takes long
+@given(series)
+def test_spearman_as_scipy_has_it(pairs: list[tuple[int, float]]) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    x, y = [float(a) for a, _ in pairs], [b for _, b in pairs]
+    if len(set(x)) > 1 and len(set(y)) > 1:
+        assert spearman(x, y) == pytest.approx(float(stats.spearmanr(x, y).statistic), abs=1e-9)
+
+
+def measured(n: int, slope: float = 1.0) -> list[Candidate]:
+    """Candidates whose output error tells their fitness, and whose second-order loss tells nothing."""
+    return [
+        made(i, losses=(1 + slope * i / 100,), predictors={OUTPUT: 0.1 + i / 1000, SECOND: (i * 7 % n) / n})
+        for i in range(n)
+    ]
+
+
+def test_a_few_candidates_say_nothing_of_a_correlation() -> None:
+    assert correlations(measured(LEAST - 1)) == {}
+    found = correlations(measured(LEAST))
+    assert found[OUTPUT] == pytest.approx(1.0)
+    assert abs(found[SECOND]) < 0.7
+    assert correlations(measured(LEAST, slope=-1.0))[OUTPUT] == pytest.approx(-1.0)
+    assert closed(Plan(), [[], [], measured(LEAST)]).predictors == found
+
+
+def test_only_who_is_far_behind_everyone_is_turned_away() -> None:
+    population = measured(LEAST)
+    worst = max(c.predictors[OUTPUT] for c in population)
+    trusted = {OUTPUT: 0.7, SECOND: 0.2}
+    assert hopeless({OUTPUT: 1.01 * MARGIN * worst, SECOND: 0.0}, population, trusted)
+    assert not hopeless({OUTPUT: 0.99 * MARGIN * worst, SECOND: 99.0}, population, trusted)
+    far = {OUTPUT: 9 * worst}
+    assert not hopeless(far, population, {OUTPUT: 0.5})  # it has not told well
+    assert not hopeless(far, population, {})
+    assert not hopeless(far, population[1:], trusted)  # too few to compare with
+    assert not hopeless({SECOND: 9.0}, population, trusted)
+
+
+def test_some_of_the_hopeless_are_measured_all_the_same(fitness: Fitness) -> None:
+    """Else a predictor could never be found wrong."""
+    population = tuple(made(n, losses=(0.01,) * 16, predictors={OUTPUT: 1e-6}) for n in range(LEAST))
+    state = closed(Plan(), [[], []])
+    state.predictors = {OUTPUT: 0.9}
+    statuses = []
+    for slot in range(60):
+        new = made(slot, "abs(W)", status="proposed", slot=slot)
+        c = settle(Proposal(new, genotype("abs(W)").core), state, fitness, Bar((), population))
+        assert bool(c.losses) == (c.status == "evaluated")
+        statuses.append(c.status)
+    assert set(statuses) == {"predicted worse", "evaluated"}
+    assert abs(statuses.count("evaluated") / 60 - EXPLORED) < 0.12

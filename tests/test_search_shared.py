@@ -1,0 +1,102 @@
+"""Statistics in one file: gathered once, the same for every process of a machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+
+from pzc.runtime.statistics import Statistics
+from pzc.search.shared import shared
+from tests.searches import genotype, tiny_fitness
+
+ABOUT = "a model and six windows"
+
+
+@pytest.fixture(scope="module")
+def gathered() -> Statistics:
+    return tiny_fitness().statistics
+
+
+def never() -> Statistics:
+    raise AssertionError("gathered again")
+
+
+def assert_equal(a: Statistics, b: Statistics) -> None:
+    assert (a.windows, a.seed, a.blocks) == (b.windows, b.seed, b.blocks)
+    assert a.tables.keys() == b.tables.keys()
+    for layer, table in a.tables.items():
+        assert table.keys() == b.tables[layer].keys()
+        for leaf, value in table.items():
+            assert value.dtype == b.tables[layer][leaf].dtype
+            assert torch.equal(value, b.tables[layer][leaf]), (layer, leaf)
+        assert torch.equal(a.weights[layer], b.weights[layer])
+
+
+def test_what_is_read_is_what_was_gathered(gathered: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "statistics"
+    assert_equal(shared(path, ABOUT, lambda: gathered), gathered)
+    before = path.read_bytes()
+    assert_equal(shared(path, ABOUT, never), gathered)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+def test_what_is_about_something_else_is_gathered_anew(gathered: Statistics, tmp_path: Path) -> None:
+    path, calls = tmp_path / "statistics", []
+
+    def gather() -> Statistics:
+        calls.append(path)
+        return gathered
+
+    for about in ("one", "one", "other", "other", "one"):
+        shared(path, about, gather)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None], ids=["empty", "other", "cut"])
+def test_a_damaged_file_is_gathered_anew(damage: bytes | None, gathered: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "statistics"
+    shared(path, ABOUT, lambda: gathered)
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    assert_equal(shared(path, ABOUT, lambda: gathered), gathered)
+    assert_equal(shared(path, ABOUT, never), gathered)
+
+
+def test_of_several_processes_one_gathers(gathered: Statistics, tmp_path: Path) -> None:
+    path, log = tmp_path / "statistics", tmp_path / "log"
+
+    def gather() -> Statistics:
+        with log.open("a") as file:
+            file.write("gathered\n")
+        return gathered
+
+    def process() -> None:
+        assert_equal(shared(path, ABOUT, gather), gathered)
+
+    fork = multiprocessing.get_context("fork")
+    running = [fork.Process(target=process) for _ in range(4)]
+    for p in running:
+        p.start()
+    for p in running:
+        p.join(600)
+        assert p.exitcode == 0
+    assert log.read_text() == "gathered\n"
+
+
+def test_a_candidate_is_measured_alike_from_the_file(tmp_path: Path) -> None:
+    """The weights of the file are mapped; masks written into the model do not reach them."""
+    path = tmp_path / "statistics"
+    formulas = ["abs(W) * X per row", "abs(W) * G per model", "abs(W) per layer"]
+    plain, first, second = tiny_fitness(), *(tiny_fitness(kept=path, about=ABOUT) for _ in range(2))
+    before = path.read_bytes()
+    for formula in formulas:
+        masks, name = plain.masks(genotype(formula))
+        want = plain.race(masks, ())
+        for fitness in (first, second):
+            again, same = fitness.masks(genotype(formula))
+            assert same == name
+            assert fitness.race(again, ()) == want
+    assert path.read_bytes() == before
