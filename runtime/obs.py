@@ -45,8 +45,12 @@ class Factor:
     damping: float
 
     @classmethod
-    def of(cls, table: Table) -> Factor:
-        """The factor among the statistics of a layer, gathered as the leaf H.factor."""
+    def of(cls, layer: Layer, table: Table) -> Factor:
+        """The factor among the statistics of a layer, gathered as H.factor. A layer that no token has reached, as an
+        expert can be, has none: H is the identity then, by which the smallest weights go and no other changes."""
+        if "H.factor" not in table:
+            identity = torch.eye(layer.shape[1], device=layer.weight.device)
+            return cls(identity, identity.new_zeros(len(identity), dtype=torch.bool), 0.0)
         return cls(table["H.factor"], table["H.dead"][0] > 0, float(table["H.damping"]))
 
 
@@ -98,7 +102,9 @@ def update_layers(
     for members in _sharing(layers, tables):
         weights = [layer.weight for layer in members]
         check_finite(members, weights)
-        swept = updated(weights, [masks[layer.name] for layer in members], Factor.of(tables[members[0].name]))
+        swept = updated(
+            weights, [masks[layer.name] for layer in members], Factor.of(members[0], tables[members[0].name])
+        )
         check_finite(members, swept, "updated ")
         found.update({layer.name: weight for layer, weight in zip(members, swept, strict=True)})
     return found
@@ -115,7 +121,7 @@ def prune_layers(
         weights = [layer.weight for layer in members]
         check_finite(members, weights)
         chosen = [target for layer in members if (target := targets[layer.name])]
-        swept = adaptive(weights, chosen, Factor.of(tables[members[0].name]))
+        swept = adaptive(weights, chosen, Factor.of(members[0], tables[members[0].name]))
         check_finite(members, [weight for weight, _ in swept], "updated ")
         for layer, (weight, keep) in zip(members, swept, strict=True):
             found[layer.name], masks[layer.name] = weight, keep
@@ -139,7 +145,8 @@ def _sharing(layers: Sequence[Layer], tables: Mapping[str, Table]) -> list[list[
     """The layers by the Hessian that they share, in their order."""
     found: dict[int, list[Layer]] = {}
     for layer in layers:
-        found.setdefault(id(tables[layer.name]["H.factor"]), []).append(layer)
+        table = tables[layer.name]
+        found.setdefault(id(table.get("H.factor", layer)), []).append(layer)
     return list(found.values())
 
 

@@ -269,7 +269,7 @@ def _hand_out(masks: Mapping[str, Tensor], on_mask: TakeMask | None) -> None:
 
 def _damped(tables: Mapping[str, dict[str, Tensor]]) -> dict[str, float]:
     """The layers whose Hessians needed more than the first damping, and theirs."""
-    given = {name: round(float(table["H.damping"]), 6) for name, table in tables.items()}
+    given = {name: round(float(table["H.damping"]), 6) for name, table in tables.items() if "H.damping" in table}
     return {name: damping for name, damping in given.items() if damping > DAMPING[0]}
 
 
