@@ -30,7 +30,8 @@ class Family(Protocol):
 
 def forward_leaves(leaves: Collection[str]) -> frozenset[str]:
     """Those that come from activations: of the tiers "forward" and "hessian"."""
-    return frozenset(name for name in leaves if LEAVES[name].tier in ("forward", "hessian"))
+    known = (LEAVES[name] for name in leaves if name in LEAVES)  # H.factor is none of the language
+    return frozenset(leaf.name for leaf in known if leaf.tier in ("forward", "hessian"))
 
 
 @contextmanager

@@ -165,7 +165,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("zoo", "list"), 2, "No such command 'list'"),
     ((*PRUNE, "-s", "1.5"), 2, "1.5 is not between 0 and 1"),
     ((*PRUNE, "-s", "nan"), 2, "nan is not between 0 and 1"),
-    ((*PRUNE, "-s", "half"), 2, "'half' is not a valid float"),
+    ((*PRUNE, "-s", "half"), 2, "`half` is no number"),
     ((*PRUNE, "--pattern", "4:2"), 2, "`4:2` is no pattern; write N:M with 0 < N < M"),
     ((*PRUNE, "--pattern", ""), 2, "`` is no pattern"),
     ((*PRUNE, "--per", "rows"), 2, "'rows' is not one of 'row', 'col', 'layer', 'block', 'model'"),

@@ -10,12 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.hessian import hessian_leaves
+from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target, pruned_count
-from pzc.runtime.obs import Factor, adaptive, updated
+from pzc.runtime.obs import Factor, adaptive, prune_layers, update_layers, updated
 
+LAYER = Layer("layer", nn.Linear(6, 4), 0)
 Masks = Callable[[int, np.ndarray, np.ndarray], None]
 
 
@@ -75,7 +78,7 @@ def inputs(features: int, seed: int = 0, tokens: int = 400) -> np.ndarray:
 
 def factor_of(x: np.ndarray, windows: int = 4) -> Factor:
     h = torch.from_numpy(2 / windows * x.astype(np.float64).T @ x.astype(np.float64))
-    return Factor.of(hessian_leaves(h, ["H.factor"], "layer"))
+    return Factor.of(LAYER, hessian_leaves(h, ["H.factor"], "layer"))
 
 
 def close(found: torch.Tensor, expected: np.ndarray) -> None:
@@ -153,6 +156,15 @@ def test_weights_of_inputs_that_are_never_active_go_first() -> None:
     assert not keep[:, [3, 17]].any()
 
 
+def test_layers_that_no_token_reached_lose_their_smallest_weights() -> None:
+    before = LAYER.weight.clone()
+    new, masks = prune_layers([LAYER], {"layer": {}}, {"layer": Target()})
+    expected = lowest(np.abs(before.numpy()), 12)
+    assert np.array_equal(masks["layer"].numpy(), expected)
+    assert torch.equal(new["layer"], before * masks["layer"])
+    assert torch.equal(update_layers([LAYER], {"layer": {}}, masks)["layer"], new["layer"])
+
+
 def test_the_factor_is_that_of_the_damped_hessian() -> None:
     x = inputs(50).astype(np.float64)
     x[:, 7] = 0
@@ -172,7 +184,7 @@ def test_only_the_upper_triangle_of_a_hessian_is_read() -> None:
 
 def test_what_is_not_positive_definite_is_damped_more_and_told() -> None:
     h = torch.tensor([[1.0, 1.05], [1.05, 1.0]], dtype=torch.float64)
-    assert Factor.of(hessian_leaves(h, ["H.factor"], "layer")).damping == pytest.approx(0.1)
+    assert Factor.of(LAYER, hessian_leaves(h, ["H.factor"], "layer")).damping == pytest.approx(0.1)
     with pytest.raises(PruningError, match="the Hessian of layer is not positive definite"):
         hessian_leaves(torch.tensor([[1.0, 5.0], [5.0, 1.0]], dtype=torch.float64), ["H.factor"], "layer")
 
