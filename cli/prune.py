@@ -32,6 +32,7 @@ PASSES = {
 @click.option("--sequential/--one-shot", default=False, help="Activations after earlier blocks are pruned, or dense.")
 @options.chosen_layers
 @options.calibration
+@options.cache
 @options.seed
 @click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
@@ -40,7 +41,7 @@ PASSES = {
 @click.pass_context
 def command(
     ctx: click.Context, /, metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, folder: Path, overwrite: bool, as_json: bool, quiet: bool, **how: Any,
+    trust_remote_code: bool, cache: Path | None, folder: Path, overwrite: bool, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune a model with a metric, measure it, and save it as a Hugging Face folder.
 
@@ -90,7 +91,7 @@ def command(
         pruned = prune(
             loaded.model, chosen, windows=texts.calibration_windows, sparsity=how["sparsity"], pattern=pattern,
             per=how["per"], sequential=how["sequential"], include=how["include"], exclude=how["exclude"],
-            seed=how["seed"], progress=bar,
+            seed=how["seed"], progress=bar, cache=cache,
         )  # fmt: skip
         after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
     content = record(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -61,6 +62,7 @@ def prune(
     exclude: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
+    cache: Path | None = None,
 ) -> Pruned:
     """Set the least important weights of the linear layers of every decoder block to zero, in place.
 
@@ -69,6 +71,7 @@ def prune(
     (`N:M`: of every M consecutive inputs N are kept) replaces groups and sparsity. With `sequential`, what a block's
     layers read and put out is taken after the blocks before it were pruned, and before it is itself; gradients are
     the dense model's either way. `include` and `exclude` are patterns of layers' names, as `find_layers` takes them.
+    In the folder `cache` statistics of gradients are kept and taken from.
 
     Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
     model's weights are untouched.
@@ -91,7 +94,7 @@ def prune(
         check_windows(model, windows)
     with _timed(seconds, "statistics"):
         early = leaves - activations if by_block else leaves
-        statistics = gather(model, layers, windows, early, seed=seed, progress=progress)
+        statistics = gather(model, layers, windows, early, seed=seed, progress=progress, cache=cache)
 
     if by_block and windows is not None:
         with restored_on_error() as apply, _timed(seconds, "blocks"):
