@@ -15,6 +15,8 @@ from pzc.compiler.load import load, zoo
 from pzc.compiler.source import expression
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pzc.compiler.metric import Metric
     from pzc.runtime.compare import Compared
 
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
 @options.per
 @options.chosen_layers
 @options.calibration
+@options.cache
 @options.seed
 @options.as_json
 @options.quiet
 @click.pass_context
 def command(
     ctx: click.Context, /, references: tuple[str, ...], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, as_json: bool, quiet: bool, **how: Any,
+    trust_remote_code: bool, cache: Path | None, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune one model with several metrics, one-shot, and print what each costs. The model is not saved.
 
@@ -68,7 +71,7 @@ def command(
     with progress(quiet or as_json) as bar:
         for row in compare(
             loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, target,
-            include=how["include"], exclude=how["exclude"], seed=how["seed"], progress=bar,
+            include=how["include"], exclude=how["exclude"], seed=how["seed"], progress=bar, cache=cache,
         ):  # fmt: skip
             rows.append(row)
             bar("metrics", len(rows), 1 + len(metrics))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -156,6 +157,15 @@ eval_windows = click.option(
 )
 length = click.option(
     "--length", "-l", type=click.IntRange(2), help="Tokens a window. [default: 512, or the model's longest if less]"
+)
+cache = click.option(
+    "--statistics-cache",
+    "cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="PZC_STATISTICS_CACHE",
+    show_envvar=True,
+    metavar="DIR",
+    help="Keep statistics of gradients here, and take them from here.",
 )
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Seed of everything random."

@@ -52,6 +52,7 @@ PASSES = {
     help="What the kept weights do about the pruned: obs makes up for them. [default: none; sparsegpt for that metric]",
 )
 @options.calibration
+@options.cache
 @options.seed
 @click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
@@ -61,7 +62,7 @@ PASSES = {
 @click.pass_context
 def command(
     ctx: click.Context, /, metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, sparsities: tuple[float, ...], folder: Path, overwrite: bool, mask_only: bool,
+    trust_remote_code: bool, cache: Path | None, sparsities: tuple[float, ...], folder: Path, overwrite: bool, mask_only: bool,
     as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune a model with a metric, measure it, and save it as a Hugging Face folder.
@@ -124,7 +125,7 @@ def command(
         given: dict[str, Any] = {
             "windows": texts.calibration_windows, "per": how["per"], "allocation": allocation, "seed": how["seed"],
             "include": how["include"], "exclude": how["exclude"], "progress": bar,
-            "on_mask": masks.__setitem__ if mask_only else None,
+            "on_mask": masks.__setitem__ if mask_only else None, "cache": cache,
         }  # fmt: skip
         if len(sparsities) > 1:
             runs = prune_each(loaded.model, chosen, sparsities, **given)

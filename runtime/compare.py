@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -48,10 +49,12 @@ def compare(
     exclude: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
+    cache: Path | None = None,
 ) -> Iterator[Compared]:
     """The dense model, then each metric one-shot to `target`; the model is left dense.
 
-    Windows are int64 `[n, length]`; `include` and `exclude` choose layers as `find_layers` does. A metric whose score
+    Windows are int64 `[n, length]`; `include` and `exclude` choose layers as `find_layers` does; in the folder
+    `cache` statistics of gradients are kept. A metric whose score
     is constant or not finite is a result with its failure; whatever else goes wrong raises PruningError.
     """
     layers = find_layers(model, include, exclude)
@@ -62,7 +65,7 @@ def compare(
     zeros = sum(int((w == 0).sum()) for w in dense.weights.values())
     yield Compared(None, None, zeros / layers.size, before, time.perf_counter() - start)
     leaves = frozenset().union(*(metric.leaves for metric in metrics))
-    gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress)
+    gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress, cache=cache)
     statistics = replace(gathered, weights=dense.weights)
     try:
         for metric in metrics:

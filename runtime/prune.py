@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -90,6 +91,7 @@ def prune(
     seed: int = 0,
     progress: Progress = silent,
     on_mask: TakeMask | None = None,
+    cache: Path | None = None,
 ) -> Pruned:
     """Set the least important weights of the linear layers of every decoder block to zero, in place.
 
@@ -104,7 +106,8 @@ def prune(
     With `sequential`, what a block's layers read and put out is taken after the blocks before it were pruned, and
     before it is itself; gradients are the dense model's either way. Left to None, runs that update weights are
     sequential, as published, and others are not. `include` and `exclude` are patterns of layers' names, as
-    `find_layers` takes them. `on_mask` gets every layer's mask.
+    `find_layers` takes them. `on_mask` gets every layer's mask. In the folder `cache` statistics of gradients are kept
+    and taken from.
 
     Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
     model's weights are untouched.
@@ -126,7 +129,8 @@ def prune(
     zeros_before = zeros(layers)
     with _timed(seconds, "statistics"):
         early = leaves - activations if sequential and by_block else leaves
-        statistics = gather(model, layers, windows, early | leaves_for(allocation), seed=seed, progress=progress)
+        early |= leaves_for(allocation)
+        statistics = gather(model, layers, windows, early, seed=seed, progress=progress, cache=cache)
         targets = _targets(allocation, metric, target, layers, statistics, adaptive=update == "sparsegpt")
     masks: dict[str, Tensor] = {}
     damped: dict[str, float] = {}
@@ -183,6 +187,7 @@ def prune_each(
     seed: int = 0,
     progress: Progress = silent,
     on_mask: TakeMask | None = None,
+    cache: Path | None = None,
 ) -> Iterator[Pruned]:
     """Prune a model one-shot to one sparsity after another, each from the dense weights: statistics are gathered once,
     and every layer is scored once. The model is pruned to a sparsity while its result is yielded, and dense afterwards.
@@ -198,7 +203,7 @@ def prune_each(
         check_target(metric, target, layers.layers)
     with _timed(seconds, "statistics"):
         leaves = metric.leaves | leaves_for(allocation)
-        statistics = gather(model, layers, windows, leaves, seed=seed, progress=progress)
+        statistics = gather(model, layers, windows, leaves, seed=seed, progress=progress, cache=cache)
         allocated = [_targets(allocation, metric, target, layers, statistics) for target in targets]
     with _timed(seconds, "masks"):
         every = masks_each(metric, allocated, statistics, layers.layers, progress, fused=_worth_compiling(layers))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import gradient_tables
+from pzc.runtime.kept import file_of, keep, keepable, load_kept
 from pzc.runtime.layers import Layer, Layers, check_finite
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
 from pzc.runtime.passes import Progress, batches, check_windows, evaluating, logits_of, run_blocks, silent
@@ -88,13 +90,16 @@ def gather(
     *,
     seed: int = 0,
     progress: Progress = silent,
+    cache: Path | None = None,
 ) -> Statistics:
     """Gather the leaves that need passes over calibration `windows` `[n, length]`; the model is left as it
     was.
 
     Leaves of the tier "weights" cost nothing here, but for those of users: `Statistics.of` makes them when they are
-    asked for. Raises PruningError when a weight is not finite, a pass is needed and there are no windows, or the model
-    cannot read them.
+    asked for. In the folder `cache` statistics of gradients are kept and taken from.
+
+    Raises PruningError when a weight is not finite, a pass is needed and there are no windows, or the model cannot
+    read them.
     """
     check_finite(layers.layers)
     count = 0 if windows is None else len(windows)
@@ -106,6 +111,17 @@ def gather(
     if windows is None:
         raise PruningError("this metric needs calibration windows", hint="give calibration text")
     check_windows(model, windows)
+    lasting = keepable(leaves)
+    if cache is not None and lasting:
+        file = file_of(cache, model, layers.layers, windows, lasting)
+        kept = load_kept(file, layers.layers, lasting)
+        others = frozenset(leaves) - lasting if kept else leaves
+        rest = gather(model, layers, windows, others, seed=seed, progress=progress)
+        if kept is None:
+            keep(file, rest.tables, lasting)
+        return replace(
+            rest, tables={name: {**table, **(kept or {}).get(name, {})} for name, table in rest.tables.items()}
+        )
     forward = forward_leaves(leaves)
     found: list[Mapping[str, Table]] = []
     with evaluating(model):

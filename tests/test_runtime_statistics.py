@@ -267,3 +267,17 @@ def test_half_precision_gradients_do_not_depend_on_the_type_of_the_logits(
     wide = gather(model, layers, windows, {"G.l2"})
     for name, table in plain.tables.items():
         torch.testing.assert_close(wide.tables[name]["G.l2"], table["G.l2"], rtol=0.05, atol=1e-4)
+
+
+def test_layers_that_read_the_same_tensor_share_its_sums(
+    tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """q, k and v read one tensor, gate and up another: four inputs a block are summed, not seven."""
+    from pzc.runtime.activations import Sums
+
+    summed: list[torch.Tensor] = []
+    original = Sums._sum
+    monkeypatch.setattr(Sums, "_sum", lambda self, values: summed.append(values) or original(self, values))
+    model = tiny()
+    gather(model, find_layers(model), windows, ["X.l2", "X.max"])  # one batch
+    assert len(summed) == 3 * 4

@@ -1,0 +1,75 @@
+"""Statistics of gradients kept on disk: they cost a backward pass a window, and depend on the weights and the windows
+alone.
+
+A file is named by the SHA-256 of every parameter and buffer, as it is in memory, of the windows' tokens and of the
+names of the layers and leaves: what is different in any of them is another file, and nothing can be stale. Leaves of
+users are never kept, since their code may change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pzc.compiler.leaves import LEAVES
+from pzc.runtime.activations import Table
+from pzc.runtime.errors import PruningError
+from pzc.runtime.layers import Layer
+from pzc.runtime.leaves import COLLECTORS
+
+_FORMAT = "pzc-gradients/1"
+
+
+def keepable(leaves: Collection[str]) -> frozenset[str]:
+    """The leaves that are kept: of the tier "backward", but for those of users."""
+    return frozenset(name for name in leaves if LEAVES[name].tier == "backward" and name not in COLLECTORS)
+
+
+def file_of(folder: Path, model: nn.Module, layers: Sequence[Layer], windows: Tensor, leaves: Collection[str]) -> Path:
+    """Where the statistics of these gradients are, or would be."""
+    digest = hashlib.sha256(_FORMAT.encode())
+    for name, value in [*model.state_dict().items(), ("windows", windows)]:
+        plain = value.detach().cpu().contiguous()
+        digest.update(f"\n{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+    digest.update("\n".join([*sorted(leaves), "", *(layer.name for layer in layers)]).encode())
+    return folder / f"gradients-{digest.hexdigest()}.safetensors"
+
+
+def load_kept(file: Path, layers: Sequence[Layer], leaves: Collection[str]) -> dict[str, Table] | None:
+    """The tables by layer, each on its layer's device; None where there is no such file, or one that is damaged."""
+    try:
+        stored = load_file(file)
+        return {
+            layer.name: {leaf: stored[f"{leaf}/{layer.name}"].to(layer.parameter.device) for leaf in leaves}
+            for layer in layers
+        }
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> None:
+    """Write the leaves of all layers, whole or not at all. Raises PruningError when that can't be done."""
+    tensors = {
+        f"{leaf}/{name}": table[leaf].cpu().clone(memory_format=torch.contiguous_format)
+        for name, table in tables.items()
+        for leaf in leaves
+    }
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"format": _FORMAT})
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        reason = "the disk is full" if "No space left" in str(error) else str(error)
+        raise PruningError(f"statistics cannot be kept in {file.parent}: {reason}") from error
