@@ -56,6 +56,23 @@ def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     return value
 
 
+def _each(
+    one: Callable[[click.Context, click.Parameter, Any], Any], read: Callable[[str], Any] = str
+) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...]]:
+    """The callback of an option that takes several values with commas between them, each checked by `one`."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...]:
+        found = []
+        for part in (value or "").split(",") if value is not None else ():
+            try:
+                found.append(one(ctx, param, read(part.strip())))
+            except ValueError:
+                raise click.BadParameter(f"`{part.strip()}` is no number", ctx, param) from None
+        return tuple(dict.fromkeys(found))
+
+    return check
+
+
 def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     if value is not None:
         import torch
@@ -97,6 +114,23 @@ pattern = click.option(
     metavar="N:M",
     callback=_pattern,
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
+)
+sparsities = click.option(
+    "--sparsity",
+    "-s",
+    "sparsities",
+    default="0.5",
+    show_default=True,
+    metavar="S,…",
+    callback=_each(_sparsity, float),
+    help="Share of weights to prune, or several: 0.3,0.5,0.7.",
+)
+patterns = click.option(
+    "--pattern",
+    "patterns",
+    metavar="N:M,…",
+    callback=_each(_pattern),
+    help="Keep N of every M consecutive inputs, or several: 2:4,4:8.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
 data = click.option(
@@ -149,6 +183,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 loading = together(model, device, dtype, trust, threads)
 target = together(sparsity, pattern)
+targets = together(sparsities, patterns)
 calibration = together(data, eval_data, windows, eval_windows, length)
 
 
@@ -157,3 +192,13 @@ def check_pattern(ctx: click.Context, pattern: str | None) -> None:
     for name in ("sparsity", "per"):
         if pattern and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--pattern {pattern} replaces --{name}; give one of them", ctx)
+
+
+def check_targets(ctx: click.Context, patterns: tuple[str, ...]) -> None:
+    """Raise UsageError when `--per` comes with patterns alone, which replace it."""
+
+    def typed(name: str) -> bool:
+        return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+    if patterns and typed("per") and not typed("sparsities"):
+        raise click.UsageError(f"--pattern {','.join(patterns)} replaces --per; give one of them", ctx)

@@ -4,8 +4,6 @@ run.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import re
@@ -22,6 +20,7 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import strict_json
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.prune import Pruned, group_of
@@ -58,7 +57,7 @@ def record(
         "target": asdict(pruned.target),
         "sequential": pruned.sequential,
         "passes": list(pruned.passes),
-        "data": {"calibration": _described(calibration), "evaluation": _described(evaluation)},
+        "data": {"calibration": described_text(calibration), "evaluation": described_text(evaluation)},
         "sparsity": {
             "before": pruned.dense_sparsity,
             "after": pruned.sparsity,
@@ -122,7 +121,7 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
         with quiet():
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-        (partial / RECORD).write_text(_json(record) + "\n", encoding="utf-8")
+        (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
         _settle(partial)
         _exchange(partial, output)
     except (OSError, SafetensorError) as error:
@@ -134,21 +133,9 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
     return output
 
 
-def _described(text: Text | None) -> dict[str, str] | None:
+def described_text(text: Text | None) -> dict[str, str] | None:
+    """A text's name, which part of it was read, and the hash of that part."""
     return None if text is None else {"name": text.name, "part": text.part, "sha256": text.sha256}
-
-
-def _json(value: Any) -> str:
-    """JSON as the standard has it: numbers that are not finite become null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _settle(folder: Path) -> None:
