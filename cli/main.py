@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "zoo": ("pzc.cli.zoo", "List and show the published metrics."),
     "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
     "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),
+    "inspect": ("pzc.cli.inspect", "Say what is zero in a saved model, and verify N:M patterns."),
     "diff": ("pzc.cli.diff", "Say how much two metrics' masks differ on a model."),
     "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),
     "search": ("pzc.cli.search", "Search for a better metric."),

@@ -48,7 +48,8 @@ def _sparsity(ctx: click.Context, param: click.Parameter, value: float) -> float
     return value
 
 
-def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def read_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that takes a pattern N:M."""
     found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", value or "")
     if value is not None and not (found and 0 < int(found[1]) < int(found[2])):
         message = f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4"
@@ -112,7 +113,7 @@ sparsity = click.option(
 pattern = click.option(
     "--pattern",
     metavar="N:M",
-    callback=_pattern,
+    callback=read_pattern,
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
 )
 sparsities = click.option(
@@ -129,7 +130,7 @@ patterns = click.option(
     "--pattern",
     "patterns",
     metavar="N:M,…",
-    callback=_each(_pattern),
+    callback=_each(read_pattern),
     help="Keep N of every M consecutive inputs, or several: 2:4,4:8.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")

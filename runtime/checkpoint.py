@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
+from pzc.runtime.card import CARD, known_license, model_card
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
 from pzc.runtime.files import strict_json
@@ -27,6 +28,7 @@ from pzc.runtime.prune import Pruned, group_of
 from pzc.runtime.quiet import quiet
 
 RECORD = "pruning.json"
+FORMAT = "pzc-pruning/1"
 
 
 def record(
@@ -46,12 +48,13 @@ def record(
     `perplexity` its values `before` and `after`; `seconds` times of stages beside those of `pruned`.
     """
     return {
-        "format": "pzc-pruning/1",
+        "format": FORMAT,
         "metric": dict(metric),
         "model": {
             "name": model.name,
             "sha256": model.sha256,
             "dtype": str(model.dtype).removeprefix("torch."),
+            "license": known_license(model.name, model.files),
         },
         "options": dict(options),
         "target": asdict(pruned.target),
@@ -106,13 +109,14 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
 
 
 def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False) -> Path:
-    """Write the model, its tokenizer and `pruning.json` to the folder `output`, in the model's own type.
+    """Write the model, its tokenizer, `pruning.json` and, of a whole record, a model card to the folder `output`, in
+    the model's own type.
 
     Everything is written to `.NAME.partial-PID` beside it and renamed when whole: a crash leaves either what
     was there before or the whole new folder. What earlier crashes left is removed. Raises PruningError when
     the folder exists and `overwrite` is off, when the disk is full or access is denied.
     """
-    output = output.absolute()
+    given, output = output, output.absolute()
     check_output(output, overwrite=overwrite)
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
@@ -122,6 +126,8 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
         (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
+        if record.get("format") == FORMAT:
+            (partial / CARD).write_text(model_card(record, str(given)), encoding="utf-8")
         _settle(partial)
         _exchange(partial, output)
     except (OSError, SafetensorError) as error:
