@@ -2,14 +2,14 @@
 
     python benchmarks/peers.py wikitext2-raw-valid.txt wikitext2-raw-test.txt [--only wanda] [--rounds 3]
 
-The files are WikiText-2's raw validation and test splits. llm-compressor comes from PyPI into an environment of its own,
-which the script makes (`--environment FOLDER`). Every cell is a process of its own, the tools by turns.
+The files are WikiText-2's raw validation and test splits. llm-compressor comes from PyPI into an environment of its
+own, which the script makes (`--environment FOLDER`). Every cell is a process of its own, the tools by turns.
 
 Both read the same float32 weights and the same 16 windows of 512 tokens, both go block by block through what is pruned
 already, and one function measures both: the first 16 windows of 512 tokens of the second file. Time is that of pruning
 alone, the median over the rounds; memory the highest resident set of the whole process, loading and measuring included.
-llm-compressor prunes every `Linear` unless told otherwise, the head too, which is tied to the embedding here: `--defaults`
-adds rows in which it does.
+llm-compressor prunes every `Linear` unless told otherwise, the head too, which is tied to the embedding here:
+`--defaults` adds rows in which it does.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         tokens = Path(scratch) / "tokens.json"
         model = _tokens(options.calibration, options.evaluation, tokens)
-        print(
-            "| method | target | tool | s | peak MB | perplexity | embedding zero |\n| --- | --- | --- | --- | --- | --- | --- |"
-        )
+        print("| method | target | tool | s | peak MB | perplexity | embedding zero |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         for method, target, pattern in CASES:
             if options.only not in (None, method):
                 continue
