@@ -131,8 +131,8 @@ def _question(file: str, number: int, line: str) -> Question:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise PruningError(f"{file}, line {number}, is no JSON", data=file, line=number) from error
-    row = row if isinstance(row, dict) else {}
-    query, choices, gold = row.get("query"), row.get("choices"), row.get("gold")
+    given: Any = row if isinstance(row, dict) else {}
+    query, choices, gold = given.get("query"), given.get("choices"), given.get("gold")
     texts = isinstance(choices, list) and len(choices) > 1 and all(isinstance(c, str) and c.strip() for c in choices)
     whole = isinstance(gold, int) and not isinstance(gold, bool)
     if not (isinstance(query, str) and texts and whole and 0 <= gold < len(choices)):

@@ -166,3 +166,15 @@ def test_a_pattern_that_fits_no_layer_is_refused_before_anything_is_measured(ter
     assert shown.code == 1
     assert "3:7 needs a multiple of 7 inputs" in shown.err
     assert not shown.out
+
+
+def test_without_matplotlib_there_is_one_message_and_nothing_is_measured(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    shown = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
+    assert shown.code == 1
+    assert shown.err.splitlines()[0] == "error: a plot needs the package `matplotlib`"
+    assert not (tmp_path / "grid").exists()
