@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
     from pzc.compiler.metric import Metric
     from pzc.runtime.compare import Compared
+    from pzc.runtime.comparison import Row
+    from pzc.runtime.masks import Target
+
+LONGEST_NAME = 22
+"""Characters of a metric's name in the table, so that it fits into 80 columns."""
 
 
 @click.command("compare")
@@ -31,88 +37,199 @@ if TYPE_CHECKING:
     help="A metric; may be repeated. [default: the whole zoo]",
 )
 @options.loading
-@options.target
+@options.targets
 @options.per
 @options.chosen_layers
+@click.option("--kl", is_flag=True, help="Also measure KL(dense ‖ pruned); the dense model reads every window again.")
+@click.option(
+    "--baseline",
+    type=click.Choice(["best", "first"]),
+    default="best",
+    show_default=True,
+    help="The metric that each target's others are compared with, window by window.",
+)
 @options.calibration
 @options.cache
 @options.seed
+@click.option(
+    "--output", "-o", "folder", type=click.Path(path_type=Path), help="Write results.json, results.csv and plots here."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the results in the folder.")
 @options.as_json
 @options.quiet
 @click.pass_context
 def command(
     ctx: click.Context, /, references: tuple[str, ...], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, cache: Path | None, as_json: bool, quiet: bool, **how: Any,
+    trust_remote_code: bool, cache: Path | None, kl: bool, baseline: str, folder: Path | None, overwrite: bool, as_json: bool, quiet: bool,
+    **how: Any,
 ) -> None:  # fmt: skip
     """Prune one model with several metrics, one-shot, and print what each costs. The model is not saved.
+
+    Every metric is measured at every sparsity and pattern; statistics are gathered once. Perplexities come with their
+    standard errors over the windows, changes with those of the paired differences.
 
     \b
     pzc compare --model pocket
     pzc compare -f wanda -f my.pzm:best -m smollm2 --data text.txt
-    pzc compare -f wanda -f ria --pattern 2:4 --json
+    pzc compare -f wanda -f ria -s 0.3,0.5,0.7 --pattern 2:4,4:8 --output out/grid
     """
-    options.check_pattern(ctx, how["pattern"])
-    metrics = [load(r) for r in references] or list(zoo().values())
+    options.check_targets(ctx, how["patterns"])
+    metrics = list(dict.fromkeys([load(r) for r in references] or zoo().values()))
     from pzc.cli.texts import described, texts_of
     from pzc.runtime.compare import compare
+    from pzc.runtime.comparison import as_json as numbers
+    from pzc.runtime.comparison import rows, written
     from pzc.runtime.layers import find_layers
-    from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
     from pzc.runtime.roles import idle_roles
 
-    pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
-    target = Target(how["per"], how["sparsity"], pattern)
+    targets = _targets(ctx, how)
+    if folder is not None:
+        _check_folder(folder, overwrite)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     layers = find_layers(loaded.model, how["include"], how["exclude"]).layers
     for sentence in (s for m in metrics if references for s in idle_roles(m, layers)):
         warn(sentence)
     texts = texts_of(loaded, frozenset().union(*(m.leaves for m in metrics)), how)
-    rows: list[Compared] = []
-    with progress(quiet or as_json) as bar:
-        for row in compare(
-            loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, target,
-            include=how["include"], exclude=how["exclude"], seed=how["seed"], progress=bar, cache=cache,
-        ):  # fmt: skip
-            rows.append(row)
-            bar("metrics", len(rows), 1 + len(metrics))
+    found: list[Compared] = []
+    measuring = compare(
+        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, include=how["include"],
+        exclude=how["exclude"], divergence=kl, seed=how["seed"], progress=(bar := _Late()), cache=cache,
+    )  # fmt: skip
+    try:
+        with progress(quiet or as_json) as bar.shown:
+            for result in measuring:
+                found.append(result)
+                bar("metrics", len(found), 1 + len(metrics) * len(targets))
+    finally:
+        results = rows(found, baseline)
+        if folder is not None and len(found) > 1:
+            from pzc.runtime.comparison import write
+            from pzc.runtime.plots import draw
+
+            write(folder, results, _about(loaded, texts, model, how, baseline))
+            where = f"{texts.evaluation.name} ({texts.evaluation.part})"
+            draw(results, f"{model}, one-shot", where, [folder / "perplexity.png", folder / "perplexity.svg"])
     if as_json:
-        print_json([_row(r) for r in rows])
-        ctx.exit(1 if any(r.failure for r in rows) else 0)
-    to = how["pattern"] or f"{how['sparsity']:.0%}"
-    output.print(_table(rows, f"{model} · {to} · one-shot"))
+        print_json([numbers(row) for row in results])
+        ctx.exit(1 if any(r.failure for r in found) else 0)
+    output.print(_table(results, f"{model} · {', '.join(map(written, targets))} · one-shot", baseline, kl))
+    output.print()
+    output.print(_formulas(results))
     errors.print(described(texts, how), style="dim", soft_wrap=True)
-    measured = [(r.perplexity, r.metric.name) for r in rows if r.metric and not r.failure]
-    for r in rows:
-        if r.metric and r.failure:
-            fail(f"{r.metric.name}: {r.failure}")
-    if measured:
-        perplexity, name = min(measured)
-        say(f"best: {name}, {perplexity / rows[0].perplexity:.2f} times the dense model's perplexity")
-    ctx.exit(1 if any(r.failure for r in rows) else 0)
+    for row in results:
+        if row.compared.failure:
+            at = f" at {row.target}" if len(targets) > 1 else ""
+            fail(f"{row.name}{at}: {row.compared.failure}")
+    for target in targets:
+        _say_best(results, written(target) if len(targets) > 1 else None, target)
+    if folder is not None:
+        say(f"wrote {folder}: results.json, results.csv, perplexity.png, perplexity.svg")
+    ctx.exit(1 if any(r.failure for r in found) else 0)
 
 
-def _table(rows: list[Compared], title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading, justify in (
-        ("metric", "left"),
-        ("formula", "left"),
-        ("per", "left"),
-        ("sparsity", "right"),
-        ("perplexity", "right"),
-        ("s", "right"),
-    ):
-        table.add_column(heading, justify=justify, header_style="dim", overflow="fold", no_wrap=heading != "formula")  # type: ignore[arg-type]
-    best = min((r.perplexity for r in rows[1:] if not r.failure), default=0.0)
-    for r in [rows[0], *sorted(rows[1:], key=lambda r: math.inf if r.failure else r.perplexity)]:
-        style = "good" if r.metric and r.perplexity == best else ""
-        table.add_row(
-            Text(r.metric.name if r.metric else "dense", style="bold"),
-            _formula(r.metric) if r.metric else "",
-            r.per or "",
-            "" if r.failure else f"{r.sparsity:.2%}",
-            Text("refused", style="error") if r.failure else Text(f"{r.perplexity:.2f}", style=style),
-            f"{r.seconds:.1f}",
-        )
+class _Late:
+    """Progress that is shown once there is something to show it on."""
+
+    shown: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.shown(stage, done, total)
+
+
+def _targets(ctx: click.Context, how: dict[str, Any]) -> list[Target]:
+    """The sparsities, unless patterns alone are asked for, and then the patterns."""
+    from pzc.runtime.masks import Target, parse_pattern
+
+    typed = ctx.get_parameter_source("sparsities") == click.core.ParameterSource.COMMANDLINE
+    shares = how["sparsities"] if typed or not how["patterns"] else ()
+    patterns = [Target(None, Target.sparsity, parse_pattern(pattern)) for pattern in how["patterns"]]
+    return [*(Target(how["per"], sparsity) for sparsity in shares), *patterns]
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Raise PruningError now if the results could not be written later."""
+    import os
+
+    from pzc.runtime.errors import PruningError
+    from pzc.runtime.plots import check_matplotlib
+
+    check_matplotlib()
+    if (folder / "results.json").exists() and not overwrite:
+        raise PruningError(f"{folder} holds results already", hint="name another folder, or add --overwrite")
+    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PruningError(f"{parent} cannot be written to")
+
+
+def _about(loaded: Any, texts: Any, model: str, how: dict[str, Any], baseline: str) -> dict[str, Any]:
+    """What the results depend on besides the metrics."""
+    from pzc.runtime.checkpoint import described_text, versions
+
+    return {
+        "model": {"name": model, "sha256": loaded.sha256, "dtype": str(loaded.dtype).removeprefix("torch.")},
+        "options": {**how, "baseline": baseline, "length": texts.evaluation_windows.shape[1]},
+        "data": {"calibration": described_text(texts.calibration), "evaluation": described_text(texts.evaluation)},
+        "versions": versions(),
+    }
+
+
+def _table(results: list[Row], title: str, baseline: str, kl: bool) -> Table:
+    """The dense model, then a section for each target, the best first."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    headings = ["metric", "per", "sparsity", "perplexity", "±", f"to {baseline}", "±", *(["KL"] if kl else []), "s"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("metric", "per") else "right", header_style="dim")
+    dense, *others = results
+    _add(table, dense, kl)
+    for target in dict.fromkeys(row.compared.target for row in others):
+        mine = [row for row in others if row.compared.target == target]
+        if len({row.compared.target for row in others}) > 1:
+            table.add_row()
+            table.add_row(Text(mine[0].target, style="bold"))
+        for row in sorted(mine, key=lambda row: math.inf if row.compared.failure else row.perplexity.value):
+            _add(table, row, kl, best=row.perplexity.value == _best(mine))
+    return table
+
+
+def _best(mine: list[Row]) -> float:
+    return min((row.perplexity.value for row in mine if not row.compared.failure), default=math.nan)
+
+
+def _add(table: Table, row: Row, kl: bool, *, best: bool = False) -> None:
+    r = row.compared
+    change = ("", "") if row.change is None else (f"{row.change.value:+.1%}", f"{row.change.error:.1%}")
+    divergence = "" if row.divergence is None else f"{row.divergence.value:.3f}"
+    table.add_row(
+        Text(_cut(row.name), style="bold", no_wrap=True),
+        "" if r.target and r.target.pattern else r.per or "",
+        "" if r.failure else f"{r.sparsity:.2%}",
+        Text("refused", style="error") if r.failure else Text(_digits(row.perplexity.value), style="good" * best),
+        "" if r.failure else _digits(row.perplexity.error),
+        *change,
+        *([divergence] if kl else []),
+        f"{r.seconds:.1f}",
+    )
+
+
+def _digits(value: float) -> str:
+    """Two decimals, fewer where a value has many digits before them."""
+    return f"{value:.2f}" if value < 10_000 else f"{value:.3g}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]} …"
+
+
+def _formulas(results: list[Row]) -> Table:
+    """What each metric computes, in the order in which they were given."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in {row.name: row for row in results if row.compared.metric}.values():
+        metric = row.compared.metric
+        if metric is not None and (metric.name != "inline" or _cut(row.name) != row.name):
+            table.add_row(Text(_cut(row.name), style="dim"), _formula(metric))
     return table
 
 
@@ -124,13 +241,10 @@ def _formula(metric: Metric) -> Text:
     return Text("\n").join(formula(shortened(line)) for line in lines)
 
 
-def _row(r: Compared) -> dict[str, Any]:
-    return {
-        "metric": r.metric.name if r.metric else None,
-        "formula": r.metric.formula if r.metric else None,
-        "per": r.per,
-        "sparsity": r.sparsity,
-        "perplexity": r.perplexity,
-        "failure": r.failure,
-        "seconds": round(r.seconds, 3),
-    }
+def _say_best(results: list[Row], name: str | None, target: Target) -> None:
+    measured = [row for row in results if row.compared.target == target and not row.compared.failure]
+    if measured:
+        best = min(measured, key=lambda row: row.perplexity.value)
+        times = best.perplexity.value / results[0].perplexity.value
+        at = f" at {name}" if name else ""
+        say(f"best{at}: {best.name}, {times:.2f} times the dense model's perplexity")

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
     "apply": ("pzc.cli.apply", "Put a file of masks on a model and save it."),
     "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),
+    "inspect": ("pzc.cli.inspect", "Say what is zero in a saved model, and verify N:M patterns."),
     "diff": ("pzc.cli.diff", "Say how much two metrics' masks differ on a model."),
     "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),
     "search": ("pzc.cli.search", "Search for a better metric."),

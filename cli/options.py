@@ -49,7 +49,8 @@ def _sparsity(ctx: click.Context, param: click.Parameter, value: float) -> float
     return value
 
 
-def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def read_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that takes a pattern N:M."""
     found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", value or "")
     if value is not None and not (found and 0 < int(found[1]) < int(found[2])):
         message = f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4"
@@ -113,7 +114,7 @@ sparsity = click.option(
 pattern = click.option(
     "--pattern",
     metavar="N:M",
-    callback=_pattern,
+    callback=read_pattern,
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
 )
 sparsities = click.option(
@@ -125,6 +126,13 @@ sparsities = click.option(
     metavar="S,…",
     callback=_each(_sparsity, float),
     help="Share of weights to prune, or several: 0.3,0.5,0.7.",
+)
+patterns = click.option(
+    "--pattern",
+    "patterns",
+    metavar="N:M,…",
+    callback=_each(read_pattern),
+    help="Keep N of every M consecutive inputs, or several: 2:4,4:8.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
 include = click.option(
@@ -198,6 +206,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 loading = together(model, device, dtype, trust, threads)
 target = together(sparsity, pattern)
 chosen_layers = together(include, exclude)
+targets = together(sparsities, patterns)
 calibration = together(data, eval_data, windows, eval_windows, length)
 
 
@@ -206,3 +215,13 @@ def check_pattern(ctx: click.Context, pattern: str | None) -> None:
     for name, option in (("sparsity", "sparsity"), ("sparsities", "sparsity"), ("per", "per")):
         if pattern and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--pattern {pattern} replaces --{option}; give one of them", ctx)
+
+
+def check_targets(ctx: click.Context, patterns: tuple[str, ...]) -> None:
+    """Raise UsageError when `--per` comes with patterns alone, which replace it."""
+
+    def typed(name: str) -> bool:
+        return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+    if patterns and typed("per") and not typed("sparsities"):
+        raise click.UsageError(f"--pattern {','.join(patterns)} replaces --per; give one of them", ctx)

@@ -62,8 +62,8 @@ PASSES = {
 @click.pass_context
 def command(
     ctx: click.Context, /, metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, cache: Path | None, sparsities: tuple[float, ...], folder: Path, overwrite: bool, mask_only: bool,
-    as_json: bool, quiet: bool, **how: Any,
+    trust_remote_code: bool, cache: Path | None, sparsities: tuple[float, ...], folder: Path, overwrite: bool,
+    mask_only: bool, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune a model with a metric, measure it, and save it as a Hugging Face folder.
 

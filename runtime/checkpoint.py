@@ -4,8 +4,6 @@ run.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import re
@@ -20,14 +18,17 @@ from safetensors import SafetensorError
 
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
+from pzc.runtime.card import CARD, known_license, model_card
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import strict_json
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.prune import Pruned, group_of
 from pzc.runtime.quiet import quiet
 
 RECORD = "pruning.json"
+FORMAT = "pzc-pruning/1"
 
 
 def record(
@@ -47,12 +48,13 @@ def record(
     `perplexity` its values `before` and `after`; `seconds` times of stages beside those of `pruned`.
     """
     return {
-        "format": "pzc-pruning/1",
+        "format": FORMAT,
         "metric": dict(metric),
         "model": {
             "name": model.name,
             "sha256": model.sha256,
             "dtype": str(model.dtype).removeprefix("torch."),
+            "license": known_license(model.name, model.files),
         },
         "options": dict(options),
         "target": asdict(pruned.target),
@@ -60,7 +62,7 @@ def record(
         "update": {"method": pruned.update, "damping": dict(pruned.damped)},
         "allocation": dict(pruned.allocated) or None,
         "passes": list(pruned.passes),
-        "data": {"calibration": _described(calibration), "evaluation": _described(evaluation)},
+        "data": {"calibration": described_text(calibration), "evaluation": described_text(evaluation)},
         "sparsity": {
             "before": pruned.dense_sparsity,
             "after": pruned.sparsity,
@@ -109,13 +111,14 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
 
 
 def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False) -> Path:
-    """Write the model, its tokenizer and `pruning.json` to the folder `output`, in the model's own type.
+    """Write the model, its tokenizer, `pruning.json` and, of a whole record, a model card to the folder `output`, in
+    the model's own type.
 
     Everything is written to `.NAME.partial-PID` beside it and renamed when whole: a crash leaves either what
     was there before or the whole new folder. What earlier crashes left is removed. Raises PruningError when
     the folder exists and `overwrite` is off, when the disk is full or access is denied.
     """
-    output = output.absolute()
+    given, output = output, output.absolute()
     check_output(output, overwrite=overwrite)
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
@@ -124,7 +127,9 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
         with quiet():
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-        (partial / RECORD).write_text(_json(record) + "\n", encoding="utf-8")
+        (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
+        if record.get("format") == FORMAT:
+            (partial / CARD).write_text(model_card(record, str(given)), encoding="utf-8")
         _settle(partial)
         _exchange(partial, output)
     except (OSError, SafetensorError) as error:
@@ -136,21 +141,9 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
     return output
 
 
-def _described(text: Text | None) -> dict[str, str] | None:
+def described_text(text: Text | None) -> dict[str, str] | None:
+    """A text's name, which part of it was read, and the hash of that part."""
     return None if text is None else {"name": text.name, "part": text.part, "sha256": text.sha256}
-
-
-def _json(value: Any) -> str:
-    """JSON as the standard has it: numbers that are not finite become null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _settle(folder: Path) -> None:

@@ -259,7 +259,7 @@ def _pydoc(side: Side) -> str:
 def _wikitext2(side: Side) -> str:
     """The rows of the train or test split joined by blank lines, as Wanda and SparseGPT do."""
     split = "train" if side == "calibration" else "test"
-    rows = _hub("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1", split=split)
+    rows = hub_rows("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1", split=split)
     return "\n\n".join(rows)
 
 
@@ -270,10 +270,14 @@ def _c4(side: Side) -> str:
         shard, split, joint = "en/c4-train.00000-of-01024.json.gz", "train", "\n\n"
     else:
         shard, split, joint = "en/c4-validation.00000-of-00008.json.gz", "validation", " "
-    return joint.join(_hub("c4", "allenai/c4", data_files={split: shard}, split=split, rows=1100))
+    return joint.join(hub_rows("c4", "allenai/c4", data_files={split: shard}, split=split, rows=1100))
 
 
-def _hub(name: str, *place: str, rows: int | None = None, **options: Any) -> list[str]:
+def hub_rows(name: str, *place: str, rows: int | None = None, **options: Any) -> list[str]:
+    """The field `text` of the first `rows` rows of a dataset of the Hugging Face hub; `name` is what messages call it.
+
+    Raises PruningError where the package `datasets` is missing or the dataset cannot be fetched.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.passes import Progress, batches, check_windows, cross_entropy, evaluating, logits_of, silent
+from pzc.runtime.passes import (
+    Progress,
+    batches,
+    check_windows,
+    cross_entropy,
+    device_of,
+    evaluating,
+    logits_of,
+    silent,
+)
 
 
 def window_losses(model: nn.Module, windows: Tensor, progress: Progress = silent) -> list[float]:
@@ -38,18 +48,44 @@ def kl_divergence(model: nn.Module, against: nn.Module, windows: Tensor, progres
 
     Raises PruningError when the models' vocabularies differ.
     """
+    found = compared_losses(model, against, windows, progress).divergences
+    return sum(found) / len(found)
+
+
+@dataclass(frozen=True)
+class ComparedLosses:
+    """Of each window, the mean cross-entropy of a model and its mean KL divergence from another, in nats a token."""
+
+    losses: list[float]
+    divergences: list[float]
+
+
+def compared_losses(
+    model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent
+) -> ComparedLosses:
+    """What `window_losses` gives, and KL(against ‖ model), from one forward pass of each model over the windows.
+
+    Raises PruningError when the models' vocabularies differ.
+    """
     check_windows(model, windows)
     check_windows(against, windows)
-    total, done = 0.0, 0
+    found = ComparedLosses([], [])
     with torch.no_grad(), evaluating(model), evaluating(against):
         for batch in batches(model, windows):
-            pruned = logits_of(model, batch)[:, :-1].float().log_softmax(-1)
-            dense = logits_of(against, batch)[:, :-1].float().log_softmax(-1).to(pruned.device)
-            if dense.shape != pruned.shape:
+            logits = logits_of(model, batch)
+            found.losses.extend(cross_entropy(logits, batch).tolist())
+            dense = logits_of(against, batch.to(device_of(against))).to(logits.device)
+            if dense.shape != logits.shape:
                 raise PruningError(
-                    f"the models have different vocabularies: {dense.shape[-1]} and {pruned.shape[-1]} tokens"
+                    f"the models have different vocabularies: {dense.shape[-1]} and {logits.shape[-1]} tokens"
                 )
-            total += float((dense.exp() * (dense - pruned)).sum(-1).double().sum())
-            done += len(batch)
-            progress("divergence", done, len(windows))
-    return total / (len(windows) * (windows.shape[1] - 1))
+            found.divergences.extend(_divergences(logits, dense).tolist())
+            progress("divergence", len(found.losses), len(windows))
+    return found
+
+
+def _divergences(logits: Tensor, dense: Tensor) -> Tensor:
+    """Mean KL(dense ‖ logits) of each window over its predicted tokens: `[n, length, vocabulary]` to float64 `[n]`."""
+    q = logits[:, :-1].float().log_softmax(-1)
+    p = dense[:, :-1].float().log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1).double().mean(-1)

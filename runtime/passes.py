@@ -81,9 +81,9 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
     """Raise PruningError when the model cannot read these windows: too long, or tokens it does not know."""
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise PruningError("at least one window of two tokens is needed", shape=tuple(windows.shape))
-    longest = getattr(_text_config(model), "max_position_embeddings", None)
+    longest = longest_window(model)
     length = windows.shape[1]
-    if isinstance(longest, int) and length > longest:
+    if longest is not None and length > longest:
         raise PruningError(
             f"windows of {length} tokens are longer than the {longest} that the model can read",
             hint=f"use a length of at most {longest}",
@@ -97,6 +97,12 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
             token=highest,
             vocabulary=known,
         )
+
+
+def longest_window(model: nn.Module) -> int | None:
+    """The most tokens that a model reads at once, None where its configuration does not say."""
+    longest = getattr(_text_config(model), "max_position_embeddings", None)
+    return longest if isinstance(longest, int) else None
 
 
 def _vocabulary(model: nn.Module) -> int:

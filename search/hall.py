@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 
 from torch import Tensor
 
 from pzc.compiler.load import inline, zoo_metric
 from pzc.compiler.metric import Metric
+from pzc.runtime import uncertainty
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.search.candidate import Candidate
@@ -75,10 +75,8 @@ def _measured(c: Candidate, metric: Metric, fitness: Fitness, windows: Tensor) -
 def change(a: Member, b: Member) -> tuple[float, float]:
     """How much lower or higher the held-out perplexity of a is than that of b, as a share of it, and the standard
     error of that share from the paired differences of their windows."""
-    differences = [x - y for x, y in zip(a.losses, b.losses, strict=True)]
-    ratio = math.exp(mean(differences))
-    error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-    return ratio - 1, ratio * error
+    found = uncertainty.change(a.losses, b.losses)
+    return found.value, found.error
 
 
 def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:

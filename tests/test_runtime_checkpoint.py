@@ -63,9 +63,15 @@ def test_the_record_says_all(tiny: Callable[..., Any], tokenizer: Any, tmp_path:
     loaded = load_model(str(tmp_path / "in"), device="cpu")
     result = prune(loaded.model, scored(make("mul", make("abs", leaf("W")), leaf("X.l2"))), windows=windows)
     content = record(
-        metric={"name": "wanda", "source": "abs(W) * X", "keys": {"exact": "ab"}},
+        metric={
+            "name": "wanda",
+            "source": "abs(W) * X",
+            "formula": "abs(W) * X",
+            "keys": {"exact": "ab"},
+            "arms": [{"layers": [], "formula": "abs(W) * X", "per": "row"}],
+        },
         model=loaded,
-        options={"sparsity": 0.5, "seed": 3, "windows": 6},
+        options={"model": "in", "metric": "wanda", "sparsity": 0.5, "seed": 3, "windows": 6},
         pruned=result,
         calibration=Text("pydoc", "some text", "calibration"),
         perplexity={"before": 10.5, "after": float("inf")},
@@ -74,7 +80,8 @@ def test_the_record_says_all(tiny: Callable[..., Any], tokenizer: Any, tmp_path:
     save(loaded.model, loaded.tokenizer, content, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "pruning.json").read_text())
     assert found["metric"]["source"] == "abs(W) * X"
-    assert found["model"] == {"name": str(tmp_path / "in"), "sha256": loaded.sha256, "dtype": "float32"}
+    name = str(tmp_path / "in")
+    assert found["model"] == {"name": name, "sha256": loaded.sha256, "dtype": "float32", "license": None}
     assert found["options"]["seed"] == 3
     assert found["target"] == {"per": None, "sparsity": 0.5, "pattern": None}
     assert found["data"]["calibration"]["part"] == "calibration"

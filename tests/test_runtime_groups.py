@@ -159,7 +159,7 @@ def test_every_arm_is_checked_before_a_weight_is_touched(tiny: Callable[..., Any
 
 def test_metrics_by_role_are_compared_as_they_prune(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
     model, pruned = tiny(), tiny()
-    rows = list(compare(model, [BY_ROLE, inline("abs(W) per block")], windows, windows, Target()))
+    rows = list(compare(model, [BY_ROLE, inline("abs(W) per block")], windows, windows, [Target()]))
     prune(pruned, BY_ROLE, windows=windows)
     assert [row.per for row in rows] == [None, "col, block, row", "block"]
     assert rows[1].perplexity == perplexity(window_losses(pruned, windows))
@@ -205,7 +205,7 @@ def test_a_metric_that_cannot_rank_in_a_group_fails_alone() -> None:
     model = make_tiny()
     windows = torch.randint(0, len(WORDS), (3, 12), generator=torch.Generator().manual_seed(0))
     metrics = [inline("X.var"), inline("abs(W)")]
-    rows = list(compare(model, metrics, windows, windows, Target(per="col")))
+    rows = list(compare(model, metrics, windows, windows, [Target(per="col")]))
     assert [r.failure is None for r in rows] == [True, False, True]
     assert "constant inside its group (per col)" in str(rows[1].failure)
 

@@ -159,8 +159,8 @@ def test_weights_are_dense_while_a_model_is_compared(tiny: Callable[..., Any], w
 
     pzc.register_leaf(pzc.Leaf("column", ("in",), "weights", "norm of a column of W"), column_norms)
     metrics = [pzc.load("abs(W)"), pzc.load("abs(W) * column")]
-    _, _, second = compare(tiny(), metrics, windows, windows, Target(sparsity=0.5))
-    _, alone = compare(tiny(), metrics[1:], windows, windows, Target(sparsity=0.5))
+    _, _, second = compare(tiny(), metrics, windows, windows, [Target(sparsity=0.5)])
+    _, alone = compare(tiny(), metrics[1:], windows, windows, [Target(sparsity=0.5)])
     assert second.perplexity == alone.perplexity
 
 

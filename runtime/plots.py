@@ -1,0 +1,150 @@
+"""The plot of a comparison: perplexity against sparsity, a line a metric, and patterns beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pzc.runtime.comparison import Row
+from pzc.runtime.errors import PruningError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colours that eyes of all kinds tell apart (Okabe and Ito, 2008); their yellow is too pale for paper."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+"""With the colours, these tell lines apart on paper without any: they repeat in another rhythm."""
+
+LOGARITHMIC_FROM = 4.0
+"""Perplexities whose largest is so many times the smallest are drawn on a logarithmic axis."""
+
+OFF_FROM = 20.0
+"""Metrics that are nowhere below so many times the dense model's perplexity are left off, and said to be."""
+
+LONGEST_NAME = 34
+
+
+def check_matplotlib() -> None:
+    """Raise PruningError where there is no matplotlib, so that it shows before anything is measured."""
+    try:
+        import matplotlib as _  # noqa: F401
+    except ImportError as error:
+        raise PruningError("a plot needs the package `matplotlib`", hint="pip install 'pzc[plot]'") from error
+
+
+def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -> None:
+    """Draw the results into each of `files`, whose ending says how: `.png` or `.svg`.
+
+    `text` names what perplexity was measured on. Needs matplotlib; no display and no global state of it is used.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    finite = [row for row in results if row.compared.metric and math.isfinite(row.perplexity.value)]
+    limit = OFF_FROM * results[0].perplexity.value
+    shown = {row.name for row in finite if row.perplexity.value < limit}
+    off = sorted({row.name for row in results if row.compared.metric} - shown)
+    measured = [row for row in finite if row.name in shown]
+    shares = [row for row in measured if not row.compared.target.pattern]  # type: ignore[union-attr]
+    patterns = list(dict.fromkeys(row.target for row in measured if row.compared.target.pattern))  # type: ignore[union-attr]
+    panels = [name for name, there in (("shares", shares), ("patterns", patterns)) if there]
+    if not panels:
+        return
+    order = _by_perplexity(measured)
+    with matplotlib.rc_context({"svg.hashsalt": "pzc", "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(8.4, max(4.6, 0.6 + 0.2 * len(order))), layout="constrained")
+        widths = [3 if name == "shares" else max(1.0, 0.6 * len(patterns)) for name in panels]
+        axes = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
+        for axis, panel in zip(axes, panels, strict=True):
+            if panel == "shares":
+                _lines(axis, shares, order)
+            else:
+                _points(axis, [row for row in measured if row not in shares], patterns, order)
+            dense = axis.axhline(
+                results[0].perplexity.value, color="0.35", linewidth=1, linestyle=(0, (2, 2)), zorder=1
+            )
+            axis.grid(axis="y", which="both", color="0.9", linewidth=0.6)
+            axis.set_axisbelow(True)
+            axis.spines[["top", "right"]].set_visible(False)
+        values = [row.perplexity.value for row in measured]
+        if max(values) > LOGARITHMIC_FROM * results[0].perplexity.value:
+            _logarithmic(axes[0])
+        axes[0].set_ylabel(f"perplexity on {text}")
+        known: dict[str, Any] = {}
+        for axis in axes:
+            known = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)) | known
+        figure.legend(
+            [*(known[_label(n)] for n in order), dense], [*map(_label, order), "dense"],
+            loc="outside right upper", frameon=False, fontsize=8.5, title="best first",
+            title_fontsize=8.5, alignment="left",
+        )  # fmt: skip
+        if off:
+            figure.supxlabel(f"off the scale: {', '.join(map(_label, off))}", fontsize=8, x=0.01, ha="left")
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        for file in files:
+            fixed = {"Date": None, "Creator": "pzc"} if file.suffix == ".svg" else {"Software": "pzc"}
+            partial = file.with_name(f".{file.stem}.partial{file.suffix}")
+            figure.savefig(partial, dpi=200, metadata=fixed)
+            partial.replace(file)
+
+
+def _by_perplexity(measured: Sequence[Row]) -> list[str]:
+    """The metrics' names, best first by the mean of their losses over the targets where they were measured."""
+    losses: dict[str, list[float]] = {}
+    for row in measured:
+        losses.setdefault(row.name, []).append(math.log(row.perplexity.value))
+    return sorted(losses, key=lambda name: sum(losses[name]) / len(losses[name]))
+
+
+def _style(place: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+        "markersize": 5,
+        "linewidth": 1.4,
+    }
+
+
+def _lines(axis: Axes, shares: Sequence[Row], order: Sequence[str]) -> None:
+    """A line through the sparsities of each metric: in per cent, those that were asked for."""
+    for place, name in enumerate(order):
+        mine = sorted((100 * r.compared.target.sparsity, r.perplexity.value) for r in shares if r.name == name)  # type: ignore[union-attr]
+        if mine:
+            axis.plot(*zip(*mine, strict=True), label=_label(name), **_style(place))
+    axis.set_xlabel("sparsity of the blocks' linear weights, %")
+    ticks = sorted({100 * r.compared.target.sparsity for r in shares})  # type: ignore[union-attr]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
+def _points(axis: Axes, rows: Sequence[Row], patterns: Sequence[str], order: Sequence[str]) -> None:
+    """A point for each metric at each pattern, side by side so that none hides another."""
+    for place, name in enumerate(order):
+        mine = {r.target: r.perplexity.value for r in rows if r.name == name}
+        shift = 0.6 * ((place + 0.5) / len(order) - 0.5)
+        at = [(patterns.index(target) + shift, value) for target, value in mine.items()]
+        if at:
+            axis.plot(*zip(*at, strict=True), label=_label(name), **(_style(place) | {"linestyle": "none"}))
+    axis.set_xticks(range(len(patterns)), list(patterns))
+    axis.set_xlim(-0.5, len(patterns) - 0.5)
+    axis.set_xlabel("pattern N:M")
+
+
+def _logarithmic(axis: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
+
+
+def _label(name: str) -> str:
+    """A name as a legend shows it. `$` and a leading `_` mean something to matplotlib."""
+    cut = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]} …"
+    return cut.replace("$", r"\$").lstrip("_") or name

@@ -1,0 +1,49 @@
+"""Standard errors of what is measured on a sample of windows.
+
+Windows count as independent draws from the text; those of one document are not quite, so the errors are a little small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error, which is NaN where one window says nothing of it."""
+
+    value: float
+    error: float
+
+    def as_json(self) -> dict[str, float]:
+        """The fields of a result in JSON."""
+        return {"value": self.value, "standard_error": self.error}
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """The mean, with s / √n for the sample's standard deviation s."""
+    if not all(map(math.isfinite, values)):
+        return Estimate(sum(values) / len(values), math.nan)
+    return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+
+
+def exponential(of: Estimate) -> Estimate:
+    """e to the power of an estimate, by the delta method: its error is e^x · error. Infinite where a float ends."""
+    if math.isnan(of.value):
+        return Estimate(math.nan, math.nan)
+    value = math.exp(of.value) if of.value < 700 else math.inf
+    return Estimate(value, value * of.error if math.isfinite(value) else math.nan)
+
+
+def change(losses: Sequence[float], against: Sequence[float]) -> Estimate:
+    """How much higher the perplexity of `losses` is than that of `against`, as a share of it; both are losses in nats
+    of the same windows in the same order.
+
+    The ratio of two perplexities is e^d for the mean difference d of the losses, window by window: what makes a window
+    hard for both falls out of its error.
+    """
+    ratio = exponential(mean([a - b for a, b in zip(losses, against, strict=True)]))
+    return Estimate(ratio.value - 1, ratio.error)

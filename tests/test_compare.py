@@ -1,0 +1,180 @@
+"""`pzc compare` as a grid: results against pruning one by one, errors by hand, and what it writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pzc.compiler.load import inline, load
+from pzc.runtime.compare import Compared, compare
+from pzc.runtime.comparison import names, rows, written
+from pzc.runtime.evaluate import kl_divergence, window_losses
+from pzc.runtime.masks import Target
+from pzc.runtime.prune import prune
+from pzc.runtime.uncertainty import Estimate, change, exponential, mean
+from tests.terminal import Terminal, terminal_of
+
+SMALL = ("--windows", "2", "--eval-windows", "3", "--length", "32", "--threads", "1")
+LOSSES = st.lists(st.floats(0.1, 9), min_size=2, max_size=20)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    monkeypatch.chdir(tmp_path)
+    return terminal_of(monkeypatch)
+
+
+def test_every_metric_at_every_target_is_as_if_pruned_alone(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model, before = tiny(), tiny().state_dict()
+    metrics = [load("wanda"), inline("abs(W) * G per layer")]
+    targets = [Target(None, 0.25), Target(None, 0.5), Target(pattern=(2, 4))]
+    dense, *found = compare(model, metrics, windows, windows[:4], targets, divergence=True)
+    assert [(r.metric, r.target) for r in found] == [(m, t) for m in metrics for t in targets]
+    assert list(dense.losses) == window_losses(tiny(), windows[:4])
+    assert dense.divergences == (0.0,) * 4
+    for r in found:
+        alone = tiny()
+        done = prune(alone, r.metric, windows=windows, sparsity=r.target.sparsity, pattern=r.target.pattern)
+        assert list(r.losses) == pytest.approx(window_losses(alone, windows[:4]), rel=1e-6)
+        assert r.sparsity == pytest.approx(done.sparsity)
+        assert sum(r.divergences) / 4 == pytest.approx(kl_divergence(alone, tiny(), windows[:4]), rel=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_dense_twin_takes_no_memory_and_survives_transposed_weights(windows: torch.Tensor) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=17, n_embd=16, n_layer=2, n_head=2, n_positions=32)).eval()
+    before = window_losses(model, windows)
+    _, found = compare(model, [inline("abs(W) per layer")], None, windows, [Target()], divergence=True)
+    prune(pruned := _copy(model), "abs(W) per layer")
+    assert sum(found.divergences) / 6 == pytest.approx(kl_divergence(pruned, model, windows), rel=1e-5)
+    assert window_losses(model, windows) == before
+
+
+def _copy(model: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(model)
+
+
+@given(LOSSES)
+def test_the_error_of_a_perplexity_is_the_delta_methods(losses: list[float]) -> None:
+    found = exponential(mean(losses))
+    assert found.value == pytest.approx(math.exp(np.mean(losses)))
+    assert found.error == pytest.approx(found.value * np.std(losses, ddof=1) / math.sqrt(len(losses)), abs=1e-9)
+
+
+@given(LOSSES, st.floats(-1, 1))
+def test_a_shift_of_every_window_has_no_error(losses: list[float], shift: float) -> None:
+    """Pairing: what both models find hard cancels, so a constant change is known exactly."""
+    found = change([x + shift for x in losses], losses)
+    assert found.value == pytest.approx(math.expm1(shift), abs=1e-9)
+    assert found.error == pytest.approx(0, abs=1e-9)
+
+
+def test_hopeless_losses_have_no_error() -> None:
+    assert exponential(mean([800.0, 900.0])).value == math.inf
+    assert math.isnan(exponential(mean([math.nan, 1.0])).value)
+    assert math.isnan(mean([1.0]).error)
+
+
+def _result(formula: str, target: Target, *losses: float, failure: str | None = None) -> Compared:
+    return Compared(inline(formula), target, "row", 0.5, losses, 0.0, failure=failure)
+
+
+def test_changes_are_to_the_best_or_the_first_of_each_target() -> None:
+    half, pattern = Target(), Target(pattern=(2, 4))
+    found = [
+        Compared(None, None, None, 0.0, (1.0, 2.0), 0.0),
+        _result("W", half, failure="refused"),
+        _result("abs(W)", half, 2.0, 3.0),
+        _result("sqr(W)", half, 1.0, 3.0),
+        _result("abs(W)", pattern, 4.0, 4.0),
+    ]
+    best, first = rows(found), rows(found, "first")
+    assert [row.name for row in best] == ["dense", "W", "abs(W)", "sqr(W)", "abs(W)"]
+    assert [row.change is None for row in best] == [True, True, False, True, True]
+    assert best[2].change == Estimate(pytest.approx(math.exp(0.5) - 1), pytest.approx(math.exp(0.5) * 0.5))
+    assert [row.change is None for row in first] == [True, True, True, False, True]
+    assert first[3].change is not None
+    assert first[3].change.value == pytest.approx(math.exp(-0.5) - 1)
+    assert [row.target for row in best] == ["dense", "50%", "50%", "50%", "2:4"]
+
+
+def test_metrics_have_names_of_their_own() -> None:
+    assert names([load("wanda"), inline("abs(W)"), inline("W", "best"), inline("sqr(W)", "best")]) == [
+        "wanda", "abs(W)", "best (1)", "best (2)",
+    ]  # fmt: skip
+    assert written(Target(None, 0.625)) == "62.5%"
+
+
+def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: Path) -> None:
+    formula = "abs(W) * X ^ 0.5 / (1 + sum(abs(W), in)) per row"
+    shown = terminal("compare", "-f", "wanda", "-f", formula, "-s", "0.3,0.5", "--pattern", "2:4", *SMALL, "-o", "grid")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("wanda") == 4  # one at each target, one beside its formula
+    kept = json.loads((tmp_path / "grid" / "results.json").read_text(encoding="utf-8"))
+    assert kept["format"] == "pzc-comparison/1"
+    assert [(r["metric"], r["target"]) for r in kept["results"][1:]] == [
+        (name, target) for name in ("wanda", formula.removesuffix(" per row")) for target in ("30%", "50%", "2:4")
+    ]
+    for r in kept["results"]:
+        assert r["perplexity"] == pytest.approx(math.exp(np.mean(r["losses"])))
+    with (tmp_path / "grid" / "results.csv").open(newline="", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    assert [float(r["perplexity"]) for r in table] == [r["perplexity"] for r in kept["results"]]
+    assert (tmp_path / "grid" / "perplexity.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "grid" / "perplexity.svg").read_text(encoding="utf-8")
+    assert "perplexity on pydoc (evaluation)" in drawn
+    assert "sparsity of the blocks' linear weights, %" in drawn
+    again = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
+    assert again.code == 1
+    assert "grid holds results already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-s", "0.5,1"), "1 is not between 0 and 1"),
+        (("-s", "0.5,half"), "`half` is no number"),
+        (("-s", "0.5,"), "`` is no number"),
+        (("--pattern", "2:4,4:2"), "`4:2` is no pattern"),
+        (("--pattern", "2:4", "--per", "row"), "--pattern 2:4 replaces --per"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(options: tuple[str, ...], message: str, terminal: Terminal) -> None:
+    shown = terminal("compare", "-f", "wanda", *options)
+    assert shown.code == 2
+    assert message in shown.err
+
+
+def test_a_pattern_that_fits_no_layer_is_refused_before_anything_is_measured(terminal: Terminal) -> None:
+    shown = terminal("compare", "-f", "wanda", "--pattern", "2:4,3:7", *SMALL)
+    assert shown.code == 1
+    assert "3:7 needs a multiple of 7 inputs" in shown.err
+    assert not shown.out
+
+
+def test_without_matplotlib_there_is_one_message_and_nothing_is_measured(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    shown = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
+    assert shown.code == 1
+    assert shown.err.splitlines()[0] == "error: a plot needs the package `matplotlib`"
+    assert not (tmp_path / "grid").exists()

@@ -1,0 +1,125 @@
+"""`pzc inspect`: what is zero in the files, against numpy on the same tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.inspection import inspect
+from tests.terminal import Terminal, terminal_of
+
+SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    return terminal_of(monkeypatch)
+
+
+def by_hand(weight: np.ndarray, n: int, m: int) -> int:
+    """Groups of m consecutive inputs with more than n weights that are not zero."""
+    return sum(
+        np.count_nonzero(row[i : i + m]) > n for row in weight for i in range(0, weight.shape[1], m)
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tiny: Callable[..., Any], tmp_path: Path) -> Path:
+    """A model with a layer that is half zero without a pattern, one that is 2:4 and one that is 2:4 but for a group."""
+    model = tiny()
+    first, second, third = (block.mlp.up_proj.weight.data for block in model.model.layers)
+    first[:, :8] = 0
+    for weight in (second, third):
+        weight[:, ::2] = 0
+        weight[0, :4] = 0
+        weight[0, 0] = weight[0, 1] = 1
+    third[5, 4] = 1
+    model.save_pretrained(tmp_path / "model", max_shard_size="8KB")
+    return tmp_path / "model"
+
+
+def test_zeros_and_patterns_are_those_of_the_tensors(folder: Path) -> None:
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    stored = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
+    layers = {layer.name: layer for layer in inspect(folder, (2, 4))}
+    assert len(layers) == 21
+    assert not any("embed" in name or "lm_head" in name or "norm" in name for name in layers)
+    for name, layer in layers.items():
+        weight = stored[f"{name}.weight"].numpy()
+        assert layer.shape == weight.shape
+        assert layer.sparsity == np.mean(weight == 0)
+        assert layer.broken == by_hand(weight, 2, 4)
+    up = [layers[f"model.layers.{i}.mlp.up_proj"] for i in range(3)]
+    assert [layer.patterns for layer in up] == [((8, 16),), ((2, 4),), ((3, 4), (5, 8), (9, 16))]
+    assert [layer.first for layer in up] == [(0, 8), None, (5, 4)]
+    assert (up[0].role, up[2].block) == ("mlp.up_proj", 2)
+
+
+def test_transposed_weights_are_read_along_their_inputs(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=17, n_embd=16, n_layer=1, n_head=2, n_positions=32))
+    model.transformer.h[0].mlp.c_fc.weight.data[::2] = 0  # [in, out]
+    model.save_pretrained(tmp_path)
+    (layer,) = (x for x in inspect(tmp_path, (2, 4)) if x.role == "mlp.c_fc")
+    assert (layer.broken, layer.patterns) == (0, ((1, 2),))
+
+
+def test_what_prune_wrote_agrees_until_it_is_changed(terminal: Terminal, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert terminal("prune", "-f", "wanda", "--pattern", "2:4", "-o", str(out), *SMALL).code == 0
+    shown = terminal("inspect", str(out), "--verify", "2:4")
+    assert shown.code == 0, shown.err
+    assert "2:4 holds in all 28 layers" in shown.out
+    assert "wanda: abs(W) * X" in shown.out
+    found = json.loads(terminal("inspect", str(out), "--json").out)
+    kept = json.loads((out / "pruning.json").read_text(encoding="utf-8"))
+    assert {x["name"]: x["sparsity"] for x in found["layers"]} == pytest.approx(kept["sparsity"]["layers"])
+    assert found["sparsity"] == pytest.approx(kept["sparsity"]["after"])
+    assert found["agrees"]
+    weights = load_file(out / "model.safetensors")
+    weights["model.layers.1.self_attn.q_proj.weight"][7, :] = 1
+    weights["model.layers.2.self_attn.q_proj.weight"][0, 0] = torch.nan
+    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    shown = terminal("inspect", str(out), "--verify", "2:4", "--by", "layer")
+    assert shown.code == 1
+    assert "model.layers.1.self_attn.q_proj: 49." in shown.err
+    assert "2:4 is broken in" in shown.err
+    assert "in row 7 at column 0" in shown.err
+    assert "model.layers.2.self_attn.q_proj: 1 weights are not finite" in shown.err
+
+
+@pytest.mark.parametrize("by", ["role", "block", "layer"])
+def test_tables_group_layers(by: str, folder: Path, terminal: Terminal) -> None:
+    lines = terminal("inspect", str(folder), "--by", by).out.splitlines()
+    assert len(lines) - 2 == {"role": 7, "block": 3, "layer": 21}[by]
+    assert lines[-1].split()[0] == "all"
+
+
+def test_bad_folders_are_refused(folder: Path, terminal: Terminal, tmp_path: Path) -> None:
+    shards = sorted(folder.glob("*.safetensors"))
+    whole = shards[1].read_bytes()
+    shards[1].write_bytes(whole[: len(whole) // 2])
+    shown = terminal("inspect", str(folder))
+    assert shown.code == 1
+    assert f"the weights file {shards[1]} is damaged" in shown.err
+    shards[1].unlink()
+    with pytest.raises(PruningError, match="is missing"):
+        list(inspect(folder))
+    (folder / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(PruningError, match="holds no object"):
+        list(inspect(folder))
+    assert "there is no folder" in terminal("inspect", str(tmp_path / "none")).err
+    (tmp_path / "empty").mkdir()
+    assert "holds no weights" in terminal("inspect", str(tmp_path / "empty")).err
+    (tmp_path / "empty" / "pruning.json").write_text("{}")
+    assert "is no record of pzc" in terminal("inspect", str(tmp_path / "empty")).err
+    assert terminal("inspect", str(folder), "--verify", "4:2").code == 2
