@@ -60,8 +60,8 @@ LONGEST_NAME = 22
 @click.pass_context
 def command(
     ctx: click.Context, /, references: tuple[str, ...], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, cache: Path | None, kl: bool, baseline: str, folder: Path | None, overwrite: bool, as_json: bool, quiet: bool,
-    **how: Any,
+    trust_remote_code: bool, cache: Path | None, kl: bool, baseline: str, folder: Path | None, overwrite: bool,
+    as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune one model with several metrics, one-shot, and print what each costs. The model is not saved.
 

@@ -99,9 +99,7 @@ def update_layers(
     for members in _sharing(layers, tables):
         weights = [layer.weight for layer in members]
         check_finite(members, weights)
-        swept = updated(
-            weights, [masks[layer.name] for layer in members], Factor.of(members[0], tables[members[0].name])
-        )
+        swept = updated(weights, [masks[layer.name] for layer in members], Factor.of(tables[members[0].name]))
         check_finite(members, swept, "updated ")
         found.update({layer.name: weight for layer, weight in zip(members, swept, strict=True)})
     return found
@@ -118,7 +116,7 @@ def prune_layers(
         weights = [layer.weight for layer in members]
         check_finite(members, weights)
         chosen = [target for layer in members if (target := targets[layer.name])]
-        swept = adaptive(weights, chosen, Factor.of(members[0], tables[members[0].name]))
+        swept = adaptive(weights, chosen, Factor.of(tables[members[0].name]))
         check_finite(members, [weight for weight, _ in swept], "updated ")
         for layer, (weight, keep) in zip(members, swept, strict=True):
             found[layer.name], masks[layer.name] = weight, keep

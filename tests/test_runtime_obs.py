@@ -78,7 +78,7 @@ def inputs(features: int, seed: int = 0, tokens: int = 400) -> np.ndarray:
 
 def factor_of(x: np.ndarray, windows: int = 4) -> Factor:
     h = torch.from_numpy(2 / windows * x.astype(np.float64).T @ x.astype(np.float64))
-    return Factor.of(LAYER, hessian_leaves(h, ["H.factor"], "layer"))
+    return Factor.of(hessian_leaves(h, ["H.factor"], "layer"))
 
 
 def close(found: torch.Tensor, expected: np.ndarray) -> None:
@@ -184,7 +184,7 @@ def test_only_the_upper_triangle_of_a_hessian_is_read() -> None:
 
 def test_what_is_not_positive_definite_is_damped_more_and_told() -> None:
     h = torch.tensor([[1.0, 1.05], [1.05, 1.0]], dtype=torch.float64)
-    assert Factor.of(LAYER, hessian_leaves(h, ["H.factor"], "layer")).damping == pytest.approx(0.1)
+    assert Factor.of(hessian_leaves(h, ["H.factor"], "layer")).damping == pytest.approx(0.1)
     with pytest.raises(PruningError, match="the Hessian of layer is not positive definite"):
         hessian_leaves(torch.tensor([[1.0, 5.0], [5.0, 1.0]], dtype=torch.float64), ["H.factor"], "layer")
 
