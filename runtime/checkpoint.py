@@ -122,9 +122,7 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
         with quiet():
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-        (partial / RECORD).write_text(_json(record) + "\n", encoding="utf-8")
-        _settle(partial)
-        _exchange(partial, output)
+        publish(partial, record, output)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = "the disk is full" if "No space left" in reason else reason
@@ -132,6 +130,13 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output
+
+
+def publish(partial: Path, record: Mapping[str, Any], output: Path) -> None:
+    """Add `pruning.json` to a folder that is whole but for it, and give it its name, in place of what has that name."""
+    (partial / RECORD).write_text(_json(record) + "\n", encoding="utf-8")
+    _settle(partial)
+    _exchange(partial, output)
 
 
 def _described(text: Text | None) -> dict[str, str] | None:

@@ -37,21 +37,40 @@ def gradient_tables(
 ) -> dict[str, Table]:
     """The leaves of the tier "backward", float32, by layer: gradients of each window's mean cross-entropy.
 
-    In float16 the loss is scaled by 1024, as in mixed-precision training, so that small gradients don't vanish.
+    The loss is scaled by `loss_scale`.
     """
-    half = any(layer.parameter.dtype == torch.float16 for layer in layers)
-    scale = _HALF_SCALE if half else 1.0
-    gathered = [_Gradients(layer, leaves, scale) for layer in layers]
-    with _only_gradients_of(model, [layer.parameter for layer in layers]), ExitStack() as stack:
-        for one in gathered:
-            stack.callback(one.layer.parameter.register_post_accumulate_grad_hook(one.take).remove)
+    with folding(model, layers, leaves) as tables:
         device = device_of(model)
+        scale = loss_scale(layers)
         for done, window in enumerate(windows.split(1), start=1):
             ids = window.to(device)
             loss = cross_entropy(logits_of(model, ids), ids).sum() * scale
             loss.backward()
             progress("statistics", done, len(windows))
-    return {one.layer.name: one.finish(len(windows)) for one in gathered}
+    return tables(len(windows))
+
+
+def loss_scale(layers: Sequence[Layer]) -> float:
+    """What a loss is multiplied by before its backward pass: 1024 in float16, as in mixed-precision training, so that
+    small gradients don't vanish; else 1."""
+    return _HALF_SCALE if any(layer.parameter.dtype == torch.float16 for layer in layers) else 1.0
+
+
+@contextmanager
+def folding(
+    module: nn.Module, layers: Sequence[Layer], leaves: Collection[str]
+) -> Iterator[Callable[[int], dict[str, Table]]]:
+    """Fold the gradients of these layers, which are in `module`, while the context is open and backward passes run.
+
+    The losses must be scaled by `loss_scale`. Yields a function that takes the number of windows and gives the tables
+    by layer name, once.
+    """
+    scale = loss_scale(layers)
+    gathered = [_Gradients(layer, leaves, scale) for layer in layers]
+    with _only_gradients_of(module, [layer.parameter for layer in layers]), ExitStack() as stack:
+        for one in gathered:
+            stack.callback(one.layer.parameter.register_post_accumulate_grad_hook(one.take).remove)
+        yield lambda windows: {one.layer.name: one.finish(windows) for one in gathered}
 
 
 class _Gradients:

@@ -136,10 +136,10 @@ def _load(
         place, options = str(source.parent), {"gguf_file": source.name}
         _check_gguf(name, source)
     with quiet():
-        model = _attempt(name, "model", lambda: _read_model(name, place, options, dtype))
-        tokenizer = _attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
+        model = attempt(name, "model", lambda: _read_model(name, place, options, dtype))
+        tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
         files = _weight_files(source)
-        moved = _attempt(name, "model", lambda: model.to(device))
+        moved = attempt(name, "model", lambda: model.to(device))
     return Loaded(moved.eval(), tokenizer, name, moved.dtype, files)
 
 
@@ -171,7 +171,7 @@ def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dty
     return model
 
 
-def _attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
+def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
     """Do something in transformers. What it raises for files that are no model is of many types."""
     try:
         return action()

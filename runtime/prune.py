@@ -103,7 +103,7 @@ def prune(
             through_blocks(model, layers, windows, activations, prune_block, progress)
     else:
         with _timed(seconds, "masks"):
-            masks = masks_for(metric, target, statistics, layers.layers, progress, fused=_worth_compiling(layers))
+            masks = masks_for(metric, target, statistics, layers.layers, progress, fused=worth_compiling(layers))
         with _timed(seconds, "weights"):  # nothing can fail any more
             for layer in layers.layers:
                 write_masked(layer.weight, layer.weight, masks[layer.name])
@@ -148,7 +148,7 @@ def masks_for(
     return {layer.name: found[layer.name] for layer in layers}
 
 
-def _worth_compiling(layers: Layers) -> bool:
+def worth_compiling(layers: Layers) -> bool:
     on_cpu = all(layer.parameter.device.type == "cpu" for layer in layers.layers)
     return not on_cpu and layers.size >= COMPILED_FROM
 

@@ -96,7 +96,7 @@ def gather(
     asked for. Raises PruningError when a pass is needed and there are no windows, or the model cannot read them.
     """
     count = 0 if windows is None else len(windows)
-    tables = {layer.name: _of_weights(layer, leaves) for layer in layers.layers}
+    tables = {layer.name: of_weights(layer, leaves) for layer in layers.layers}
     statistics = Statistics(tables, count, seed, len(layers.blocks))
     passes = passes_for(leaves)
     if not passes:
@@ -123,7 +123,7 @@ def gather(
     return statistics
 
 
-def _of_weights(layer: Layer, leaves: Collection[str]) -> Table:
+def of_weights(layer: Layer, leaves: Collection[str]) -> Table:
     return {name: as_leaf(name, layer, COLLECTORS[name](layer)) for name in own_leaves(leaves, "weights")}
 
 

@@ -1,0 +1,111 @@
+"""Pruning from shard to shard: the same bits as in memory, and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from pzc.compiler.load import load
+from pzc.runtime.evaluate import perplexity, window_losses
+from pzc.runtime.masks import Target
+from pzc.runtime.models import load_model
+from pzc.runtime.prune import prune
+from pzc.runtime.stream import Request, Streamed, stream
+from pzc.runtime.stream_model import open_shell
+
+
+@pytest.fixture
+def source(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny model in several shards."""
+
+    def save(**how: Any) -> Path:
+        folder = tmp_path / "source"
+        tiny(**how).save_pretrained(folder, max_shard_size=6000)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def streamed(folder: Path, output: Path, metric: str, windows: Tensor, dtype: str | None = None, **how: Any) -> Streamed:
+    target = Target(how.get("per"), how.get("sparsity", 0.5), how.get("pattern"))
+    request = Request(load(metric), target, how.get("sequential", False), 0, windows, windows[:2])
+    shell = open_shell(str(folder), device="cpu", dtype=dtype)
+    with stream(shell, request, output) as result:
+        result.save({"a": 1})
+    return result
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    return {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+
+
+RUNS = {
+    "weights only": ("magnitude", {}),
+    "per column": ("abs(W) per col", {}),
+    "wanda one-shot": ("wanda", {}),
+    "wanda sequential": ("wanda", {"sequential": True}),
+    "wanda 2:4": ("wanda", {"pattern": (2, 4)}),
+    "wanda 2:4 sequential": ("wanda", {"pattern": (2, 4), "sequential": True}),
+    "per block": ("wanda", {"per": "block", "sparsity": 0.3}),
+    "outputs": ("abs(W) * X.var + Y.max per row", {"sequential": True}),
+    "hessian": ("abs(W) / H.inv_diag per row", {}),
+    "hessian sequential": ("abs(W) / H.inv_diag per row", {"sequential": True}),
+    "gradient": ("pruner_zero", {}),
+    "gradient and activations": ("abs(W) * X + abs(G.mean) * Y per row", {}),
+    "gradient and activations, sequential": ("abs(W) * X + abs(G.mean) per row", {"sequential": True}),
+    "gradient and hessian": ("abs(W) * H.diag + G.l1 per row", {}),
+    "noise and depth": ("abs(W) + noise * depth + windows per row", {}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("run", RUNS)
+def test_every_bit_is_as_in_memory(
+    run: str, dtype: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    metric, how = RUNS[run]
+    folder = source(dtype=dtype, tie_word_embeddings=dtype == "bfloat16")
+    result = streamed(folder, tmp_path / "out", metric, windows, **how)
+    loaded = load_model(str(folder), device="cpu")
+    before = perplexity(window_losses(loaded.model, windows[:2]))
+    pruned = prune(loaded.model, metric, windows=windows, **how)
+    found, expected = weights_of(tmp_path / "out"), loaded.model.state_dict()
+    assert {key: value.dtype for key, value in found.items()} == {
+        key: value.dtype for key, value in weights_of(folder).items()
+    }
+    for key, value in found.items():
+        assert torch.equal(value.view(torch.uint8), expected[key].view(torch.uint8)), key
+    assert result.before == pytest.approx(before, rel=1e-5)
+    assert result.after == pytest.approx(perplexity(window_losses(loaded.model, windows[:2])), rel=1e-5)
+    assert (result.pruned.sparsity, result.pruned.dense_sparsity) == (pruned.sparsity, pruned.dense_sparsity)
+    assert result.pruned.layers == pruned.layers
+    assert (result.pruned.passes, result.pruned.sequential) == (pruned.passes, pruned.sequential)
+    assert result.pruned.weights == pruned.weights
+
+
+def test_the_layout_of_the_source_is_kept_and_plain_transformers_loads_it(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    folder = source()
+    assert len(list(folder.glob("*.safetensors"))) > 3
+    streamed(folder, tmp_path / "out", "wanda", windows)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        [*(p.name for p in folder.iterdir()), "pruning.json"]
+    )
+    for file in folder.glob("*.safetensors"):
+        assert file.stat().st_size == (tmp_path / "out" / file.name).stat().st_size
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert {key: float((value == 0).float().mean()) for key, value in again.state_dict().items() if "mlp" in key} == {
+        key: 0.5 for key in again.state_dict() if "mlp" in key
+    }
+    assert json.loads((tmp_path / "out" / "pruning.json").read_text()) == {"a": 1}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
