@@ -157,3 +157,11 @@ def check_pattern(ctx: click.Context, pattern: str | None) -> None:
     for name in ("sparsity", "per"):
         if pattern and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--pattern {pattern} replaces --{name}; give one of them", ctx)
+
+
+def check_stream(ctx: click.Context, trust_remote_code: bool, how: dict[str, Any]) -> None:
+    """Raise UsageError for options that `--stream` cannot serve."""
+    if trust_remote_code:
+        raise click.UsageError("--stream runs no code that comes with a model", ctx)
+    if "self" in (how["data"], how["eval_data"]):
+        raise click.UsageError("the text `self` is written by the whole model; give --stream another text", ctx)

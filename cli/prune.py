@@ -34,14 +34,17 @@ PASSES = {
 @options.seed
 @click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--stream", "streams", is_flag=True, help="Hold one decoder block at a time, from shard to shard.")
 @options.as_json
 @options.quiet
 @click.pass_context
 def command(
     ctx: click.Context, /, metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, folder: Path, overwrite: bool, as_json: bool, quiet: bool, **how: Any,
+    trust_remote_code: bool, folder: Path, overwrite: bool, streams: bool, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Prune a model with a metric, measure it, and save it as a Hugging Face folder.
+
+    With --stream a run that was cut off goes on at its last finished block when the same command is given again.
 
     \b
     pzc prune --metric wanda --model pocket --output out/wanda50
@@ -59,9 +62,11 @@ def command(
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
     from pzc.runtime.passes import device_of
-    from pzc.runtime.prune import check_sequential, check_target, prune
+    from pzc.runtime.prune import Pruned, check_sequential, check_target, prune
     from pzc.runtime.roles import idle_roles
     from pzc.runtime.statistics import passes_for
+    from pzc.runtime.stream import Request, stream, unfinished_beside
+    from pzc.runtime.stream_model import open_shell
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], how["sparsity"], pattern)
@@ -69,7 +74,13 @@ def command(
     if how["sequential"]:
         check_sequential(chosen, target)
     check_output(folder, overwrite=overwrite)
-    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    shell = None
+    if streams:
+        options.check_stream(ctx, trust_remote_code, how)
+        shell = open_shell(model, device=device, dtype=dtype)
+        loaded = shell.loaded
+    else:
+        loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     layers = find_layers(loaded.model)
     check_target(chosen, target, layers.layers)
     for sentence in idle_roles(chosen, layers.layers):
@@ -81,39 +92,54 @@ def command(
         over = f"{passes} over {how['windows']} × {length} tokens" if passes else "no calibration"
         size = f"{len(layers.blocks)} blocks, {len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
         say(f"plan  {size} · {over}")
-    seconds: dict[str, float] = {}
-    with progress(quiet or as_json) as bar:
-        start = time.perf_counter()
-        before = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
-        seconds["evaluation"] = time.perf_counter() - start
-        pruned = prune(
-            loaded.model, chosen, windows=texts.calibration_windows, sparsity=how["sparsity"], pattern=pattern,
-            per=how["per"], sequential=how["sequential"], seed=how["seed"], progress=bar,
-        )  # fmt: skip
-        after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
-    content = record(
-        metric={**_record(chosen), "arms": described_arms(chosen, target)},
-        model=loaded,
-        options={
-            "model": model,
-            "metric": metric,
-            "set": settings,
-            "device": str(device_of(loaded.model)),
-            "threads": torch.get_num_threads(),
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            **how,
-            "length": length,
-        },
-        pruned=pruned,
-        calibration=texts.calibration,
-        evaluation=texts.evaluation,
-        perplexity={"before": before, "after": after},
-        seconds=seconds,
-    )
-    save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)
+
+    def content(pruned: Pruned, before: float, after: float, **seconds: float) -> dict[str, Any]:
+        return record(
+            metric={**_record(chosen), "arms": described_arms(chosen, target)},
+            model=loaded,
+            options={
+                "model": model,
+                "metric": metric,
+                "set": settings,
+                "device": str(device_of(loaded.model)),
+                "threads": torch.get_num_threads(),
+                "dtype": dtype,
+                "trust_remote_code": trust_remote_code,
+                **how,
+                "length": length,
+                "stream": streams,
+            },
+            pruned=pruned,
+            calibration=texts.calibration,
+            evaluation=texts.evaluation,
+            perplexity={"before": before, "after": after},
+            seconds=seconds,
+        )
+
+    if shell:
+        request = Request(
+            chosen, target, how["sequential"], how["seed"], texts.calibration_windows, texts.evaluation_windows
+        )
+        for left in unfinished_beside(shell, request, folder):
+            warn(f"another run's unfinished work is left in {left}: give its command again, or delete it")
+        with progress(quiet or as_json) as bar, stream(shell, request, folder, overwrite=overwrite, progress=bar) as done:
+            pruned, before, after = done.pruned, done.before, done.after
+            written = content(pruned, before, after)
+            done.save(written)
+    else:
+        with progress(quiet or as_json) as bar:
+            start = time.perf_counter()
+            before = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
+            evaluation = time.perf_counter() - start
+            pruned = prune(
+                loaded.model, chosen, windows=texts.calibration_windows, sparsity=how["sparsity"], pattern=pattern,
+                per=how["per"], sequential=how["sequential"], seed=how["seed"], progress=bar,
+            )  # fmt: skip
+            after = perplexity(window_losses(loaded.model, texts.evaluation_windows, bar))
+        written = content(pruned, before, after, evaluation=evaluation)
+        save(loaded.model, loaded.tokenizer, written, folder, overwrite=overwrite)
     if as_json:
-        print_json({"output": str(folder), **content})
+        print_json({"output": str(folder), **written})
         return
     table = Table(box=None, padding=(0, 3, 0, 0))
     for heading in ("", "dense", "pruned"):

@@ -90,6 +90,11 @@ def stream(
             remove(other)
 
 
+def unfinished_beside(shell: Shell, request: Request, output: Path) -> list[Path]:
+    """The folders of other runs that were to write `output` and were cut off."""
+    return unfinished(output.absolute(), fingerprint(facts(shell, request)))
+
+
 def check_request(shell: Shell, request: Request) -> None:
     """Raise PruningError for what cannot be done to this model one block at a time."""
     layers = shell.layers.layers
