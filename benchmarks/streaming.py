@@ -1,10 +1,10 @@
 """Peak memory and time of `pzc prune --stream` on a checkpoint larger than the memory it may take.
 
-    python benchmarks/streaming.py                       makes 4.3 GB of random weights, and takes as much again for output
+    python benchmarks/streaming.py               4.3 GB of random weights, and as much again for what is written
     python benchmarks/streaming.py --folder DIR --metrics wanda --skip-memory
 
-Writes a random LLaMA in bfloat16 shard by shard, then prunes it in child processes, from shard to shard and in memory, and
-prints each one's peak resident memory as the system saw it (`ru_maxrss`, the whole process with Python and torch).
+Writes a random LLaMA in bfloat16 shard by shard, then prunes it in child processes, from shard to shard and in memory,
+and prints each one's peak resident memory as the system saw it (`ru_maxrss`: the whole process with Python and torch).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def make(folder: Path, hidden: int, inner: int, blocks: int, vocabulary: int) ->
 
 
 def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident GB of a child process. This process stays small: a child's peak counts from its fork."""
+    """Seconds and peak resident GB of a child process. A child's peak counts from its fork: this process stays small."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -122,7 +122,10 @@ def command(
         )
         for left in unfinished_beside(shell, request, folder):
             warn(f"another run's unfinished work is left in {left}: give its command again, or delete it")
-        with progress(quiet or as_json) as bar, stream(shell, request, folder, overwrite=overwrite, progress=bar) as done:
+        with (
+            progress(quiet or as_json) as bar,
+            stream(shell, request, folder, overwrite=overwrite, progress=bar) as done,
+        ):
             pruned, before, after = done.pruned, done.before, done.after
             written = content(pruned, before, after)
             done.save(written)

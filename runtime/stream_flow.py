@@ -50,15 +50,17 @@ class Flow:
     def calls(self, ids: Tensor) -> list[Call]:
         """What each block is called with beside hidden states when windows of the shape of `ids` `[n, length]` run.
 
-        Raises NoChain when blocks don't read each other's output in turn, when the arguments depend on the text, or when
-        blocks hand on values to each other.
+        Raises NoChain when blocks don't read each other's output in turn, when the arguments depend on the text, or
+        when blocks hand on values to each other.
         """
         found = self._passed(ids)
         if len(found) < len(self._blocks):
             self._wrapped = not self._wrapped
             found = self._passed(ids)
         if len(found) < len(self._blocks):
-            raise NoChain("the blocks of this model are no chain in which each reads the output of the last", hint=_HINT)
+            raise NoChain(
+                "the blocks of this model are no chain in which each reads the output of the last", hint=_HINT
+            )
         if not alike(found, self._passed(ids.flip(1))):
             raise NoChain("what this model's blocks read beside hidden states depends on the text", hint=_HINT)
         if any(isinstance(value, dict | list) for args, kwargs in found for value in (*args, *kwargs.values())):

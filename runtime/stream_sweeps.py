@@ -115,9 +115,7 @@ def forward(run: Run, sweep: Sweep, source: Shards | None = None) -> None:
         run.progress(sweep.stage, index + 1, run.depth)
 
 
-def _gathered(
-    run: Run, sweep: Sweep, block: nn.Module, index: int, members: Sequence[Layer]
-) -> Mapping[str, Table]:
+def _gathered(run: Run, sweep: Sweep, block: nn.Module, index: int, members: Sequence[Layer]) -> Mapping[str, Table]:
     """Run the calibration through the dense block, and give the statistics that came of it."""
     if not sweep.gathers and sweep.moves != "before":
         return {}

@@ -35,7 +35,9 @@ def source(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Callable
     return save
 
 
-def streamed(folder: Path, output: Path, metric: str, windows: Tensor, dtype: str | None = None, **how: Any) -> Streamed:
+def streamed(
+    folder: Path, output: Path, metric: str, windows: Tensor, dtype: str | None = None, **how: Any
+) -> Streamed:
     target = Target(how.get("per"), how.get("sparsity", 0.5), how.get("pattern"))
     request = Request(load(metric), target, how.get("sequential", False), 0, windows, windows[:2])
     shell = open_shell(str(folder), device="cpu", dtype=dtype)
