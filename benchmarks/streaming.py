@@ -72,7 +72,7 @@ def make(folder: Path, hidden: int, inner: int, blocks: int, vocabulary: int) ->
 
 
 def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident GB of a child process. A child's peak counts from its fork: this process stays small."""
+    """Seconds and peak resident GB of a child process. Its peak counts from the fork, so this process stays small."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

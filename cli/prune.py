@@ -12,15 +12,9 @@ from rich.table import Table
 
 from pzc.cli import options
 from pzc.cli.console import errors, output, print_json, progress, say, warn
+from pzc.cli.plan import line
 from pzc.compiler.load import load
 from pzc.compiler.metric import Metric
-
-PASSES = {
-    "forward": "a forward pass",
-    "hessian": "a forward pass for Hessians",
-    "backward": "a forward and backward pass",
-}
-"""What each pass over the calibration text is, by the tier of the leaves that it is for."""
 
 
 @click.command("prune")
@@ -62,9 +56,9 @@ def command(
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.models import load_model
     from pzc.runtime.passes import device_of
+    from pzc.runtime.plan import plan
     from pzc.runtime.prune import Pruned, check_sequential, check_target, prune
     from pzc.runtime.roles import idle_roles
-    from pzc.runtime.statistics import passes_for
     from pzc.runtime.stream import Request, stream, unfinished_beside
     from pzc.runtime.stream_model import open_shell
 
@@ -88,10 +82,11 @@ def command(
     texts = texts_of(loaded, chosen.leaves, how)
     length = texts.evaluation_windows.shape[1]
     if not (quiet or as_json):
-        passes = ", then ".join(PASSES[tier] for tier in passes_for(chosen.leaves))
-        over = f"{passes} over {how['windows']} × {length} tokens" if passes else "no calibration"
-        size = f"{len(layers.blocks)} blocks, {len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
-        say(f"plan  {size} · {over}")
+        planned = plan(
+            loaded, layers, chosen, target, sequential=how["sequential"], windows=how["windows"],
+            eval_windows=how["eval_windows"], length=length,
+        )  # fmt: skip
+        say(f"plan  {line(planned, 'stream' if shell else 'memory', how, length)}")
 
     def content(pruned: Pruned, before: float, after: float, **seconds: float) -> dict[str, Any]:
         return record(

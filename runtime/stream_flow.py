@@ -86,11 +86,6 @@ class Flow:
             raise PruningError(f"{type(self._model).__name__} returns no logits")
         return logits
 
-    @property
-    def vocabulary(self) -> int:
-        """The number of tokens that the model knows."""
-        return int(self._model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-
     def _width(self) -> int:
         """Features of an embedded token, which need not be those of the hidden states."""
         return int(self._model.get_input_embeddings().weight.shape[1])  # type: ignore[operator]

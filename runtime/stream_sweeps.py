@@ -21,7 +21,7 @@ from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
 from pzc.runtime.layers import Layer, Layers, write_masked, zeros
 from pzc.runtime.masks import Target
-from pzc.runtime.passes import Progress, cross_entropy
+from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
 from pzc.runtime.prune import masks_for, worth_compiling
 from pzc.runtime.sequential import Call, run_block
 from pzc.runtime.shards import Copy, Shards
@@ -254,8 +254,7 @@ def losses(run: Run, name: str, windows: Iterable[Tensor]) -> list[float]:
 
 def _loss(run: Run, hidden: Tensor, ids: Tensor) -> float:
     """The mean loss of one window, from hidden states `[1, length, hidden]` and tokens `[1, length]`."""
-    vocabulary = run.flow.vocabulary
-    step = max(1, LOGITS_AT_ONCE // vocabulary)
+    step = max(1, LOGITS_AT_ONCE // vocabulary_of(run.shell.model))
     parts = []
     for start in range(0, ids.shape[1] - 1, step):
         logits = run.flow.leaving(hidden[:, start : start + step])[0].float()
