@@ -86,7 +86,7 @@ def described(plan: Plan) -> list[tuple[str, str]]:
         *(("pass", f"{PASSES[p.tier]} for {', '.join(p.leaves)}") for p in plan.passes),
     ]
     if not plan.passes:
-        rows.append(("pass", "none: the metric reads nothing but weights"))
+        rows.append(("passes", "none: the metric reads nothing but weights"))
     if plan.sequential:
         rows.append(
             ("blocks", "one after another, twice each: what a block reads has gone through those pruned before")

@@ -94,7 +94,7 @@ def plan(
     by_block = sequential and bool(forward_leaves(leaves))
     sizes = _sizes(loaded.model, layers)
     tokens = {"calibration": windows * length if passes else 0, "evaluation": eval_windows * length}
-    together = windows_at_once(loaded.model, length)
+    together = min(windows_at_once(loaded.model, length), max(windows, eval_windows))
     gradients = sum(name in leaves and LEAVES[name].tier == "backward" for name in LEAVES)
     arm = metric.arms[0]
     biggest = max(layers.layers, key=lambda layer: prod(layer.shape))
@@ -165,14 +165,14 @@ def _memory(
     groups = [group_of(arm, target) for arm in metric.arms] if target.pattern is None else ["row"]
     widest = max(groups, key=list(GROUPS).index)
     compared = {"row": 0, "model": sizes.weights, "block": sizes.block_weights}.get(widest, 2 * sizes.largest)
-    batch = length * (1 if by_block or passes in (("hessian",), ("backward",)) else together)
+    batch = length * together
     activations = batch * (sizes.rows + 6 * sizes.hidden) * sizes.element
     graph = length * (sizes.rows + 12 * sizes.hidden) * sizes.element if "backward" in passes else 0
     logits = length * together * sizes.vocabulary * (sizes.element + 8)
     chunk = min(LOGITS_AT_ONCE, length * sizes.vocabulary) * (sizes.element + 8)
     if "backward" in passes:
-        logits = length * sizes.vocabulary * (3 * sizes.element + 12)
-        chunk = max(chunk, logits)
+        backward = length * sizes.vocabulary * (3 * sizes.element + 12)
+        logits, chunk = max(logits, backward), max(chunk, backward)
     hessians = 8 * 2 * sizes.inputs if "hessian" in passes else 0
     states = windows * length * sizes.hidden * sizes.element if by_block or "hessian" in passes else 0
     gathered = 4 * gradients

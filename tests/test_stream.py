@@ -14,10 +14,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from pzc.compiler.load import load
+from pzc.runtime import stream_sweeps
 from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.masks import Target
 from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune
+from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.statistics import Statistics
 from pzc.runtime.stream import Request, Streamed, stream
 from pzc.runtime.stream_model import open_shell
 
@@ -111,3 +113,35 @@ def test_the_layout_of_the_source_is_kept_and_plain_transformers_loads_it(
     }
     assert json.loads((tmp_path / "out" / "pruning.json").read_text()) == {"a": 1}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_gradients_block_by_block_are_those_of_a_plain_backward(
+    sequential: bool, source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = source()
+    found: dict[str, Tensor] = {}
+
+    def note(metric: Any, target: Any, statistics: Statistics, layers: Any, **how: Any) -> dict[str, Tensor]:
+        for layer in layers:
+            for leaf in ("G.l2", "G.l1", "G.mean"):
+                found[f"{layer.name} {leaf}"] = statistics.tables[layer.name][leaf].clone()
+        return masks_for(metric, target, statistics, layers, **how)
+
+    monkeypatch.setattr(stream_sweeps, "masks_for", note)
+    metric = "abs(W) * (G.l2 + G.l1 + abs(G.mean)) * X per row"
+    streamed(folder, tmp_path / "out", metric, windows, sequential=sequential)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    gradients: dict[str, list[Tensor]] = {}
+    for window in windows.split(1):
+        model.zero_grad()
+        model(input_ids=window, labels=window).loss.backward()
+        for name, parameter in model.named_parameters():
+            if name.endswith("proj.weight"):
+                gradients.setdefault(name.removesuffix(".weight"), []).append(parameter.grad.clone())
+    assert len(found) == 3 * len(gradients) == 63
+    for name, each in gradients.items():
+        g = torch.stack(each)
+        for leaf, expected in (("l2", g.square().sum(0).sqrt()), ("l1", g.abs().sum(0)), ("mean", g.mean(0))):
+            error = (found[f"{name} G.{leaf}"] - expected).norm() / expected.norm()
+            assert error < 1e-5, (name, leaf)
