@@ -23,7 +23,7 @@ from pzc.runtime.evaluate import perplexity
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, batches, check_windows, evaluating, silent
-from pzc.runtime.prune import Pruned, check_sequential, check_target, group_of
+from pzc.runtime.prune import Pruned, check_sequential, check_target
 from pzc.runtime.quiet import quiet
 from pzc.runtime.sequential import Call
 from pzc.runtime.shards import Copy, Shards
@@ -31,7 +31,7 @@ from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_flow import Flow
 from pzc.runtime.stream_model import Shell
 from pzc.runtime.stream_states import States
-from pzc.runtime.stream_sweeps import Run, Sweep, backward, forward, head, losses
+from pzc.runtime.stream_sweeps import Run, Sweep, backward, find_limits, forward, head, losses
 from pzc.runtime.stream_work import Journal, fingerprint, remove, unfinished, work_folder
 
 
@@ -101,11 +101,6 @@ def check_request(shell: Shell, request: Request) -> None:
     check_target(request.metric, request.target, layers)
     if request.sequential:
         check_sequential(request.metric, request.target)
-    if not request.target.pattern and any(group_of(arm, request.target) == "model" for arm in request.metric.arms):
-        raise PruningError(
-            "one group for the whole model needs the scores of all blocks at once",
-            hint="prune it without --stream, or choose another group with --per",
-        )
     check_windows(shell.model, request.evaluation)
     if passes_for(request.metric.leaves):
         if request.calibration is None:
@@ -185,16 +180,21 @@ def _calibration(shell: Shell, request: Request) -> list[Tensor]:
 def _sweep(run: Run, request: Request, calibration: list[Tensor]) -> None:
     """Go over the blocks as often as the metric's leaves need."""
     gathers = forward_leaves(run.metric.leaves)
+    gradients = "backward" in passes_for(run.metric.leaves)
     by_block = request.sequential and bool(gathers)
-    once = Sweep("blocks", gathers, "before" if gathers else None, dense=True, prunes=True, pruned=True)
-    if "backward" not in passes_for(run.metric.leaves):
-        forward(run, Sweep("blocks", gathers, "after", True, True, True) if by_block else once)
-        return
-    forward(run, Sweep("dense", moves="before", dense=True, keeps=True))
-    head(run, calibration)
-    backward(run, prunes=not by_block)
-    if by_block:
-        forward(run, Sweep("blocks", gathers, "after", prunes=True, pruned=True))
+    joint = any(run.is_joint(layer) for layer in run.shell.layers.layers)
+    moves = "after" if by_block else "before" if gathers else None
+    if gradients:
+        forward(run, Sweep("dense", moves="before", dense=True, keeps=True))
+        head(run, calibration)
+        backward(run, "tables" if by_block else "scores" if joint else "prune")
+    elif joint:
+        forward(run, Sweep("scores", gathers, moves, dense=True, scores=True))
+    if joint:
+        find_limits(run)
+        forward(run, Sweep("blocks", prunes=True, pruned=True))
+    elif by_block or not gradients:
+        forward(run, Sweep("blocks", gathers, moves, dense=not gradients, prunes=True, pruned=True))
     else:
         forward(run, Sweep("pruned", pruned=True), Shards(run.shell.shards.files, run.copy.places))
 

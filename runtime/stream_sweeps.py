@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -22,12 +23,13 @@ from pzc.runtime.gradients import folding, loss_scale
 from pzc.runtime.layers import Layer, Layers, write_masked, zeros
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
-from pzc.runtime.prune import masks_for, worth_compiling
+from pzc.runtime.prune import checked_score, group_of, masks_for, worth_compiling
 from pzc.runtime.sequential import Call, run_block
 from pzc.runtime.shards import Copy, Shards
 from pzc.runtime.statistics import Statistics, of_weights
 from pzc.runtime.stream_flow import Flow
 from pzc.runtime.stream_model import Shell
+from pzc.runtime.stream_scores import Limit, ScoreFile, kept, limits_of
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_work import Journal
 
@@ -61,6 +63,14 @@ class Run:
         """What a block puts out for a batch of hidden states."""
         return run_block(block, hidden, self.calls[hidden.shape[0], hidden.shape[1]][index])
 
+    def is_joint(self, layer: Layer) -> bool:
+        """Whether a layer is compared with those of other blocks."""
+        return not self.target.pattern and group_of(self.metric.arm(layer.name), self.target) == "model"
+
+    def scores_of(self, layer: Layer) -> ScoreFile:
+        """Where the scores of such a layer are kept."""
+        return ScoreFile(self.work / f"{layer.name}.scores", layer.shape)
+
     def advance(self, name: str, block: nn.Module, index: int) -> None:
         """Take a set of hidden states through a block."""
         self.states.write(name, index + 1, (self.through(block, index, h) for h in self.states.read(name, index)))
@@ -71,15 +81,16 @@ class Sweep:
     """What a forward sweep does with each block, in the order of the fields.
 
     `gathers`: statistics of the calibration, of these leaves. `moves`: the calibration goes through the block, dense
-    ("before" it is pruned) or pruned ("after"). `dense`: so do the evaluation windows. `prunes`: the block is pruned
-    and written. `pruned`: the evaluation windows go through the pruned block. `keeps`: the calibration's hidden states
-    are kept for the way back.
+    ("before" it is pruned) or pruned ("after"). `dense`: so do the evaluation windows. `scores`: the block's scores are
+    kept, for a group of the whole model. `prunes`: the block is pruned and written. `pruned`: the evaluation windows go
+    through the pruned block. `keeps`: the calibration's hidden states are kept for the way back.
     """
 
     stage: str
     gathers: frozenset[str] = frozenset()
     moves: str | None = None
     dense: bool = False
+    scores: bool = False
     prunes: bool = False
     pruned: bool = False
     keeps: bool = False
@@ -102,6 +113,8 @@ def forward(run: Run, sweep: Sweep, source: Shards | None = None) -> None:
             tables = _gathered(run, sweep, block, index, members)
             if sweep.dense:
                 run.advance("dense", block, index)
+            if sweep.scores:
+                keep_scores(run, index, members, tables)
             if sweep.prunes:
                 found = prune_block(run, index, members, tables)
             if sweep.moves == "after" and index < last:
@@ -137,15 +150,15 @@ def prune_block(
     run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]
 ) -> dict[str, tuple[int, int, int]]:
     """Prune the block that is in memory and write it; zeros before, zeros after, and size of each layer."""
-    kept = read_tables(run, index)
-    leaves = run.metric.leaves
-    joined = {
-        layer.name: {**of_weights(layer, leaves), **kept.get(layer.name, {}), **tables.get(layer.name, {})}
+    limits: dict[str, Limit] = run.journal.value("limits", {})
+    alone = [layer for layer in members if layer.name not in limits]
+    statistics = _statistics(run, index, members, tables)
+    masks = masks_for(run.metric, run.target, statistics, alone, fused=worth_compiling(run.shell.layers))
+    masks |= {
+        layer.name: kept(run.scores_of(layer), limits[layer.name]).to(run.shell.device)
         for layer in members
+        if layer.name in limits
     }
-    statistics = Statistics(joined, run.windows, run.seed, run.depth)
-    fused = worth_compiling(run.shell.layers)
-    masks = masks_for(run.metric, run.target, statistics, members, fused=fused)
     some = Layers(run.shell.layers.blocks, tuple(members))
     before = zeros(some)
     for layer in members:
@@ -154,6 +167,40 @@ def prune_block(
     for slot in run.shell.blocks[index]:
         run.copy.write(slot.stored.key, slot.tensor)
     return {layer.name: (before[layer.name], after[layer.name], layer.parameter.numel()) for layer in members}
+
+
+def _statistics(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> Statistics:
+    """The statistics of a block: those given, those kept on the disk, and those of the weights."""
+    earlier = read_tables(run, index)
+    leaves = run.metric.leaves
+    joined = {
+        layer.name: {**of_weights(layer, leaves), **earlier.get(layer.name, {}), **tables.get(layer.name, {})}
+        for layer in members
+    }
+    return Statistics(joined, run.windows, run.seed, run.depth)
+
+
+def keep_scores(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> None:
+    """Keep the scores of the block's layers that are compared with those of other blocks, and what the others need."""
+    statistics = _statistics(run, index, members, tables)
+    joint = [layer for layer in members if run.is_joint(layer)]
+    for layer in joint:
+        arm = run.metric.arm(layer.name)
+        run.scores_of(layer).write(checked_score(arm, statistics, layer, worth_compiling(run.shell.layers)))
+    if len(joint) < len(members):
+        write_tables(run, index, tables)
+
+
+def find_limits(run: Run) -> None:
+    """Find what is pruned of each group that goes over the whole model, from the scores of all blocks."""
+    if run.journal.done("limits"):
+        return
+    found: dict[str, Limit] = {}
+    for arm in run.metric.arms:
+        layers = [x for x in run.shell.layers.layers if run.is_joint(x) and run.metric.arm(x.name) == arm]
+        limits = limits_of([run.scores_of(layer) for layer in layers], run.target.sparsity)
+        found |= dict(zip((layer.name for layer in layers), limits, strict=True))
+    run.journal.finish("limits", 1, limits=found)
 
 
 def head(run: Run, windows: Sequence[Tensor]) -> None:
@@ -173,9 +220,9 @@ def head(run: Run, windows: Sequence[Tensor]) -> None:
     run.journal.finish("head", 1)
 
 
-def backward(run: Run, *, prunes: bool) -> None:
+def backward(run: Run, then: Literal["prune", "scores", "tables"]) -> None:
     """Go from the last block to the first with the gradients of the dense model; each block is run again to have its
-    graph. Blocks are pruned on the way, or their statistics kept for a sweep to come."""
+    graph. Blocks are pruned on the way, or their scores or their statistics kept for a sweep to come."""
     stage = "backward"
     leaves = run.metric.leaves
     for done in range(run.journal.done(stage), run.depth):
@@ -183,7 +230,7 @@ def backward(run: Run, *, prunes: bool) -> None:
         members = run.shell.layers.of_block(index)
         found: dict[str, tuple[int, int, int]] = {}
         with run.shell.block(index, following=index - 1 if index else None) as block:
-            gathers = forward_leaves(leaves) if prunes else frozenset[str]()
+            gathers = forward_leaves(leaves) if then != "tables" else frozenset[str]()
             with collecting(members, gathers, run.windows) as collected, folding(block, members, leaves) as folded:
                 inputs = _back(run, block, index)
                 if index:
@@ -191,11 +238,13 @@ def backward(run: Run, *, prunes: bool) -> None:
                 else:
                     _exhaust(inputs)
             tables = _joined(folded(run.windows), collected() if gathers else {})
-            if prunes:
-                with torch.no_grad():
+            with torch.no_grad():
+                if then == "prune":
                     found = prune_block(run, index, members, tables)
-            else:
-                write_tables(run, index, tables)
+                elif then == "scores":
+                    keep_scores(run, index, members, tables)
+                else:
+                    write_tables(run, index, tables)
         run.copy.settle()
         run.journal.finish(stage, done + 1, layers={**run.journal.value("layers", {}), **found})
         run.states.drop("gradient", index + 1)

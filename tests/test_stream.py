@@ -67,8 +67,22 @@ RUNS = {
     "gradient and activations": ("abs(W) * X + abs(G.mean) * Y per row", {}),
     "gradient and activations, sequential": ("abs(W) * X + abs(G.mean) per row", {"sequential": True}),
     "gradient and hessian": ("abs(W) * H.diag + G.l1 per row", {}),
+    "per model": ("abs(W) per model", {"sparsity": 0.4}),
+    "per model, with ties": ("sign(abs(W) - 0.2) + depth per model", {}),
+    "per model, with activations": ("wanda", {"per": "model"}),
+    "per model, with gradients": ("abs(W) * G + X per model", {}),
+    "by role": ("roles.pzm", {}),
     "noise and depth": ("abs(W) + noise * depth + windows per row", {}),
 }
+
+
+ROLES = """pzm 1
+metric roles {
+    o_proj, down_proj: abs(W) * X  per model
+    gate_proj, up_proj: abs(W) * Y  per block
+    else: abs(W) * X  per row
+}
+"""
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -77,6 +91,9 @@ def test_every_bit_is_as_in_memory(
     run: str, dtype: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
 ) -> None:
     metric, how = RUNS[run]
+    if metric == "roles.pzm":
+        (tmp_path / metric).write_text(ROLES)
+        metric = str(tmp_path / metric)
     folder = source(dtype=dtype, tie_word_embeddings=dtype == "bfloat16")
     result = streamed(folder, tmp_path / "out", metric, windows, **how)
     loaded = load_model(str(folder), device="cpu")

@@ -157,7 +157,7 @@ def test_an_output_folder_that_is_there_is_kept(source: Callable[..., Path], win
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [
-        (("-f", "abs(W) per model"), "one group for the whole model", 1),
+        (("-f", "abs(W) * X per model", "--sequential"), "one group for the whole model", 1),
         (("-f", "wanda", "-d", "self"), "`self` is written by the whole model", 2),
         (("-f", "wanda", "--trust-remote-code"), "runs no code", 2),
         (("-f", "wanda", "-m", "pocket", "--pattern", "2:5"), "needs a multiple of 5", 1),
