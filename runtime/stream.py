@@ -18,21 +18,21 @@ from torch import Tensor
 
 from pzc.compiler.metric import Metric
 from pzc.runtime.checkpoint import check_output, described_arms, publish, versions
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, batches, check_windows, evaluating, silent
 from pzc.runtime.prune import Pruned, check_sequential, check_target
 from pzc.runtime.quiet import quiet
-from pzc.runtime.sequential import Call
+from pzc.runtime.sequential import Call, NoChain
 from pzc.runtime.shards import Copy, Shards
 from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_flow import Flow
 from pzc.runtime.stream_model import Shell
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_sweeps import Run, Sweep, backward, find_limits, forward, head, losses
-from pzc.runtime.stream_work import Journal, fingerprint, remove, unfinished, work_folder
+from pzc.runtime.stream_work import Journal, clear, fingerprint, remove, unfinished, work_folder
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,16 @@ def stream(
     check_request(shell, request)
     mark = fingerprint(facts(shell, request))
     with work_folder(output, mark) as folder:
-        run, evaluation, calibration = _prepared(shell, request, folder, progress)
-        with evaluating(shell.model):
-            _sweep(run, request, calibration)
-            before = losses(run, "dense", evaluation)
-            after = losses(run, "pruned", evaluation)
-        _copy_rest(run)
+        try:
+            run, evaluation, calibration = _prepared(shell, request, folder, progress)
+            with evaluating(shell.model):
+                _sweep(run, request, calibration)
+                before = losses(run, "dense", evaluation)
+                after = losses(run, "pruned", evaluation)
+            _copy_rest(run)
+        except (NonFiniteScore, NoChain):  # so it would end the next time too
+            clear(folder)
+            raise
 
         def save(record: Mapping[str, Any]) -> None:
             _write_settings(shell, folder / "output")

@@ -57,7 +57,7 @@ class Shell:
     device: torch.device
     blocks: tuple[tuple[Slot, ...], ...]
     outside: Mapping[nn.Module, tuple[Slot, ...]]
-    _ahead: dict[int, Future[dict[str, Tensor]]] = field(default_factory=dict)
+    _ahead: dict[tuple[int, bool], Future[dict[str, Tensor]]] = field(default_factory=dict)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "pzc-read"))
 
     @property
@@ -79,12 +79,12 @@ class Shell:
         keys, as the pruned ones.
         """
         places = (source or self.shards).tensors
-        early = self._ahead.pop(index, None) if source is None else None
+        early = self._ahead.pop((index, source is None), None)
         host = early.result() if early else self._read(index, places)
         with self._filled(self.blocks[index], host):
             host.clear()
             if following is not None:
-                self._read_ahead(following, places)
+                self._read_ahead(following, source)
             yield self.layers.blocks[index]
 
     @contextmanager
@@ -115,11 +115,12 @@ class Shell:
         pinned = self.device.type != "cpu"
         return {slot.name: read(places[slot.stored.key], pinned=pinned) for slot in self.blocks[index]}
 
-    def _read_ahead(self, index: int, places: Mapping[str, Stored]) -> None:
+    def _read_ahead(self, index: int, source: Shards | None) -> None:
+        places = (source or self.shards).tensors
         if self.device.type == "cpu":
             self._reader.submit(will_need, [places[slot.stored.key] for slot in self.blocks[index]])
-        elif places is self.shards.tensors:
-            self._ahead[index] = self._reader.submit(self._read, index, places)
+        else:
+            self._ahead[index, source is None] = self._reader.submit(self._read, index, places)
 
 
 def open_shell(name: str, *, device: str = "auto", dtype: str | torch.dtype | None = None) -> Shell:

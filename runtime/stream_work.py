@@ -91,12 +91,22 @@ def unfinished(output: Path, mark: str) -> list[Path]:
     """What other runs that were to write `output` have left unfinished beside it."""
     if not output.parent.is_dir():
         return []
-    own = _name(output, mark)
-    return [path for path in sorted(output.parent.glob(f".{output.name}.partial-stream-*")) if path != own]
+    own, start = _name(output, mark), _name(output, "").name
+    return [path for path in sorted(output.parent.iterdir()) if path.name.startswith(start) and path != own]
 
 
 def remove(folder: Path) -> None:
-    """Remove a run's folder with all in it."""
+    """Remove a run's folder with all in it, unless a process is at it."""
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        with lock:
+            clear(folder)
+    except Timeout:
+        return
+
+
+def clear(folder: Path) -> None:
+    """Remove the folder of one's own run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

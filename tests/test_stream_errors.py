@@ -21,7 +21,7 @@ from transformers import (
     MixtralForCausalLM,
 )
 
-from pzc.runtime import shards
+from pzc.runtime import shards, stream_model
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import load_model
 from pzc.runtime.prune import prune
@@ -172,7 +172,7 @@ def test_what_cannot_be_streamed(
     shown = terminal("prune", "--stream", *options, "-o", "out", "-n", "2", "--eval-windows", "2", "-l", "16")
     assert message in " ".join(shown.err.split())
     assert shown.code == code
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_experts_that_are_stored_one_by_one_but_held_together_are_refused(tokenizer: Any, tmp_path: Path) -> None:
@@ -219,6 +219,29 @@ def test_another_type_is_written_as_it_is_loaded(
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize("said", [None, "float32", "bfloat16"])
+def test_the_type_is_what_loading_would_take(said: str | None, source: Callable[..., Path]) -> None:
+    folder = source(dtype="bfloat16")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": said}))
+    expected = load_model(str(folder), device="cpu").dtype
+    shell = open_shell(str(folder), device="cpu")
+    assert shell.loaded.dtype == expected
+    assert {slot.tensor.dtype for slot in shell.slots.values()} == {expected}
+
+
+def test_a_hub_id_is_fetched_first(source: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = source()
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        assert name == "org/name"
+        assert not any("bin" in pattern for pattern in allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(stream_model, "snapshot_download", fetch)
+    assert open_shell("org/name", device="cpu").loaded.sha256 == load_model(str(folder), device="cpu").sha256
+
+
 def test_weights_come_and_go_with_their_block(source: Callable[..., Path]) -> None:
     shell = open_shell(str(source()), device="cpu")
 
@@ -240,7 +263,7 @@ def test_an_accelerator_holds_one_block(source: Callable[..., Path], windows: Te
     shell = open_shell(str(source()), device="cuda")
     with shell.block(0, following=1):
         assert all(slot.tensor.is_cuda and slot.filled for slot in shell.blocks[0])
-        ahead = shell._ahead[1].result()
+        ahead = shell._ahead[1, True].result()
         assert all(tensor.is_pinned() for tensor in ahead.values())
     with shell.block(1):
         assert [slot.filled for slot in shell.blocks[0]] == [False] * len(shell.blocks[0])
