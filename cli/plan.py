@@ -51,10 +51,12 @@ def command(
 
     \b
     pzc plan --metric wanda --model pocket
+    pzc plan -f wanda -m smollm2 --pattern 2:4 --sequential
     pzc plan -f pruner_zero -m meta-llama/Llama-3.1-70B -n 128 -l 2048 --json
     """
     options.check_pattern(ctx, how["pattern"])
-    options.check_stream(ctx, trust_remote_code, how)
+    if trust_remote_code:
+        raise click.UsageError("a plan runs no code that comes with a model", ctx)
     chosen = load(metric, settings)
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.plan import plan

@@ -139,7 +139,7 @@ def _sizes(model: nn.Module, layers: Layers) -> _Sizes:
 
     per_block = [layers.of_block(index) for index in range(len(layers.blocks))]
     inside = sum(map(total, layers.blocks))
-    config: Any = model.config
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
     shapes = [[layer.shape for layer in members] for members in per_block]
     return _Sizes(
         element=layers.layers[0].parameter.element_size(),
@@ -151,7 +151,7 @@ def _sizes(model: nn.Module, layers: Layers) -> _Sizes:
         weights=sum(map(prod, (shape for some in shapes for shape in some))),
         rows=max(sum(out for out, _ in some) for some in shapes),
         inputs=max(sum(width * width for width in {width for _, width in some}) for some in shapes),
-        hidden=int(config.get_text_config().hidden_size),
+        hidden=int(embeddings.weight.shape[1]),
         vocabulary=vocabulary_of(model),
         depth=len(layers.blocks),
     )
