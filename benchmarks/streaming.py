@@ -5,6 +5,7 @@
 
 Writes a random LLaMA in bfloat16 shard by shard, then prunes it in child processes, from shard to shard and in memory,
 and prints each one's peak resident memory as the system saw it (`ru_maxrss`: the whole process with Python and torch).
+Where other work shares the machine, compare processor times.
 """
 
 from __future__ import annotations
@@ -71,15 +72,16 @@ def make(folder: Path, hidden: int, inner: int, blocks: int, vocabulary: int) ->
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
-def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident GB of a child process. Its peak counts from the fork, so this process stays small."""
+def measured(command: list[str]) -> tuple[float, float, float]:
+    """Seconds, seconds of processor time and peak resident GB of a child process. Its peak counts from the fork, so
+    this process stays small."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    return time.monotonic() - start, usage.ru_maxrss * 1024 / 1e9
+    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
 
 
 def main() -> None:
@@ -106,8 +108,10 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, "--make-only", f"--folder={source}", *sizes], check=True)
         size = sum(file.stat().st_size for file in source.glob("*.safetensors")) / 1e9
         print(f"{size:.2f} GB of weights, {given.windows} × {given.length} tokens to calibrate and to evaluate on\n")
-        print("| metric | peak, streaming | peak, in memory | time, streaming | time, in memory | ratio |")
-        print("| --- | --- | --- | --- | --- | --- |", flush=True)
+        print(
+            "| metric | peak, streaming | in memory | time, streaming | in memory | processor, streaming | in memory |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for label in given.metrics:
             row(source, Path(temporary) / "out", label, given)
 
@@ -123,10 +127,11 @@ def row(source: Path, output: Path, label: str, given: argparse.Namespace) -> No
     for way in (["--stream"], *([] if given.skip_memory else [[]])):
         found.append(measured([*common, *way]))
         shutil.rmtree(output)
-    cells = [f"{peak:.2f} GB" for _, peak in found] + ["–"] * (2 - len(found))
-    cells += [f"{seconds:.0f} s" for seconds, _ in found] + ["–"] * (2 - len(found))
-    ratio = f"{found[0][0] / found[1][0]:.2f}" if len(found) == 2 else "–"
-    print("| " + " | ".join([label, *cells, ratio]) + " |", flush=True)
+    missing = ["–"] * (2 - len(found))
+    cells = [f"{peak:.2f} GB" for _, _, peak in found] + missing
+    cells += [f"{seconds:.0f} s" for seconds, _, _ in found] + missing
+    cells += [f"{seconds:.0f} s" for _, seconds, _ in found] + missing
+    print("| " + " | ".join([label, *cells]) + " |", flush=True)
 
 
 if __name__ == "__main__":
