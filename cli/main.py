@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("pzc.cli.import_tree", "Turn a tree of Pruner-Zero's release into a metric."),
     "conformance": ("pzc.cli.conformance", "Run the conformance suite against every target."),
     "zoo": ("pzc.cli.zoo", "List and show the published metrics."),
+    "plan": ("pzc.cli.plan", "Say what pruning would do and take: passes, memory, time."),
     "prune": ("pzc.cli.prune", "Prune a model with a metric and save it."),
     "apply": ("pzc.cli.apply", "Put a file of masks on a model and save it."),
     "eval": ("pzc.cli.evaluate", "Measure a model's perplexity, or its distance to another."),

@@ -225,3 +225,22 @@ def check_targets(ctx: click.Context, patterns: tuple[str, ...]) -> None:
 
     if patterns and typed("per") and not typed("sparsities"):
         raise click.UsageError(f"--pattern {','.join(patterns)} replaces --per; give one of them", ctx)
+
+
+def check_stream(
+    ctx: click.Context, trust_remote_code: bool, sparsities: tuple[float, ...], mask_only: bool, how: dict[str, Any]
+) -> None:
+    """Raise UsageError for options that `--stream` cannot serve."""
+    unserved = {
+        "several sparsities": len(sparsities) > 1,
+        "--mask-only": mask_only,
+        f"--update {how['update']}": how["update"] != "none",
+        f"--allocation {how['allocation']}": how["allocation"] != "uniform",
+    }
+    for name, asked in unserved.items():
+        if asked:
+            raise click.UsageError(f"--stream prunes block by block to one sparsity, and can't do {name}", ctx)
+    if trust_remote_code:
+        raise click.UsageError("--stream runs no code that comes with a model", ctx)
+    if "self" in (how["data"], how["eval_data"]):
+        raise click.UsageError("the text `self` is written by the whole model; give --stream another text", ctx)

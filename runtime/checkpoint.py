@@ -127,11 +127,7 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
         with quiet():
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-        (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
-        if record.get("format") == FORMAT:
-            (partial / CARD).write_text(model_card(record, str(given)), encoding="utf-8")
-        _settle(partial)
-        _exchange(partial, output)
+        publish(partial, record, output, given)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = "the disk is full" if "No space left" in reason else reason
@@ -139,6 +135,16 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output
+
+
+def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path | None = None) -> None:
+    """Add `pruning.json` and a model card to a folder that is whole but for them, and give it its name, in place of what
+    has that name; `given` is how the user wrote it."""
+    (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
+    if record.get("format") == FORMAT:
+        (partial / CARD).write_text(model_card(record, str(given or output)), encoding="utf-8")
+    _settle(partial)
+    _exchange(partial, output)
 
 
 def described_text(text: Text | None) -> dict[str, str] | None:

@@ -38,25 +38,48 @@ def gradient_tables(
 ) -> dict[str, Table]:
     """The leaves of the tier "backward", float32, by layer: gradients of each window's mean cross-entropy.
 
-    In float16 the loss is scaled by 1024, as in mixed-precision training, so that small gradients don't vanish.
+    The loss is scaled by `loss_scale`.
     """
-    half = any(layer.parameter.dtype == torch.float16 for layer in layers)
-    scale = _HALF_SCALE if half else 1.0
-    members: dict[nn.Parameter, list[Layer]] = {}
-    for layer in layers:
-        members.setdefault(layer.parameter, []).append(layer)
-    gathered = [_Gradients(parameter, those, leaves, scale) for parameter, those in members.items()]
-    with _only_gradients_of(model, list(members)), ExitStack() as stack:
-        for one in gathered:
-            stack.callback(one.parameter.register_post_accumulate_grad_hook(one.take).remove)
+    with folding(model, layers, leaves) as tables:
         device = device_of(model)
+        scale = loss_scale(layers)
         for done, window in enumerate(windows.split(1), start=1):
             ids = window.to(device)
             loss = cross_entropy(logits_of(model, ids), ids).sum() * scale
             loss.backward()
             progress("statistics", done, len(windows))
-    warn_of([layer for one in gathered for layer in one.unreached()], "gradient")
-    return {layer.name: table for one in gathered for layer, table in one.finish(len(windows))}
+    return tables(len(windows))
+
+
+def loss_scale(layers: Sequence[Layer]) -> float:
+    """What a loss is multiplied by before its backward pass: 1024 in float16, as in mixed-precision training, so that
+    small gradients don't vanish; else 1."""
+    return _HALF_SCALE if any(layer.parameter.dtype == torch.float16 for layer in layers) else 1.0
+
+
+@contextmanager
+def folding(
+    module: nn.Module, layers: Sequence[Layer], leaves: Collection[str]
+) -> Iterator[Callable[[int], dict[str, Table]]]:
+    """Fold the gradients of these layers, which are in `module`, while the context is open and backward passes run.
+
+    The losses must be scaled by `loss_scale`. Yields a function that takes the number of windows and gives the tables
+    by layer name, once.
+    """
+    scale = loss_scale(layers)
+    members: dict[nn.Parameter, list[Layer]] = {}
+    for layer in layers:
+        members.setdefault(layer.parameter, []).append(layer)
+    gathered = [_Gradients(parameter, those, leaves, scale) for parameter, those in members.items()]
+
+    def tables(windows: int) -> dict[str, Table]:
+        warn_of([layer for one in gathered for layer in one.unreached()], "gradient")
+        return {layer.name: table for one in gathered for layer, table in one.finish(windows)}
+
+    with _only_gradients_of(module, list(members)), ExitStack() as stack:
+        for one in gathered:
+            stack.callback(one.parameter.register_post_accumulate_grad_hook(one.take).remove)
+        yield tables
 
 
 class _Gradients:

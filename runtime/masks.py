@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -174,16 +175,21 @@ def joint_masks(scores: Mapping[str, Tensor], sparsity: float | Fraction) -> dic
     left = count - sum(int(torch.count_nonzero(s < limit)) for s in flat.values())
     masks = {}
     for name, s in flat.items():
-        if left == 0:
-            drop = s < limit
-        else:
-            drop, ties = s <= limit, s == limit
-            tied = int(torch.count_nonzero(ties))
-            if tied > left:
-                drop &= ~ties | (ties.cumsum(0) <= left)
-            left -= min(tied, left)
+        drop, left = drop_lowest(s, limit, left)
         masks[name] = ~drop.view(scores[name].shape)
     return masks
+
+
+def drop_lowest(scores: Tensor, limit: float, ties: int) -> tuple[Tensor, int]:
+    """Which of the scores `[numel]` are below a limit, or among the first so many `ties` at it; and how many ties are
+    left for the layers that follow."""
+    if ties == 0:
+        return scores < limit, 0
+    drop, tied = scores <= limit, scores == limit
+    count = int(torch.count_nonzero(tied))
+    if count > ties:
+        drop &= ~tied | (tied.cumsum(0) <= ties)
+    return drop, ties - min(count, ties)
 
 
 def mask_hash(masks: Mapping[str, Tensor]) -> str:
@@ -224,18 +230,24 @@ def _lowest_numpy(scores: np.ndarray, count: int) -> np.ndarray:
     return drop
 
 
+class Parts(Protocol):
+    """Scores that come some at a time: a tensor `[numel]`, or a file."""
+
+    def split(self, size: int, /) -> Iterable[Tensor]: ...
+
+
 def _kth(parts: list[Tensor], k: int) -> float:
     """The k-th smallest of all scores, k from 1: float32 `[numel]` each."""
     if parts[0].device.type == "cpu" and sum(part.numel() for part in parts) <= _JOINED_UP_TO:
         joined = np.concatenate([part.numpy() for part in parts])
         joined.partition(k - 1)
         return float(joined[k - 1])
-    return _kth_radix(parts, k)
+    return kth_by_radix(parts, k)
 
 
-def _kth_radix(parts: list[Tensor], k: int) -> float:
-    """The same by upper, then lower 16 bits of integers in the order of the floats. Scores are not copied, so
-    those of a large model fit."""
+def kth_by_radix(parts: Sequence[Parts], k: int) -> float:
+    """The k-th smallest of all scores, k from 1, by upper, then lower 16 bits of integers in the order of the floats.
+    Scores are not copied, so those of a large model fit."""
 
     def ordered(chunk: Tensor) -> Tensor:
         bits = (chunk + 0.0).view(torch.int32)  # + 0.0 makes both zeros one
@@ -251,7 +263,7 @@ def _kth_radix(parts: list[Tensor], k: int) -> float:
     return float((key ^ ((key >> 31) & 0x7FFFFFFF)).view(np.float32))
 
 
-def _bucket(parts: list[Tensor], k: int, digit: Callable[[Tensor], Tensor]) -> tuple[int, int]:
+def _bucket(parts: Sequence[Parts], k: int, digit: Callable[[Tensor], Tensor]) -> tuple[int, int]:
     """The digit (16 bits) of the k-th smallest score, and how many scores have smaller digits."""
     counts = torch.zeros(65536, dtype=torch.int64)
     for part in parts:

@@ -145,10 +145,10 @@ def _load(
         _check_gguf(name, source)
     with quiet():
         spread = {} if device else {"device_map": "auto"}
-        model = _attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
-        tokenizer = _attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
+        model = attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
+        tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
         files = _weight_files(source)
-        moved = _attempt(name, "model", lambda: model.to(device)) if device else model
+        moved = attempt(name, "model", lambda: model.to(device)) if device else model
     return Loaded(moved.eval(), tokenizer, name, moved.dtype, files)
 
 
@@ -180,7 +180,7 @@ def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dty
     return model
 
 
-def _attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
+def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
     """Do something in transformers. What it raises for files that are no model is of many types."""
     try:
         return action()

@@ -71,10 +71,14 @@ def batches(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
     Windows are equally long and nothing is padded, so what a batch holds changes results by rounding only.
     """
     device = device_of(model)
-    limit = _LOGITS_AT_ONCE.get(device.type, _LOGITS_AT_ONCE_ELSEWHERE)
-    per_window = windows.shape[1] * _vocabulary(model)
-    for part in windows.split(max(1, min(_LARGEST_BATCH, limit // per_window))):
+    for part in windows.split(windows_at_once(model, windows.shape[1])):
         yield part.to(device)
+
+
+def windows_at_once(model: nn.Module, length: int) -> int:
+    """How many windows of so many tokens are run together."""
+    limit = _LOGITS_AT_ONCE.get(device_of(model).type, _LOGITS_AT_ONCE_ELSEWHERE)
+    return max(1, min(_LARGEST_BATCH, limit // (length * vocabulary_of(model))))
 
 
 def check_windows(model: nn.Module, windows: Tensor) -> None:
@@ -90,7 +94,7 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
             length=length,
             longest=longest,
         )
-    highest, known = int(windows.max()), _vocabulary(model)
+    highest, known = int(windows.max()), vocabulary_of(model)
     if highest >= known:
         raise PruningError(
             f"the text holds token {highest}, but the model knows {known}: its tokenizer does not fit it",
@@ -105,7 +109,8 @@ def longest_window(model: nn.Module) -> int | None:
     return longest if isinstance(longest, int) else None
 
 
-def _vocabulary(model: nn.Module) -> int:
+def vocabulary_of(model: nn.Module) -> int:
+    """The number of tokens that a model knows."""
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     if isinstance(embeddings, nn.Embedding):
         return embeddings.num_embeddings

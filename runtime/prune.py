@@ -137,7 +137,7 @@ def prune(
     if not by_block or not sequential:
         with _timed(seconds, "masks"):
             if update != "sparsegpt":
-                fused = _worth_compiling(layers)
+                fused = worth_compiling(layers)
                 masks = masks_for(metric, targets, statistics, layers.layers, progress, fused=fused)
     if by_block and windows is not None:
         with restored_on_error() as apply, _timed(seconds, "blocks"):
@@ -206,7 +206,7 @@ def prune_each(
         statistics = gather(model, layers, windows, leaves, seed=seed, progress=progress, cache=cache)
         allocated = [_targets(allocation, metric, target, layers, statistics) for target in targets]
     with _timed(seconds, "masks"):
-        every = masks_each(metric, allocated, statistics, layers.layers, progress, fused=_worth_compiling(layers))
+        every = masks_each(metric, allocated, statistics, layers.layers, progress, fused=worth_compiling(layers))
     zeros_before = zeros(layers)
     dense = Dense(layers)
     try:
@@ -376,7 +376,7 @@ def _joint(scores: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
     return masks
 
 
-def _worth_compiling(layers: Layers) -> bool:
+def worth_compiling(layers: Layers) -> bool:
     on_cpu = all(layer.parameter.device.type == "cpu" for layer in layers.layers)
     return not on_cpu and layers.size >= COMPILED_FROM
 

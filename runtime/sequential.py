@@ -48,13 +48,13 @@ def through_blocks(
             members = layers.of_block(index)
             with collecting(members, leaves, len(windows)) as tables:
                 for i, call in enumerate(calls[index]):
-                    state = _run(block, hidden[i], call)
+                    state = run_block(block, hidden[i], call)
                     if not changes:
                         hidden[i] = state
             visit(tables(), members)
             if changes and index + 1 < len(layers.blocks):
                 for i, call in enumerate(calls[index]):
-                    hidden[i] = _run(block, hidden[i], call)
+                    hidden[i] = run_block(block, hidden[i], call)
             progress("blocks", index + 1, len(layers.blocks))
         if layers.outside:  # the head and the like: the whole model once more, as it is by now
             with collecting(layers.outside, leaves, len(windows)) as tables:
@@ -63,7 +63,7 @@ def through_blocks(
             visit(tables(), layers.outside)
 
 
-def _run(block: nn.Module, hidden: Tensor, call: Call) -> Tensor:
+def run_block(block: nn.Module, hidden: Tensor, call: Call) -> Tensor:
     return _first(block(hidden, *call[0], **call[1]))
 
 
@@ -96,7 +96,7 @@ def _capture(model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor) -> 
     """
     parts = [window.to(device_of(model)) for window in windows.split(1)]
     entries = [_walk(model, blocks, ids) for ids in parts[:2]]
-    if _alike(entries[0].calls, entries[-1].calls):
+    if alike(entries[0].calls, entries[-1].calls):
         calls = [[call] * len(parts) for call in entries[0].calls]
         return [entry.hidden for entry in entries] + [_enter(model, blocks[0], i) for i in parts[2:]], calls
     entries += [_walk(model, blocks, ids) for ids in parts[2:]]
@@ -110,12 +110,12 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
     calls: list[Call] = []
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden, call = _split(args, kwargs)
+        hidden, call = split_call(args, kwargs)
         index = len(calls)
         calls.append(call)
         if index == 0:
             entering.append(hidden)
-        elif len(leaving) != index or module is not blocks[index] or not _alike(leaving[-1], hidden):
+        elif len(leaving) != index or module is not blocks[index] or not alike(leaving[-1], hidden):
             raise NoChain(
                 f"block {index} does not read the output of the block before it",
                 hint="use --one-shot for this model",
@@ -139,7 +139,7 @@ def _enter(model: nn.Module, block: nn.Module, ids: Tensor) -> Tensor:
     entering: list[Tensor] = []
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        entering.append(_split(args, kwargs)[0])
+        entering.append(split_call(args, kwargs)[0])
         raise _Entered
 
     handle = block.register_forward_pre_hook(before, with_kwargs=True)
@@ -152,20 +152,20 @@ def _enter(model: nn.Module, block: nn.Module, ids: Tensor) -> Tensor:
     return entering[0]
 
 
-def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
+def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
     """The arguments of a block: its hidden states, and all others."""
     others = dict(kwargs)
     hidden: Tensor = args[0] if args else others.pop("hidden_states")
     return hidden.detach(), (args[1:], others)
 
 
-def _alike(a: Any, b: Any) -> bool:
+def alike(a: Any, b: Any) -> bool:
     """Whether two arguments are the same: tensors by content, containers by what they hold."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b))
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
-        return len(a) == len(b) and all(map(_alike, a, b))
+        return len(a) == len(b) and all(map(alike, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_alike(a[name], b[name]) for name in a)
+        return a.keys() == b.keys() and all(alike(a[name], b[name]) for name in a)
     plain = bool | int | float | str
     return a is b or (isinstance(a, plain) and isinstance(b, plain) and a == b)

@@ -103,7 +103,7 @@ def gather(
     """
     check_finite(layers.layers)
     count = 0 if windows is None else len(windows)
-    tables = {layer.name: _of_weights(layer, leaves) for layer in layers.layers}
+    tables = {layer.name: of_weights(layer, leaves) for layer in layers.layers}
     statistics = Statistics(tables, count, seed, len(layers.blocks))
     passes = passes_for(leaves)
     if not passes:
@@ -141,7 +141,7 @@ def gather(
     return statistics
 
 
-def _of_weights(layer: Layer, leaves: Collection[str]) -> Table:
+def of_weights(layer: Layer, leaves: Collection[str]) -> Table:
     return {name: as_leaf(name, layer, COLLECTORS[name](layer)) for name in own_leaves(leaves, "weights")}
 
 

@@ -70,7 +70,7 @@ def test_both_ways_to_the_kth_score_of_a_model(layers: list[np.ndarray], data: s
     flat = np.concatenate([scores.ravel() for scores in layers])
     k = data.draw(st.integers(1, flat.size))
     parts = [torch.from_numpy(scores).reshape(-1) for scores in layers]
-    assert masks._kth(parts, k) == masks._kth_radix(parts, k) == np.sort(flat)[k - 1]
+    assert masks._kth(parts, k) == masks.kth_by_radix(parts, k) == np.sort(flat)[k - 1]
 
 
 @given(st.lists(matrices(5), min_size=1, max_size=4), sparsities)

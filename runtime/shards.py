@@ -1,0 +1,270 @@
+"""Safetensors shards read and written tensor by tensor, by plain file access at the offsets that their headers give.
+
+Nothing is memory-mapped: pages of a mapped file count as memory of the process for as long as they are mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pzc.runtime.errors import PruningError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_LARGEST_HEADER = 100_000_000
+_PIECE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a shard: its bytes are `[start, stop)` of the file. `dtype` is the format's own name."""
+
+    file: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Raises PruningError for a type that torch's plain tensors lack."""
+        if self.dtype not in _DTYPES:
+            raise PruningError(f"{self.key} is stored as {self.dtype}, which cannot be pruned", key=self.key)
+        return _DTYPES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The weights of a model: their files in order, the tensors by key, and the index where there is one."""
+
+    files: tuple[Path, ...]
+    tensors: Mapping[str, Stored]
+    index: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def open_shards(folder: Path) -> Shards:
+    """Read the headers of the shards of a model's folder, and check them against the index and the files' sizes.
+
+    Raises PruningError for a shard that is missing, cut short or no safetensors file, and for a tensor that the index
+    promises and no shard has.
+    """
+    if (folder / SINGLE).is_file():
+        headers = _header(folder / SINGLE)
+        return Shards((folder / SINGLE,), headers)
+    index = folder / INDEX
+    if not index.is_file():
+        raise PruningError(
+            f"{folder} holds no safetensors weights: neither {SINGLE} nor {INDEX}", hint="prune it without --stream"
+        )
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = tuple(folder / name for name in sorted(set(places.values())))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PruningError(f"{index} is no index of safetensors files") from error
+    if any(file.parent != folder for file in files):
+        raise PruningError(f"{index} names files outside its folder")
+    tensors: dict[str, Stored] = {}
+    for file in files:
+        tensors |= _header(file)
+    for key, name in places.items():
+        if key not in tensors or tensors[key].file.name != name:
+            raise PruningError(f"{name} lacks the tensor {key} that {INDEX} promises", key=key)
+    return Shards(files, tensors, index)
+
+
+def _header(file: Path) -> dict[str, Stored]:
+    """The tensors of one file, in the order of their bytes."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or not 0 < length <= min(size - 8, _LARGEST_HEADER):
+                raise PruningError(f"the weights file {file} is damaged: it has no safetensors header")
+            header = json.loads(stream.read(length))
+    except FileNotFoundError as error:
+        raise PruningError(f"the weights file {file} is missing") from error
+    except ValueError as error:
+        raise PruningError(f"the weights file {file} is damaged: its header is no JSON") from error
+    try:
+        found = [
+            Stored(file, key, str(e["dtype"]), tuple(e["shape"]), *(8 + length + int(at) for at in e["data_offsets"]))
+            for key, e in header.items()
+            if key != "__metadata__"
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise PruningError(f"the weights file {file} is damaged: its header describes no tensors") from error
+    found.sort(key=lambda stored: (stored.start, stored.stop))
+    end = 8 + length
+    for stored in found:
+        known = _DTYPES.get(stored.dtype)
+        fits = known is None or prod(stored.shape) * known.itemsize == stored.stop - stored.start
+        if stored.start != end or not fits:
+            raise PruningError(f"the weights file {file} is damaged at the tensor {stored.key}", key=stored.key)
+        end = stored.stop
+    if end != size:
+        what = "cut short" if size < end else "longer than its header says"
+        raise PruningError(f"the weights file {file} is damaged: it is {what}")
+    return {stored.key: stored for stored in found}
+
+
+def read(stored: Stored, *, pinned: bool = False) -> Tensor:
+    """One tensor in memory, in its stored type; `pinned` for copies to an accelerator that need not be waited for."""
+    found = torch.empty(stored.shape, dtype=stored.torch_dtype, pin_memory=pinned)
+    with stored.file.open("rb", buffering=0) as stream:
+        stream.seek(stored.start)
+        if not fill(stream, found):
+            raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
+    return found
+
+
+def fill(stream: Any, tensor: Tensor) -> bool:
+    """Read a contiguous tensor's bytes from a binary stream; whether there were enough."""
+    view = memoryview(as_bytes(tensor))
+    while view:
+        count = stream.readinto(view)
+        if not count:
+            return False
+        view = view[count:]
+    return True
+
+
+def as_bytes(tensor: Tensor) -> Any:
+    """The bytes of a contiguous tensor in memory, as a numpy array that shares them."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
+
+
+def will_need(tensors: Iterable[Stored]) -> None:
+    """Have the system read these into its cache, which is no memory of this process, while something else goes on."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for stored in tensors:
+        with stored.file.open("rb", buffering=0) as stream:
+            os.posix_fadvise(stream.fileno(), stored.start, stored.stop - stored.start, os.POSIX_FADV_WILLNEED)
+
+
+class Copy:
+    """The same shards in another folder: same names, same order of tensors, each written at its place.
+
+    A tensor named in `dtypes` is stored in that type instead. Until every tensor has been written the files have holes;
+    to write a tensor again writes the same bytes again, so that a run that was killed goes on anywhere.
+    """
+
+    def __init__(self, shards: Shards, folder: Path, dtypes: Mapping[str, torch.dtype]) -> None:
+        self.places: dict[str, Stored] = {}
+        self._folder = folder
+        self._dirty: set[Path] = set()
+        for file in shards.files:
+            tensors = [stored for stored in shards.tensors.values() if stored.file == file]
+            self._lay_out(file, tensors, dtypes)
+        if shards.index is not None:
+            self._write_index(shards, shards.index)
+
+    def write(self, key: str, tensor: Tensor) -> None:
+        """Write a tensor, converted to the type it is stored in."""
+        place = self.places[key]
+        contents = tensor.detach().to("cpu", place.torch_dtype).contiguous()
+        with place.file.open("r+b", buffering=0) as stream:
+            stream.seek(place.start)
+            view = memoryview(as_bytes(contents))
+            while view:
+                view = view[stream.write(view) :]
+        self._dirty.add(place.file)
+
+    def copy(self, stored: Stored) -> None:
+        """Write a tensor of the source as it is: byte for byte where the type stays."""
+        place = self.places[stored.key]
+        if place.dtype != stored.dtype:
+            self.write(stored.key, read(stored))
+            return
+        with stored.file.open("rb") as source, place.file.open("r+b") as stream:
+            source.seek(stored.start)
+            stream.seek(place.start)
+            left = stored.stop - stored.start
+            while left:
+                piece = source.read(min(left, _PIECE))
+                if not piece:
+                    raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
+                stream.write(piece)
+                left -= len(piece)
+        self._dirty.add(place.file)
+
+    def settle(self) -> None:
+        """Have what was written on the disk, before anyone says that it is."""
+        for file in self._dirty:
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        self._dirty.clear()
+
+    def _lay_out(self, file: Path, tensors: list[Stored], dtypes: Mapping[str, torch.dtype]) -> None:
+        target = self._folder / file.name
+        with file.open("rb") as stream:
+            raw = stream.read(8)
+            raw += stream.read(int.from_bytes(raw, "little"))
+        wanted = {t.key: _NAMES[dtypes[t.key]] if t.key in dtypes else t.dtype for t in tensors}
+        sizes = {t.key: t.stop - t.start for t in tensors}
+        if any(wanted[t.key] != t.dtype for t in tensors):
+            sizes |= {t.key: prod(t.shape) * _DTYPES[wanted[t.key]].itemsize for t in tensors if t.key in dtypes}
+            raw = _encoded(json.loads(raw[8:]), tensors, wanted, sizes)
+        at = len(raw)
+        for t in tensors:
+            self.places[t.key] = Stored(target, t.key, wanted[t.key], t.shape, at, at + sizes[t.key])
+            at += sizes[t.key]
+        with target.open("r+b" if target.exists() else "w+b") as stream:
+            stream.write(raw)
+            stream.truncate(at)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, at)  # a disk that is too small shows now, not hours later
+
+    def _write_index(self, shards: Shards, index: Path) -> None:
+        target = self._folder / index.name
+        if all(place.dtype == shards.tensors[key].dtype for key, place in self.places.items()):
+            shutil.copyfile(index, target)
+            return
+        content = json.loads(index.read_text(encoding="utf-8"))
+        total = sum(place.stop - place.start for place in self.places.values())
+        content["metadata"] = {**content.get("metadata", {}), "total_size": total}
+        target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _encoded(
+    old: Mapping[str, Any], tensors: list[Stored], dtypes: Mapping[str, str], sizes: Mapping[str, int]
+) -> bytes:
+    """The bytes before the tensors: the header's length, and the header, padded to a multiple of 8."""
+    header: dict[str, Any] = {"__metadata__": old["__metadata__"]} if "__metadata__" in old else {}
+    at = 0
+    for t in tensors:
+        header[t.key] = {"dtype": dtypes[t.key], "shape": list(t.shape), "data_offsets": [at, at + sizes[t.key]]}
+        at += sizes[t.key]
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

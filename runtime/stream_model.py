@@ -1,0 +1,296 @@
+"""A model whose weights stay on the disk: its modules, with placeholders for weights that are read when they are used.
+
+A placeholder has the weight's shape, type and device but is a single NaN that stands for all of its elements, so it
+takes no memory. Weights inside decoder blocks come and go with their block; those outside (embeddings, the last norm,
+the head) when their module is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.layers import Layers, find_layers
+from pzc.runtime.models import POCKET, Loaded, attempt, resolve_device, resolve_dtype
+from pzc.runtime.quiet import quiet
+from pzc.runtime.shards import Shards, Stored, open_shards, read, will_need
+
+_WITHOUT = "prune it without --stream"
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A parameter of the model: `tensor`, which is a placeholder when it isn't in use, where its contents are stored,
+    and its name."""
+
+    name: str
+    tensor: Tensor
+    stored: Stored
+    placeholder: Tensor
+
+    @property
+    def filled(self) -> bool:
+        return self.tensor.data_ptr() != self.placeholder.data_ptr()
+
+
+@dataclass(frozen=True, eq=False)
+class Shell:
+    """A model of placeholders, and where their contents are.
+
+    `blocks` are the slots of each decoder block, `outside` those of the modules around them.
+    """
+
+    loaded: Loaded
+    folder: Path
+    shards: Shards
+    layers: Layers
+    device: torch.device
+    blocks: tuple[tuple[Slot, ...], ...]
+    outside: Mapping[nn.Module, tuple[Slot, ...]]
+    _ahead: dict[tuple[int, bool], Future[dict[str, Tensor]]] = field(default_factory=dict)
+    _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "pzc-read"))
+
+    @property
+    def model(self) -> nn.Module:
+        return self.loaded.model
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """All slots, by the keys of the shards."""
+        every = [slot for slots in (*self.blocks, *self.outside.values()) for slot in slots]
+        return {slot.stored.key: slot for slot in every}
+
+    @contextmanager
+    def block(self, index: int, *, following: int | None = None, source: Shards | None = None) -> Iterator[nn.Module]:
+        """One decoder block with its weights on the device, while the context is open.
+
+        Meanwhile those of the block `following` are read: to pinned memory for an accelerator, so that no more than one
+        block is ever on it, and to the system's cache for a CPU. `source` has the weights elsewhere under the same
+        keys, as the pruned ones.
+        """
+        places = (source or self.shards).tensors
+        early = self._ahead.pop((index, source is None), None)
+        host = early.result() if early else self._read(index, places)
+        with self._filled(self.blocks[index], host):
+            host.clear()
+            if following is not None:
+                self._read_ahead(following, source)
+            yield self.layers.blocks[index]
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """While the context is open, modules outside the blocks read their weights when they are first called."""
+        with ExitStack() as stack:
+
+            def load(module: nn.Module, args: Any) -> None:
+                slots = [slot for slot in self.outside[module] if not slot.filled]
+                stack.enter_context(self._filled(slots, {slot.name: read(slot.stored) for slot in slots}))
+
+            for module in self.outside:
+                stack.callback(module.register_forward_pre_hook(load).remove)
+            yield
+
+    @contextmanager
+    def _filled(self, slots: Any, contents: Mapping[str, Tensor]) -> Iterator[None]:
+        try:
+            for slot in slots:
+                tensor = contents[slot.name]
+                slot.tensor.data = tensor.to(self.device, slot.tensor.dtype, non_blocking=tensor.is_pinned())
+            yield
+        finally:
+            for slot in slots:
+                slot.tensor.data = slot.placeholder
+
+    def _read(self, index: int, places: Mapping[str, Stored]) -> dict[str, Tensor]:
+        pinned = self.device.type != "cpu"
+        return {slot.name: read(places[slot.stored.key], pinned=pinned) for slot in self.blocks[index]}
+
+    def _read_ahead(self, index: int, source: Shards | None) -> None:
+        places = (source or self.shards).tensors
+        if self.device.type == "cpu":
+            self._reader.submit(will_need, [places[slot.stored.key] for slot in self.blocks[index]])
+        else:
+            self._ahead[index, source is None] = self._reader.submit(self._read, index, places)
+
+
+def open_shell(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Shell:
+    """A model of placeholders for what `load_model` would load, and its tokenizer; only headers of weights are read.
+    `include` and `exclude` choose the layers as `find_layers` does, but those outside the blocks can't be taken.
+
+    Raises PruningError for what is no folder of safetensors shards, or whose tensors have other names than the model's
+    parameters.
+    """
+    target, wanted = resolve_device(device), resolve_dtype(dtype)
+    folder = local_folder(name)
+    shards = open_shards(folder)
+    with quiet():
+        config = attempt(name, "configuration", lambda: AutoConfig.from_pretrained(folder))
+        if getattr(config, "quantization_config", None) is not None:
+            raise PruningError(f"the weights of {name} are quantised, which cannot be pruned", model=name)
+        kind = wanted or config.dtype or _first_type(shards)
+        model = attempt(name, "model", lambda: _on_meta(config, kind))
+        tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder))
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = attempt(
+                name, "generation configuration", lambda: GenerationConfig.from_pretrained(folder)
+            )
+    kept_wide = kind != torch.float32 and getattr(model, "_keep_in_fp32_modules", None)
+    if kept_wide:
+        raise PruningError(f"{name} keeps some modules in float32 whatever its type", hint=_WITHOUT, model=name)
+    stored = _find_stored(name, model, shards)
+    _put_placeholders(model, target)
+    for key, buffer in list(model.named_buffers()):
+        buffer.data = read(stored[key]).to(target, buffer.dtype) if key in stored else buffer.to(target)
+    layers = find_layers(model, include, exclude)
+    if layers.outside:
+        raise PruningError(f"{layers.outside[0].name} is outside the blocks, and --stream prunes block by block")
+    loaded = Loaded(model.eval(), tokenizer, name, kind, shards.files)
+    return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, stored))
+
+
+def local_folder(name: str) -> Path:
+    """The folder of a model's files: of `pocket` or `smollm2`, a folder's own, or that of a hub id's snapshot."""
+    if name == "pocket":
+        return POCKET
+    if name == "smollm2":
+        from pzc.runtime.smollm2 import folder
+
+        return folder()
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise PruningError(f"{name} is a file: only folders of safetensors shards are streamed", hint=_WITHOUT)
+    if name and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise PruningError(f"the folder {name} holds no model: config.json is missing", model=name)
+        return path
+    local = name.startswith((".", "~", "/")) or ("/" in name and path.parent.is_dir())
+    if local or name.count("/") != 1 or name.endswith("/"):
+        raise PruningError(
+            f"there is no model `{name}`",
+            hint="name a folder, a Hugging Face id such as org/name, or `pocket` or `smollm2`",
+            model=name,
+        )
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    with quiet():
+        return Path(attempt(name, "model", lambda: snapshot_download(name, allow_patterns=wanted)))
+
+
+def _first_type(shards: Shards) -> torch.dtype:
+    """The type of the first weight that has a fraction, as transformers takes it."""
+    types = (stored.torch_dtype for stored in shards.tensors.values())
+    return next((found for found in types if found.is_floating_point), torch.float32)
+
+
+def _on_meta(config: Any, dtype: torch.dtype) -> Any:
+    """The model of a configuration with its parameters on the meta device, and real buffers."""
+    with _parameters_on_meta():
+        try:
+            return AutoModelForCausalLM.from_config(config, dtype=dtype)
+        except ValueError as error:
+            if "Unrecognized configuration class" in str(error):
+                raise PruningError("the configuration is of no causal language model") from error
+            raise
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Move each parameter to the meta device as a module gets it. Memory that nobody wrote to was never taken."""
+    register: Callable[..., None] = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _put_placeholders(model: nn.Module, device: torch.device) -> None:
+    """Replace meta parameters, those that are tied by one."""
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is None:
+                continue
+            if id(parameter) not in made:
+                nothing = torch.full((), torch.nan, dtype=parameter.dtype, device=device).expand(parameter.shape)
+                made[id(parameter)] = nn.Parameter(nothing, requires_grad=False)
+            module._parameters[name] = made[id(parameter)]
+
+
+def _find_stored(name: str, model: Any, shards: Shards) -> dict[str, Stored]:
+    """Where the contents of each parameter and saved buffer are, by its name in the model.
+
+    Tensors have the model's names, or those of the model inside without the head; a tied weight may be stored under any
+    of its names. Raises PruningError for other names, a tensor that is missing, and one of another size.
+    """
+    wanted: dict[int, list[tuple[str, Tensor]]] = {}
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        wanted.setdefault(id(tensor), []).append((key, tensor))
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    found: dict[str, Stored] = {}
+    missing: list[str] = []
+    for tied in wanted.values():
+        names = [key for key, _ in tied]
+        keys = [*names, *(key.removeprefix(prefix) for key in names), *(prefix + key for key in names)]
+        stored = next((shards.tensors[key] for key in keys if key in shards.tensors), None)
+        if stored is None or stored.shape != tuple(tied[0][1].shape):
+            missing.append(names[0])
+        else:
+            found |= dict.fromkeys(names, stored)
+    if missing:
+        used = {stored.key for stored in found.values()}
+        other = [key for key in shards.tensors if key not in used]
+        if len(other) >= len(missing):
+            raise PruningError(
+                f"the weights of {name} are stored under other names than the model's: {other[0]} is none of its "
+                f"parameters, and {missing[0]} is not stored",
+                hint=_WITHOUT,
+                model=name,
+            )
+        raise PruningError(
+            f"the weights of {name} don't fit its config.json: {len(missing)} are missing or have another size, such "
+            f"as {missing[0]}",
+            model=name,
+        )
+    return found
+
+
+def _slots(
+    model: nn.Module, layers: Layers, stored: Mapping[str, Stored]
+) -> tuple[tuple[tuple[Slot, ...], ...], dict[nn.Module, tuple[Slot, ...]]]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def slot(parameter: nn.Parameter) -> Slot:
+        name = names[id(parameter)]
+        return Slot(name, parameter, stored[name], parameter.data)
+
+    blocks = tuple(tuple(slot(p) for p in block.parameters()) for block in layers.blocks)
+    inside = {id(module) for block in layers.blocks for module in block.modules()}
+    outside = {
+        module: tuple(slot(p) for p in module.parameters(recurse=False))
+        for module in model.modules()
+        if id(module) not in inside and any(True for _ in module.parameters(recurse=False))
+    }
+    return blocks, outside

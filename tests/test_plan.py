@@ -1,0 +1,114 @@
+"""What a plan says: counted from shapes alone, and near what is then measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pzc.cli.plan import described, duration, gigabytes
+from pzc.compiler.load import load
+from pzc.runtime.layers import find_layers
+from pzc.runtime.masks import Target
+from pzc.runtime.models import load_model
+from pzc.runtime.plan import BASE, Plan, plan
+from pzc.runtime.shards import Stored
+from pzc.runtime.stream_model import Shell, open_shell
+from tests.terminal import Terminal, terminal_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 4 blocks whose matrices are large enough to matter beside activations."""
+    from tests.conftest import make_tiny, make_tokenizer
+
+    path = tmp_path_factory.mktemp("model")
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4}
+    make_tiny(dtype="bfloat16", **sizes).save_pretrained(path, max_shard_size=2_000_000)
+    make_tokenizer().save_pretrained(path)
+    return path
+
+
+def planned(shell: Shell, metric: str, **how: Any) -> Plan:
+    target = Target(how.pop("per", None), 0.5, how.pop("pattern", None))
+    how = {"sequential": False, "windows": 4, "eval_windows": 2, "length": 32, **how}
+    return plan(shell.loaded, shell.layers, load(metric), target, **how)
+
+
+def test_sizes_and_passes(folder: Path) -> None:
+    found = planned(open_shell(str(folder), device="cpu"), "abs(W) * X * H.diag + G per row")
+    model = load_model(str(folder), device="cpu").model
+    layers = find_layers(model)
+    assert (found.blocks, found.linears, found.weights) == (4, 28, layers.size)
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert [(p.tier, p.leaves) for p in found.passes] == [
+        ("hessian", ("X.l2", "H.diag")),
+        ("backward", ("G.l2",)),
+    ]
+    assert found.tokens == {"calibration": 128, "evaluation": 64}
+    assert found.disk["memory"] == sum(p.numel() * 2 for p in model.parameters())
+
+
+def test_a_loaded_model_is_planned_like_its_files(folder: Path) -> None:
+    loaded = load_model(str(folder), device="cpu")
+    how = {"sequential": True, "windows": 4, "eval_windows": 2, "length": 32}
+    whole = plan(loaded, find_layers(loaded.model), load("wanda"), Target(), **how)  # type: ignore[arg-type]
+    shell = planned(open_shell(str(folder), device="cpu"), "wanda", sequential=True)
+    assert (whole.memory, whole.disk, whole.passes) == (shell.memory, shell.disk, shell.passes)
+
+
+def test_what_takes_more_is_said_to_take_more(folder: Path) -> None:
+    shell = open_shell(str(folder), device="cpu")
+    weights, wanda, gradients = (planned(shell, metric) for metric in ("abs(W) per row", "wanda", "pruner_zero"))
+    for way in ("memory", "stream"):
+        assert BASE < weights.memory[way] <= wanda.memory[way] < gradients.memory[way]
+    for found in (weights, wanda, gradients):
+        assert found.memory["stream"] < found.memory["memory"]
+        assert found.disk["stream"] > found.disk["memory"]
+        assert found.seconds["stream"] > 0
+    assert weights.passes == ()
+    assert weights.tokens["calibration"] == 0
+    model = 2 * sum(p.numel() for p in shell.model.parameters())
+    assert gradients.memory["memory"] - BASE > model + 4 * gradients.weights  # weights, and gradients in float32
+
+
+def test_no_weights_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(stored: Stored, **how: Any) -> torch.Tensor:
+        raise AssertionError(stored.key)
+
+    monkeypatch.setattr("pzc.runtime.stream_model.read", refuse)
+    monkeypatch.chdir(tmp_path)
+    terminal: Terminal = terminal_of(monkeypatch)
+    shown = terminal(
+        "plan", "-f", "wanda", "-m", str(folder), "--sequential", "-n", "4", "-l", "32", "-o", "x", "--json"
+    )
+    assert shown.code == 0
+    found = json.loads(shown.out)
+    assert found["weights"] == 28 // 7 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512)
+    assert found["sequential"] is True
+    assert set(found["memory"]) == set(found["seconds"]) == set(found["disk"]) == {"memory", "stream"}
+    shown = terminal("plan", "-f", "pruner_zero", "-m", str(folder), "-n", "4", "-l", "32")
+    assert "a forward and backward pass for G.l2" in shown.out
+    assert "--stream    about" in shown.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_in_words(folder: Path) -> None:
+    lines = dict(described(planned(open_shell(str(folder), device="cpu"), "magnitude")))
+    assert lines["passes"] == "none: the metric reads nothing but weights"
+    assert lines["tokens"] == "0 to calibrate on, 64 to evaluate on"
+    assert [gigabytes(x) for x in (2.34e9, 3e6)] == ["2.3 GB", "3 MB"]
+    assert [duration(x) for x in (0.1, 42.4, 300, 7200)] == ["1 s", "42 s", "5 min", "2.0 h"]
+
+
+def test_pruning_starts_with_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = ("--windows", "2", "--eval-windows", "2", "--length", "32", "-f", "wanda", "-m", "pocket")
+    for way in ((), ("--stream",)):
+        shown = terminal_of(monkeypatch)("prune", *how, *way, "-o", f"out{len(way)}")
+        line = shown.err.splitlines()[0]
+        assert line.startswith("plan  4 blocks, 28 linears")
+        assert "a forward pass over 2 × 32 tokens · about 0.6 GB of memory, about" in line

@@ -1,0 +1,164 @@
+"""Pruning from shard to shard: the same bits as in memory, and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from pzc.compiler.load import load
+from pzc.runtime import stream_sweeps
+from pzc.runtime.evaluate import perplexity, window_losses
+from pzc.runtime.masks import Target
+from pzc.runtime.models import load_model
+from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.statistics import Statistics
+from pzc.runtime.stream import Request, Streamed, stream
+from pzc.runtime.stream_model import open_shell
+
+
+@pytest.fixture
+def source(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny model in several shards."""
+
+    def save(**how: Any) -> Path:
+        folder = tmp_path / "source"
+        tiny(**how).save_pretrained(folder, max_shard_size=6000)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def streamed(
+    folder: Path, output: Path, metric: str, windows: Tensor, dtype: str | None = None, **how: Any
+) -> Streamed:
+    target = Target(how.get("per"), how.get("sparsity", 0.5), how.get("pattern"))
+    request = Request(load(metric), target, how.get("sequential", False), 0, windows, windows[:2])
+    shell = open_shell(str(folder), device="cpu", dtype=dtype)
+    with stream(shell, request, output) as result:
+        result.save({"a": 1})
+    return result
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    return {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+
+
+RUNS = {
+    "weights only": ("magnitude", {}),
+    "per column": ("abs(W) per col", {}),
+    "wanda one-shot": ("wanda", {}),
+    "wanda sequential": ("wanda", {"sequential": True}),
+    "wanda 2:4": ("wanda", {"pattern": (2, 4)}),
+    "wanda 2:4 sequential": ("wanda", {"pattern": (2, 4), "sequential": True}),
+    "per block": ("wanda", {"per": "block", "sparsity": 0.3}),
+    "outputs": ("abs(W) * X.var + Y.max per row", {"sequential": True}),
+    "hessian": ("abs(W) / H.inv_diag per row", {}),
+    "hessian sequential": ("abs(W) / H.inv_diag per row", {"sequential": True}),
+    "gradient": ("pruner_zero", {}),
+    "gradient and activations": ("abs(W) * X + abs(G.mean) * Y per row", {}),
+    "gradient and activations, sequential": ("abs(W) * X + abs(G.mean) per row", {"sequential": True}),
+    "gradient and hessian": ("abs(W) * H.diag + G.l1 per row", {}),
+    "per model": ("abs(W) per model", {"sparsity": 0.4}),
+    "per model, with ties": ("sign(abs(W) - 0.2) + depth per model", {}),
+    "per model, with activations": ("wanda", {"per": "model"}),
+    "per model, with gradients": ("abs(W) * G + X per model", {}),
+    "by role": ("roles.pzm", {}),
+    "noise and depth": ("abs(W) + noise * depth + windows per row", {}),
+}
+
+
+ROLES = """pzm 1
+metric roles {
+    o_proj, down_proj: abs(W) * X  per model
+    gate_proj, up_proj: abs(W) * Y  per block
+    else: abs(W) * X  per row
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("run", RUNS)
+def test_every_bit_is_as_in_memory(
+    run: str, dtype: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    metric, how = RUNS[run]
+    if metric == "roles.pzm":
+        (tmp_path / metric).write_text(ROLES)
+        metric = str(tmp_path / metric)
+    folder = source(dtype=dtype, tie_word_embeddings=dtype == "bfloat16")
+    result = streamed(folder, tmp_path / "out", metric, windows, **how)
+    loaded = load_model(str(folder), device="cpu")
+    before = perplexity(window_losses(loaded.model, windows[:2]))
+    pruned = prune(loaded.model, metric, windows=windows, **how)
+    found, expected = weights_of(tmp_path / "out"), loaded.model.state_dict()
+    assert {key: value.dtype for key, value in found.items()} == {
+        key: value.dtype for key, value in weights_of(folder).items()
+    }
+    for key, value in found.items():
+        assert torch.equal(value.view(torch.uint8), expected[key].view(torch.uint8)), key
+    assert result.before == pytest.approx(before, rel=1e-5)
+    assert result.after == pytest.approx(perplexity(window_losses(loaded.model, windows[:2])), rel=1e-5)
+    assert (result.pruned.sparsity, result.pruned.dense_sparsity) == (pruned.sparsity, pruned.dense_sparsity)
+    assert result.pruned.layers == pruned.layers
+    assert (result.pruned.passes, result.pruned.sequential) == (pruned.passes, pruned.sequential)
+    assert result.pruned.weights == pruned.weights
+
+
+def test_the_layout_of_the_source_is_kept_and_plain_transformers_loads_it(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    folder = source()
+    assert len(list(folder.glob("*.safetensors"))) > 3
+    streamed(folder, tmp_path / "out", "wanda", windows)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        [*(p.name for p in folder.iterdir()), "pruning.json"]
+    )
+    for file in folder.glob("*.safetensors"):
+        assert file.stat().st_size == (tmp_path / "out" / file.name).stat().st_size
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert {key: float((value == 0).float().mean()) for key, value in again.state_dict().items() if "mlp" in key} == {
+        key: 0.5 for key in again.state_dict() if "mlp" in key
+    }
+    assert json.loads((tmp_path / "out" / "pruning.json").read_text()) == {"a": 1}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_gradients_block_by_block_are_those_of_a_plain_backward(
+    sequential: bool, source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = source()
+    found: dict[str, Tensor] = {}
+
+    def note(metric: Any, target: Any, statistics: Statistics, layers: Any, **how: Any) -> dict[str, Tensor]:
+        for layer in layers:
+            for leaf in ("G.l2", "G.l1", "G.mean"):
+                found[f"{layer.name} {leaf}"] = statistics.tables[layer.name][leaf].clone()
+        return masks_for(metric, target, statistics, layers, **how)
+
+    monkeypatch.setattr(stream_sweeps, "masks_for", note)
+    metric = "abs(W) * (G.l2 + G.l1 + abs(G.mean)) * X per row"
+    streamed(folder, tmp_path / "out", metric, windows, sequential=sequential)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    gradients: dict[str, list[Tensor]] = {}
+    for window in windows.split(1):
+        model.zero_grad()
+        model(input_ids=window, labels=window).loss.backward()
+        for name, parameter in model.named_parameters():
+            if name.endswith("proj.weight"):
+                gradients.setdefault(name.removesuffix(".weight"), []).append(parameter.grad.clone())
+    assert len(found) == 3 * len(gradients) == 63
+    for name, each in gradients.items():
+        g = torch.stack(each)
+        for leaf, expected in (("l2", g.square().sum(0).sqrt()), ("l1", g.abs().sum(0)), ("mean", g.mean(0))):
+            error = (found[f"{name} G.{leaf}"] - expected).norm() / expected.norm()
+            assert error < 1e-5, (name, leaf)

@@ -1,0 +1,270 @@
+"""What streaming says when a model's files are spoilt or are not what it can stream."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
+
+from pzc.runtime import shards, stream_model
+from pzc.runtime.errors import PruningError
+from pzc.runtime.models import load_model
+from pzc.runtime.prune import prune
+from pzc.runtime.shards import INDEX, open_shards, read
+from pzc.runtime.stream_model import open_shell
+from tests.terminal import Terminal, terminal_of
+from tests.test_stream import source, streamed, weights_of
+
+__all__ = ["source"]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return terminal_of(monkeypatch)
+
+
+def last(folder: Path) -> Path:
+    return sorted(folder.glob("*.safetensors"))[-1]
+
+
+def spoil(folder: Path, how: str) -> None:
+    file = last(folder)
+    content = file.read_bytes()
+    if how == "cut short":
+        file.write_bytes(content[:-10])
+    elif how == "longer":
+        file.write_bytes(content + b"more")
+    elif how == "no header":
+        file.write_bytes(b"\0" * 100)
+    elif how == "header is no JSON":
+        file.write_bytes(content[:8] + b"x" + content[9:])
+    elif how == "empty":
+        file.write_bytes(b"")
+    elif how == "missing":
+        file.unlink()
+    elif how == "sizes that don't fit":
+        file.write_bytes(content.replace(b"[16]", b"[17]", 1))
+    elif how == "a tensor less":
+        tensors = load_file(file)
+        tensors.pop(next(iter(tensors)))
+        save_file(tensors, file)
+    elif how == "no index":
+        (folder / INDEX).unlink()
+    elif how == "bad index":
+        (folder / INDEX).write_text("[]")
+    elif how == "index outside":
+        (folder / INDEX).write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
+    elif how == "a block more":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4, "layer_types": None}))
+    elif how == "quantised":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("cut short", "is damaged: it is cut short"),
+        ("longer", "longer than its header says"),
+        ("no header", "no safetensors header"),
+        ("header is no JSON", "its header is no JSON"),
+        ("empty", "no safetensors header"),
+        ("missing", "is missing"),
+        ("sizes that don't fit", "is damaged at the tensor"),
+        ("a tensor less", "lacks the tensor"),
+        ("no index", "holds no safetensors weights"),
+        ("bad index", "is no index"),
+        ("index outside", "outside its folder"),
+        ("a block more", "9 are missing or have another size, such as model.layers.3"),
+        ("quantised", "quantised"),
+    ],
+)
+def test_spoilt_folders_are_refused_before_anything_is_written(
+    how: str, message: str, source: Callable[..., Path], tmp_path: Path, terminal: Terminal
+) -> None:
+    folder = source()
+    spoil(folder, how)
+    shown = terminal("prune", "--stream", "-f", "magnitude", "-m", str(folder), "-o", "out", "-l", "8")
+    assert shown.code == 1
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_shard_that_is_cut_while_it_is_read(source: Callable[..., Path]) -> None:
+    file = last(source())
+    stored = list(open_shards(file.parent).tensors.values())[-1]
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(PruningError, match="cut short"):
+        read(stored)
+
+
+def test_a_disk_that_fills_up_leaves_no_folder_and_the_same_command_goes_on(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
+) -> None:
+    folder = source()
+    write = shards.Copy.write
+
+    def fail(self: shards.Copy, key: str, tensor: Tensor) -> None:
+        if "layers.1" in key:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, key, tensor)
+
+    text = tmp_path / "text.txt"
+    text.write_text("the of and a to in is it\nthat was for on are as with the\n" * 40)
+    command = ("prune", "--stream", "-f", "wanda", "-m", str(folder), "-o", "out", "-d", str(text))
+    command = (*command, "-n", "2", "--eval-windows", "2", "-l", "8", "--device", "cpu")
+    with monkeypatch.context() as m:
+        m.setattr(shards.Copy, "write", fail)
+        shown = terminal(*command)
+    assert (shown.code, "the disk is full" in shown.err) == (1, True)
+    assert not (tmp_path / "out").exists()
+    shown = terminal(*command)
+    assert shown.code == 0, shown.err
+    assert "blocks: 3/3" in shown.err
+    assert "blocks: 1/3" not in shown.err
+    kept = json.loads((tmp_path / "out" / "pruning.json").read_text())
+    assert kept["options"]["stream"] is True
+    assert kept["sparsity"]["after"] == 0.5
+
+
+def test_an_output_folder_that_is_there_is_kept(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
+    folder = source()
+    streamed(folder, tmp_path / "out", "magnitude", windows)
+    with pytest.raises(PruningError, match="exists already"):
+        streamed(folder, tmp_path / "out", "wanda", windows)
+    assert json.loads((tmp_path / "out" / "pruning.json").read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "code"),
+    [
+        (("-f", "abs(W) * X per model", "--sequential"), "one group for the whole model", 1),
+        (("-f", "wanda", "-d", "self"), "`self` is written by the whole model", 2),
+        (("-f", "wanda", "--trust-remote-code"), "runs no code", 2),
+        (("-f", "wanda", "-m", "pocket", "--pattern", "2:5"), "needs a multiple of 5", 1),
+        (("-f", "wanda", "-m", __file__), "only folders of safetensors shards are streamed", 1),
+        (("-f", "wanda", "-m", "nowhere"), "there is no model `nowhere`", 1),
+        (("-f", "ln(abs(W) - 1) per row"), "not finite", 1),
+    ],
+)
+def test_what_cannot_be_streamed(
+    options: tuple[str, ...], message: str, code: int, terminal: Terminal, tmp_path: Path
+) -> None:
+    shown = terminal("prune", "--stream", *options, "-o", "out", "-n", "2", "--eval-windows", "2", "-l", "16")
+    assert message in " ".join(shown.err.split())
+    assert shown.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_experts_that_are_stored_one_by_one_but_held_together_are_refused(tokenizer: Any, tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=16, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=2, max_position_embeddings=32,
+    )  # fmt: skip
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    with pytest.raises(PruningError, match="stored under other names") as caught:
+        open_shell(str(tmp_path / "source"))
+    assert caught.value.hint == "prune it without --stream"
+
+
+def test_a_model_of_another_shape(tokenizer: Any, windows: Tensor, tmp_path: Path) -> None:
+    """GPT-2: weights `[in, out]`, biases, two embeddings, blocks that know their place, keys without a prefix."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_embd=16, n_layer=3, n_head=2, n_positions=32))
+    model.save_pretrained(tmp_path / "source", max_shard_size=8000)
+    bare = {key.removeprefix("transformer."): value for key, value in weights_of(tmp_path / "source").items()}
+    for file in (tmp_path / "source").glob("model*"):
+        file.unlink()
+    save_file(bare, tmp_path / "source" / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(tmp_path / "source")
+    for number, (metric, how) in enumerate((("wanda", {"sequential": True}), ("pruner_zero", {}))):
+        out = tmp_path / f"out{number}"
+        streamed(tmp_path / "source", out, metric, windows, **how)
+        loaded = load_model(str(tmp_path / "source"), device="cpu").model
+        prune(loaded, metric, windows=windows, **how)
+        again = AutoModelForCausalLM.from_pretrained(out).state_dict()
+        assert all(torch.equal(value, again[key]) for key, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_another_type_is_written_as_it_is_loaded(
+    dtype: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    folder = source()
+    streamed(folder, tmp_path / "out", "wanda", windows, dtype=dtype)
+    loaded = load_model(str(folder), device="cpu", dtype=dtype).model
+    prune(loaded, "wanda", windows=windows)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert again.dtype == getattr(torch, dtype)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("said", [None, "float32", "bfloat16"])
+def test_the_type_is_what_loading_would_take(said: str | None, source: Callable[..., Path]) -> None:
+    folder = source(dtype="bfloat16")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": said}))
+    expected = load_model(str(folder), device="cpu").dtype
+    shell = open_shell(str(folder), device="cpu")
+    assert shell.loaded.dtype == expected
+    assert {slot.tensor.dtype for slot in shell.slots.values()} == {expected}
+
+
+def test_a_hub_id_is_fetched_first(source: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = source()
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        assert name == "org/name"
+        assert not any("bin" in pattern for pattern in allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(stream_model, "snapshot_download", fetch)
+    assert open_shell("org/name", device="cpu").loaded.sha256 == load_model(str(folder), device="cpu").sha256
+
+
+def test_weights_come_and_go_with_their_block(source: Callable[..., Path]) -> None:
+    shell = open_shell(str(source()), device="cpu")
+
+    def there() -> list[bool]:
+        return [slot.filled for slots in shell.blocks for slot in slots]
+
+    sizes = [len(slots) for slots in shell.blocks]
+    for index in range(3):
+        with shell.block(index, following=index + 1 if index < 2 else None):
+            assert there() == [i == index for i, size in enumerate(sizes) for _ in range(size)]
+    with shell.around():
+        shell.model.get_input_embeddings()(torch.tensor([[1, 2]]))  # type: ignore[operator]
+        assert not any(there())
+    assert not any(slot.filled for slot in shell.slots.values())
+
+
+@pytest.mark.gpu
+def test_an_accelerator_holds_one_block(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
+    shell = open_shell(str(source()), device="cuda")
+    with shell.block(0, following=1):
+        assert all(slot.tensor.is_cuda and slot.filled for slot in shell.blocks[0])
+        ahead = shell._ahead[1, True].result()
+        assert all(tensor.is_pinned() for tensor in ahead.values())
+    with shell.block(1):
+        assert [slot.filled for slot in shell.blocks[0]] == [False] * len(shell.blocks[0])
+        assert all(torch.equal(slot.tensor.cpu(), read(slot.stored)) for slot in shell.blocks[1])

@@ -1,0 +1,150 @@
+"""A streaming run that is killed, really and at many moments, goes on where it was."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pzc.compiler.load import load
+from pzc.runtime import shards, stream_work
+from pzc.runtime.errors import PruningError
+from pzc.runtime.masks import Target
+from pzc.runtime.stream import Request, stream, unfinished_beside
+from pzc.runtime.stream_model import open_shell
+from pzc.runtime.stream_states import States
+from tests.test_stream import RUNS, source, streamed
+
+__all__ = ["source"]
+
+MOMENTS = ("hidden states are being written", "a block is being written", "a block is done", "all is done")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server of processes, which loads torch once, find this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def killed(moment: str, count: int, folder: str, output: str, run: str, windows: list[list[int]]) -> None:
+    """Run until a moment comes for the `count`-th time, and die of SIGKILL there, with its file half written."""
+    left = [count]
+
+    def die() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    write, finish = shards.Copy.write, stream_work.Journal.finish
+
+    def half_a_block(self: shards.Copy, key: str, tensor: Tensor) -> None:
+        write(self, key, torch.full_like(tensor, 7) if left[0] == 1 else tensor)
+        die()
+
+    def half_the_states(self: States, name: str, block: int, batches: Any) -> None:
+        if left[0] == 1:
+            self._path(name, block).write_bytes(b"half")
+        die()
+        states(self, name, block, batches)
+
+    def then_die(self: stream_work.Journal, stage: str, steps: int, **values: Any) -> None:
+        finish(self, stage, steps, **values)
+        if moment == "a block is done" or stage == "rest":
+            die()
+
+    states = States.write
+    if moment == "a block is being written":
+        shards.Copy.write = half_a_block  # type: ignore[method-assign]
+    elif moment == "hidden states are being written":
+        States.write = half_the_states  # type: ignore[method-assign]
+    else:
+        stream_work.Journal.finish = then_die  # type: ignore[method-assign]
+    metric, how = RUNS[run]
+    streamed(Path(folder), Path(output), metric, torch.tensor(windows), **how)
+
+
+def kill(*how: Any) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_stream_resume"])
+    process = context.Process(target=killed, args=how)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch, folder: Path, output: Path, run: str, windows: Tensor) -> list[str]:
+    """Let a run end, and give the stages of the steps that it did."""
+    steps: list[str] = []
+    finish = stream_work.Journal.finish
+
+    def note(self: stream_work.Journal, stage: str, count: int, **values: Any) -> None:
+        steps.append(stage)
+        finish(self, stage, count, **values)
+
+    metric, how = RUNS[run]
+    with monkeypatch.context() as m:
+        m.setattr(stream_work.Journal, "finish", note)
+        streamed(folder, output, metric, windows, **how)
+    return steps
+
+
+@pytest.mark.parametrize(
+    "run", ["weights only", "wanda sequential", "gradient", "gradient and activations, sequential"]
+)
+def test_the_same_command_goes_on_and_ends_with_the_same_bytes(
+    run: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = source(dtype="bfloat16"), tmp_path / "out"
+    uninterrupted = steps_of(monkeypatch, folder, tmp_path / "whole", run, windows)
+    for moment in MOMENTS:
+        counts = {"all is done": (1,), "a block is done": (1, 2, 2)}.get(moment, (3, 4))
+        for count in counts:
+            kill(moment, count, str(folder), str(out), run, windows.tolist())
+            assert not out.exists()
+            assert len(list(tmp_path.glob(".out.partial-stream-*"))) == 1
+        steps = steps_of(monkeypatch, folder, out, run, windows)
+        if moment == "a block is done":
+            assert steps == uninterrupted[sum(counts) :]
+        assert bytes_of(out) == bytes_of(tmp_path / "whole")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source", "whole"]
+        shutil.rmtree(out)
+
+
+def test_another_run_starts_anew_and_leaves_the_unfinished_one_alone(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    folder = source()
+    kill("a block is done", 3, str(folder), str(tmp_path / "out"), "weights only", windows.tolist())
+    (left,) = tmp_path.glob(".out.partial-stream-*")
+    shell = open_shell(str(folder), device="cpu")
+    other = Request(load("magnitude"), Target(sparsity=0.6), False, 0, windows, windows[:2])
+    assert unfinished_beside(shell, other, tmp_path / "out") == [left]
+    assert unfinished_beside(shell, replace(other, target=Target()), tmp_path / "out") == []
+    with pytest.raises(PruningError, match="needs a multiple of 32"):
+        streamed(folder, tmp_path / "out", "magnitude", windows, pattern=(16, 32))
+    assert left.is_dir()
+    streamed(folder, tmp_path / "out", "magnitude", windows, sparsity=0.6)
+    assert not left.exists()
+
+
+def test_two_processes_don_t_write_the_same(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
+    folder = source()
+    request = Request(load("magnitude"), Target(), False, 0, windows, windows[:2])
+    with (
+        stream(open_shell(str(folder), device="cpu"), request, tmp_path / "out"),
+        pytest.raises(PruningError, match="another process is writing"),
+    ):
+        streamed(folder, tmp_path / "out", "magnitude", windows)
