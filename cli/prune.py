@@ -155,7 +155,7 @@ def command(
             seconds=seconds,
         )
 
-    before, done, after = 0.0, list[Any](), list[float]()
+    before, done, after = 0.0, list["Pruned"](), list[float]()
     if shell:
         request = Request(
             chosen, target, how["sequential"], how["seed"], texts.calibration_windows, texts.evaluation_windows
@@ -172,7 +172,8 @@ def command(
             loaded, chosen, sparsities, given, texts.evaluation_windows, places, mask_only, overwrite, described_run,
             quiet or as_json,
         )  # fmt: skip
-    for place, (pruned, before, measured, content) in zip(places, results, strict=True):
+    for place, (pruned, dense, measured, content) in zip(places, results, strict=True):
+        before = dense
         done.append(pruned)
         after.append(measured)
         if as_json:
@@ -233,7 +234,7 @@ def _streamed(
     for left in unfinished_beside(shell, request, folder):
         warn(f"another run's unfinished work is left in {left}: give its command again, or delete it")
     with progress(silent) as bar, stream(shell, request, folder, overwrite=overwrite, progress=bar) as done:
-        content = described_run(done.pruned, done.before, done.after, {}, request.target.sparsity)
+        content = described_run(done.pruned, done.before, done.after, {}, float(request.target.sparsity))
         done.save(content)
     yield done.pruned, done.before, done.after, content
 

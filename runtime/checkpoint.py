@@ -138,8 +138,8 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
 
 
 def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path | None = None) -> None:
-    """Add `pruning.json` and a model card to a folder that is whole but for them, and give it its name, in place of what
-    has that name; `given` is how the user wrote it."""
+    """Add `pruning.json` and a model card to a folder that is whole but for them, and give it its name, in place of
+    what has that name; `given` is how the user wrote it."""
     (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
     if record.get("format") == FORMAT:
         (partial / CARD).write_text(model_card(record, str(given or output)), encoding="utf-8")

@@ -89,9 +89,11 @@ def plan(
     length: int,
     leaves: Collection[str] | None = None,
 ) -> Plan:
-    """Plan a run. Of the model's weights only shapes are looked at, so that they may be placeholders. `leaves` are those
-    to gather, if they are not the metric's: an allocation or an update of weights reads others."""
-    leaves = metric.leaves if leaves is None else leaves
+    """Plan a run. Of the model's weights only shapes are looked at, so that they may be placeholders.
+
+    `leaves` are those to gather, if they are not the metric's: an allocation or an update of weights reads others.
+    """
+    leaves = metric.leaves if leaves is None else frozenset(leaves)
     passes = passes_for(leaves)
     by_block = sequential and bool(forward_leaves(leaves))
     sizes = _sizes(loaded.model, layers)

@@ -198,7 +198,7 @@ def find_limits(run: Run) -> None:
     found: dict[str, Limit] = {}
     for arm in run.metric.arms:
         layers = [x for x in run.shell.layers.layers if run.is_joint(x) and run.metric.arm(x.name) == arm]
-        limits = limits_of([run.scores_of(layer) for layer in layers], run.target.sparsity)
+        limits = limits_of([run.scores_of(layer) for layer in layers], float(run.target.sparsity))
         found |= dict(zip((layer.name for layer in layers), limits, strict=True))
     run.journal.finish("limits", 1, limits=found)
 
