@@ -45,7 +45,7 @@ def variations(run: Run) -> list[Variation]:
     records = Counter(run.candidates[n].operator for n in record_numbers(run))
     found = []
     for name, members in grouped.items():
-        statuses = Counter(c.status for c in members)
+        statuses: Counter[str] = Counter(c.status for c in members)
         changes = [
             math.log(c.fitness / run.candidates[c.parents[0]].fitness)
             for c in members

@@ -181,7 +181,7 @@ def fronts(run: Run) -> Figure:
                 )  # fmt: skip
         axes.set_yscale("log")
         axes.set_ylim(front[0].fitness * 0.985, top)
-        axes.set_xlim(0, 1.05 * max(c.complexity for c in (*shown, *front)))
+        axes.set_xlim(0, 1.5 * max(c.complexity for c in front))
         axes.set_xlabel("complexity (nodes)")
         axes.set_ylabel("fitness (perplexity)")
         plain_ticks(axes.yaxis)
@@ -238,7 +238,7 @@ def lineage(run: Run) -> Figure:
         axes.margins(0.08)
         plain_ticks(axes.yaxis)
         plain_ticks(axes.xaxis)
-        axes.legend(loc="upper right")
+        figure.legend(loc="outside upper center", ncols=3, columnspacing=1, handletextpad=0.2)
 
     return Figure("lineage", "The winner's ancestors", says, draw, (WIDTH, 3.6))
 

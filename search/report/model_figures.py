@@ -13,7 +13,7 @@ from pzc.search.report.numbers import percent, perplexity
 from pzc.search.report.themes import LINES, MARKERS, Theme
 from pzc.search.scored import Scored, ratio
 
-BROKEN = 30.0
+BROKEN = 100.0
 """A chart ends at so many times the dense model's perplexity: what is worse than that is broken."""
 
 X = TypeVar("X", int, float)

@@ -72,7 +72,7 @@ def _saved(draw: Draw, size: tuple[float, float], theme: Theme, **how: Any) -> b
 
 
 def _settings(theme: Theme) -> dict[Any, Any]:
-    from matplotlib import cycler
+    from cycler import cycler
 
     return {
         "font.family": "sans-serif",
