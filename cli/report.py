@@ -38,6 +38,8 @@ from pzc.cli.console import output, print_json, progress, say
 @click.option(
     "--eval-windows", type=click.IntRange(2), help="Held-out windows to measure with. [default: as many as the run has]"
 )
+@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
+@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
 @options.device
 @options.threads
 @options.trust
@@ -46,7 +48,8 @@ from pzc.cli.console import output, print_json, progress, say
 @click.pass_context
 def command(
     ctx: click.Context, /, folder: Path, output: Path | None, against: tuple[Path, ...], model: str | None,
-    no_model: bool, eval_windows: int | None, device: str, trust_remote_code: bool, as_json: bool, quiet: bool,
+    no_model: bool, eval_windows: int | None, storage: str | None,
+    study: str, device: str, trust_remote_code: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Write what a search has found, and what it shows, as one page with figures.
 
@@ -62,9 +65,10 @@ def command(
     from pzc.cli.lexer import coloured
     from pzc.search.reading import check_comparable, read_run
     from pzc.search.report.themes import check_matplotlib
+    from pzc.search.store import Place
 
     check_matplotlib()
-    run, others = read_run(folder), [read_run(other) for other in against]
+    run, others = read_run(Place(folder, storage, study)), [read_run(Place(other)) for other in against]
     for other in others:
         check_comparable(run, other)
     from pzc.search.report.write import write

@@ -63,6 +63,8 @@ def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option(
     "--zoo", type=click.IntRange(1), default=8, show_default=True, help="Beside how many of the best published metrics."
 )
+@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
+@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
 @options.device
 @options.dtype
 @options.threads
@@ -73,7 +75,8 @@ def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.pass_context
 def command(
     ctx: click.Context, /, folder: Path, models: tuple[str, ...], device: str, dtype: str | None,
-    trust_remote_code: bool, members: int, zoo: int, as_csv: bool, as_json: bool, quiet: bool, **how: Any,
+    trust_remote_code: bool, members: int, zoo: int, storage: str | None, study: str,
+    as_csv: bool, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Say how the metrics that a search found do on other models, texts and targets.
 
@@ -92,9 +95,10 @@ def command(
     from pzc.cli.texts import texts_of
     from pzc.runtime.models import load_model
     from pzc.search.reading import read_run
+    from pzc.search.store import Place
     from pzc.search.transfer import entries, transfer
 
-    run = read_run(folder)
+    run = read_run(Place(folder, storage, study))
     how = _completed(how, run, models)
     tried, targets = entries(run, members, zoo), _targets(how, run)
     leaves = frozenset().union(*(e.metric.leaves for e in tried))

@@ -18,7 +18,8 @@ from typing import Any
 from pzc.runtime.evaluate import perplexity
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS
-from pzc.search.reading import tier_of, tier_place
+from pzc.search.pareto import objectives
+from pzc.search.predictors import READS
 
 Row = dict[str, Any]
 
@@ -29,6 +30,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
     "generation": ("int64", lambda c: c.generation),
     "slot": ("int64", lambda c: c.slot),
     "attempt": ("int64", lambda c: c.attempt),
+    "island": ("int64", lambda c: c.island),
     "operator": ("string", lambda c: c.operator),
     "parents": ("list", lambda c: list(c.parents)),
     "status": ("string", lambda c: c.status),
@@ -37,15 +39,20 @@ COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
     "formula": ("string", lambda c: c.formula),
     "per": ("string", lambda c: c.per),
     "complexity": ("int64", lambda c: c.complexity),
-    "tier": ("string", lambda c: tier_of(c.formula)),
+    "tier": ("string", lambda c: c.tier),
     "fitness": ("double", lambda c: c.fitness if c.status == "evaluated" and math.isfinite(c.fitness) else None),
     "losses": ("losses", lambda c: list(c.losses)),
+    "exact_key": ("string", lambda c: c.exact_key or None),
+    "real_key": ("string", lambda c: c.real_key or None),
     "rank_key": ("string", lambda c: c.rank_key or None),
+    "fingerprint": ("string", lambda c: c.fingerprint or None),
     "mask_hash": ("string", lambda c: c.mask_hash or None),
     "shape": ("string", lambda c: c.shape or None),
     "seconds": ("double", lambda c: c.seconds),
+    **{name: ("double", lambda c, name=name: c.predictors.get(name)) for name in READS},
 }
-"""Each column with its type, and how a candidate fills it. The fitness of each rung comes after them."""
+"""Each column with its type, and how a candidate fills it: the predictors last, and after them the fitness of each
+rung."""
 
 
 def rows(candidates: Iterable[Candidate], windows: int) -> list[Row]:
@@ -71,13 +78,13 @@ def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The candidates that no other beats, best fitness first: none is at least as good in fitness, complexity and cost
     tier and better in one of them. Of several that are alike in all three the oldest stands for them."""
     front: list[Candidate] = []
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, float]] = []
     pool = (c for c in candidates if c.status == "evaluated" and math.isfinite(c.fitness))
-    for c in sorted(pool, key=lambda c: (c.fitness, c.complexity, tier_place(tier_of(c.formula)), c.number)):
-        cost = c.complexity, tier_place(tier_of(c.formula))
+    for c in sorted(pool, key=lambda c: (*objectives(c), c.number)):
+        _, *cost = objectives(c)
         if not any(size <= cost[0] and tier <= cost[1] for size, tier in seen):
             front.append(c)
-            seen.append(cost)
+            seen.append((cost[0], cost[1]))
     return front
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pzc.compiler.core import leaf
 from pzc.search.candidate import Candidate
+from pzc.search.proposals import Proposal
 from pzc.search.reading import Run
-from pzc.search.store import Store
+from pzc.search.store import Place, Store
 
 SETTINGS: dict[str, Any] = {
     "model": "pocket",
@@ -47,23 +49,24 @@ def candidate(number: int, fitness: float | None = None, **changes: Any) -> Cand
 def family() -> list[Candidate]:
     """Two of the zoo, then a search that ends in candidate 6, by way of 2 and 4."""
     return [
-        candidate(0, 30.0, generation=-1, operator="wanda"),
+        candidate(0, 30.0, generation=-2, operator="wanda", tier="forward"),
         candidate(1, 40.0, generation=-1, operator="magnitude", formula="abs(W)", complexity=2),
-        candidate(2, 32.0, operator="leaf", parents=(0,), formula="abs(W) * G", seconds=2.0),
+        candidate(2, 32.0, operator="leaf", parents=(0,), formula="abs(W) * G", tier="backward", seconds=2.0),
         candidate(3, None, operator="constant", parents=(0,), alias_of=2, seconds=0.5),
         candidate(
-            4, 28.0, generation=1, operator="crossover", parents=(2, 1), formula="abs(W) * G * X", complexity=7,
-            seconds=2.0,
+            4, 28.0, generation=1, operator="crossover", parents=(2, 1), formula="abs(W) * G * X", tier="backward",
+            complexity=7, seconds=2.0,
         ),
         candidate(
             5, None, generation=1, operator="leaf", parents=(2,), status="lost race", losses=(9.0,), seconds=0.25
         ),
         candidate(
-            6, 25.0, generation=2, operator="constant", parents=(4,), formula="abs(W) * G * X ^ 0.5", complexity=9,
-            seconds=2.0,
+            6, 25.0, generation=2, operator="constant", parents=(4,), formula="abs(W) * G * X ^ 0.5", tier="backward",
+            complexity=9, seconds=2.0,
         ),
         candidate(7, None, generation=2, operator="leaf", status="refused", reason="not finite", parents=(4,)),
-        candidate(8, 26.0, generation=2, operator="immigrant", formula="sqr(W) + X", complexity=6, seconds=1.0),
+        candidate(8, 26.0, generation=2, operator="immigrant", formula="sqr(W) + X", tier="forward", complexity=6,
+                  seconds=1.0),
     ]  # fmt: skip
 
 
@@ -74,9 +77,13 @@ def run_of(candidates: list[Candidate], folder: Path = Path("runs/some"), **sett
 
 def write_run(folder: Path, candidates: list[Candidate], **settings: Any) -> Path:
     """A run on disk, as a search leaves it."""
-    store = Store(folder, resume=False)
+    store = Store(Place(folder), resume=False)
     store.set_settings({**SETTINGS, **settings})
-    for c in candidates:
-        store.add(c)
-    store.close()
+    for generation in sorted({c.generation for c in candidates}):
+        members = [c for c in candidates if c.generation == generation]
+        slots = [Proposal(replace(c, status="proposed"), leaf("W")) for c in members]
+        for c in members:
+            claim = store.claim(slots)
+            assert claim is not None
+            store.tell(claim, c)
     return folder

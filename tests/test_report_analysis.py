@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.search.candidate import Candidate
+from pzc.search.predictors import spearman
 from pzc.search.report import numbers
 from pzc.search.report.descent import ancestors, main_line, outcomes, record_numbers, variations
 from pzc.search.report.effects import WORST, Effect, effects, families, founders, frequencies, scores
 from pzc.search.report.evolution import evolution, reached
 from pzc.search.report.features import Feature, features_of
-from pzc.search.report.ranks import ranks, spearman
 from tests.runs import candidate, family, run_of
 
 PLANTED = {"X": -0.3, "G": 0.2, "X.max": 0.0}
@@ -139,13 +139,6 @@ def test_spearman_without_ties_is_the_textbooks(order: list[int]) -> None:
     d2 = sum((i - k) ** 2 for i, k in enumerate(order))
     assert spearman(range(8), order) == pytest.approx(1 - 6 * d2 / (8 * (64 - 1)))
     assert spearman(range(8), np.exp(order).tolist()) == pytest.approx(spearman(range(8), order))
-
-
-def test_ties_share_their_places() -> None:
-    assert ranks([5.0, 1.0, 5.0, 9.0]).tolist() == [1.5, 0.0, 1.5, 3.0]
-    assert spearman([1, 2, 2, 3], [1, 3, 2, 4]) == pytest.approx(0.9486832980505138)
-    assert math.isnan(spearman([1, 1, 1], [1, 2, 3]))
-    assert math.isnan(spearman([1, 2], [1, 2]))
 
 
 @pytest.mark.parametrize(

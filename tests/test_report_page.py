@@ -17,9 +17,12 @@ from pzc.cli.main import pzc as cli
 from pzc.cli.transfer import command as transfer
 from pzc.search.reading import read_run
 from pzc.search.report import themes
-from pzc.search.report.html import element, formula, paragraph
+from pzc.search.report.html import element, formula, paragraph, uncoloured
+from pzc.search.report.sections import sections
+from pzc.search.report.write import document
+from pzc.search.store import Place, StoreError
 from tests.pages import Page
-from tests.runs import SMALL, candidate, family, write_run
+from tests.runs import SMALL, candidate, family, run_of, write_run
 from tests.terminal import Terminal, terminal_of
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -102,7 +105,7 @@ def test_colours_follow_the_page(reported: Path) -> None:
 
 
 def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -> None:
-    run = read_run(searched)
+    run = read_run(Place(searched))
     text = unescape("".join(Page(reported / "report.html").text))
     assert f"{len(run.bred):,} candidates" in text
     assert f"{run.winner.fitness:.2f}" in text
@@ -113,38 +116,31 @@ def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -
     assert f"{float(held_out[1]):.2f}" in text
 
 
-def test_a_page_without_the_model(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_path: Path) -> None:
     one, two = (write_run(tmp_path / name, family()) for name in ("one", "two"))
+    (one / "report" / "figures").mkdir(parents=True)
+    for name in ("mine.txt", "report.html", "figures/pareto.png"):
+        (one / "report" / name).write_text("before", encoding="utf-8")
     shown = terminal("report", str(one), "--against", str(two), "--no-model", "--json")
     assert shown.code == 0
     found = json.loads(shown.out)
     assert found["page"] == str(one / "report" / "report.html")
     assert not NEEDS_MODEL & set(found["figures"])
     assert "two" in "".join(Page(Path(found["page"])).text)
-    assert all(Path(path).is_file() for paths in found["figures"].values() for path in paths)
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for paths in found["figures"].values() for path in paths)
+    assert sorted(p.name for p in (one / "report").iterdir()) == ["figures", "mine.txt", "report.html"]
+    assert (one / "report" / "mine.txt").read_text(encoding="utf-8") == "before"
 
 
-def test_text_of_a_run_is_never_markup(terminal: Terminal, tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "<b>&amp;", family(), data='"><img src=x>', space="<script>alert(1)</script>")
-    shown = terminal("report", str(folder), "--no-model", "--output", str(tmp_path / "out"))
-    assert shown.code == 0
-    page = Page(tmp_path / "out" / "report.html")
+def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
+    run = run_of(family(), Path("<b>&amp;"), data='"><img src=x>', space="<script>alert(1)</script>")
+    (tmp_path / "page.html").write_text(document(run, sections(run, [], None, uncoloured)), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
     assert {"script", "img", "b"}.isdisjoint(tag for tag, _ in page.elements)
+    assert "<script>alert(1)</script>" in "".join(page.text)
     assert paragraph("<i>") == "<p>&lt;i&gt;</p>"
     assert element("p", title='"') == '<p title="&quot;"></p>'
     assert formula("a < b", lambda text: [(text, "pzm.name")]) == '<span class="pzm-name">a &lt; b</span>'
-
-
-def test_other_files_of_the_folder_stay(terminal: Terminal, tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", family())
-    (tmp_path / "out" / "figures").mkdir(parents=True)
-    for name in ("mine.txt", "report.html", "figures/pareto.png"):
-        (tmp_path / "out" / name).write_text("before", encoding="utf-8")
-    assert terminal("report", str(folder), "--no-model", "--output", str(tmp_path / "out")).code == 0
-    assert (tmp_path / "out" / "mine.txt").read_text(encoding="utf-8") == "before"
-    assert (tmp_path / "out" / "figures" / "pareto.png").read_bytes().startswith(b"\x89PNG")
-    Page(tmp_path / "out" / "report.html")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["figures", "mine.txt", "report.html"]
 
 
 @pytest.mark.parametrize(
@@ -290,8 +286,6 @@ def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> N
 
 
 def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:
-    from pzc.search.store import StoreError
-
     shown = CliRunner().invoke(transfer, [str(write_run(tmp_path / "run", family()))])
     assert isinstance(shown.exception, StoreError)
     assert "has no hall of fame yet" in shown.exception.message

@@ -13,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.compiler.leaves import TIERS
-from pzc.compiler.load import inline
 from pzc.search.exports import csv_text, pareto, rows, write
-from pzc.search.reading import tier_of
 from tests.runs import candidate, family
-
-FORMULAS = {"weights": "abs(W)", "forward": "abs(W) * X", "hessian": "abs(W) / H.inv_diag", "backward": "abs(W) * G"}
 
 
 def test_every_candidate_is_a_line_that_reads_back(tmp_path: Path) -> None:
@@ -50,12 +46,6 @@ def test_a_perplexity_that_no_float_holds_is_an_empty_cell() -> None:
     assert row["fitness"] == ""
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_the_tier_of_a_formula_is_that_of_its_metric(tier: str) -> None:
-    assert tier_of(FORMULAS[tier]) == tier == inline(f"{FORMULAS[tier]} per row").tier
-    assert tier_of("tanh(abs(W)) * norm(X.l1, 2) ^ 1.5e-3") == "forward"
-
-
 @given(
     st.lists(
         st.tuples(st.sampled_from([10.0, 11.0, 12.0, 13.0]), st.integers(1, 4), st.sampled_from(list(TIERS))),
@@ -64,7 +54,7 @@ def test_the_tier_of_a_formula_is_that_of_its_metric(tier: str) -> None:
     )
 )
 def test_the_front_is_what_no_other_candidate_beats(points: list[tuple[float, int, str]]) -> None:
-    everyone = [candidate(i, f, complexity=n, formula=FORMULAS[t]) for i, (f, n, t) in enumerate(points)]
+    everyone = [candidate(i, f, complexity=n, tier=t) for i, (f, n, t) in enumerate(points)]
     objectives = [(f, n, TIERS.index(t)) for f, n, t in points]  # type: ignore[arg-type]
 
     def beaten(i: int) -> bool:
@@ -82,6 +72,12 @@ def test_the_front_is_what_no_other_candidate_beats(points: list[tuple[float, in
 def test_the_front_has_only_what_was_measured_in_full() -> None:
     assert [c.number for c in pareto(family())] == [6, 8, 0, 1]
     assert math.isfinite(max(c.fitness for c in pareto([candidate(0, losses=(900.0,) * 4), candidate(1, 20.0)])))
+
+
+def test_predictors_have_columns_of_their_own() -> None:
+    one, other = rows([candidate(0, 20.0, predictors={"output error": 0.25}), candidate(1, 20.0)], 4)
+    assert (one["output error"], one["second-order loss"]) == (0.25, None)
+    assert other["output error"] is None
 
 
 def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from pzc.search.candidate import Candidate
-from pzc.search.reading import MEASURED, Run, published
+from pzc.search.candidate import ALIASES, Candidate
+from pzc.search.reading import Run
 
 FRESH = ("random", "immigrant")
 """Ways to propose a candidate that need no parent."""
@@ -15,7 +15,7 @@ FRESH = ("random", "immigrant")
 
 @dataclass(frozen=True)
 class Variation:
-    """What became of the offspring of one variation.
+    """What became of the offspring of one variation: `lost` are those that fell behind or were predicted to.
 
     `better` counts those that beat their first parent, `records` those that beat all before them; `median` is the
     median change of ln(fitness) from the first parent of those measured in full, NaN where there is none.
@@ -42,23 +42,22 @@ def variations(run: Run) -> list[Variation]:
     grouped: dict[str, list[Candidate]] = {}
     for c in run.bred:
         grouped.setdefault(c.operator, []).append(c)
-    records = Counter(run.candidates[n].operator for n in record_numbers(run))
+    records = Counter(run.by_number[n].operator for n in record_numbers(run))
     found = []
     for name, members in grouped.items():
         statuses: Counter[str] = Counter(c.status for c in members)
         changes = [
-            math.log(c.fitness / run.candidates[c.parents[0]].fitness)
+            math.log(c.fitness / run.by_number[c.parents[0]].fitness)
             for c in members
-            if c.status == "evaluated" and c.parents and math.isfinite(run.candidates[c.parents[0]].fitness)
+            if c.status == "evaluated" and c.parents and math.isfinite(run.by_number[c.parents[0]].fitness)
         ]
-        measured = sum(statuses[s] for s in MEASURED)
         found.append(
             Variation(
                 name,
                 len(members),
-                len(members) - measured - statuses["refused"],
+                sum(statuses[s] for s in ALIASES),
                 statuses["refused"],
-                statuses["lost race"],
+                statuses["lost race"] + statuses["predicted worse"],
                 statuses["evaluated"],
                 sum(change < 0 for change in changes),
                 records[name],
@@ -86,28 +85,23 @@ def ancestors(run: Run) -> list[Candidate]:
         number = waiting.pop()
         if number not in seen:
             seen.add(number)
-            waiting += run.candidates[number].parents
-    return [run.candidates[n] for n in sorted(seen)]
+            waiting += run.by_number[number].parents
+    return [run.by_number[n] for n in sorted(seen)]
 
 
 def main_line(run: Run) -> list[Candidate]:
     """The winner, its first parent, that one's first parent and so on, oldest first."""
     line = [run.winner]
     while line[-1].parents:
-        line.append(run.candidates[line[-1].parents[0]])
+        line.append(run.by_number[line[-1].parents[0]])
     return line[::-1]
-
-
-def way(c: Candidate) -> str:
-    """How a candidate came to be, in words."""
-    return f"{c.operator} of the zoo" if published(c) else c.operator
 
 
 def outcomes(run: Run) -> list[tuple[str, int]]:
     """How many candidates were settled in each way, refusals by their reason."""
     counts = Counter(f"refused: {c.reason}" if c.status == "refused" else c.status for c in run.bred)
     kinds = {c.status for c in run.bred}
-    order = [s for s in ("evaluated", "lost race") if s in kinds]
+    order = [s for s in ("evaluated", "lost race", "predicted worse") if s in kinds]
     rest = sorted(
         (name for name in counts if name not in order), key=lambda n: (n.startswith("refused"), -counts[n], n)
     )

@@ -162,7 +162,7 @@ def _gains(run: Run, measure: dict[int, float]) -> dict[Feature, list[float]]:
     for c in sample(run.measured):
         if len(c.parents) != 1 or c.parents[0] not in measure:
             continue
-        parent = run.candidates[c.parents[0]]
+        parent = run.by_number[c.parents[0]]
         change = measure[c.number] - measure[parent.number]
         for feature in features_of(c.formula, c.per) - features_of(parent.formula, parent.per):
             gains[feature].append(change)

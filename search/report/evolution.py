@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pzc.search.reading import MEASURED, Run
+from pzc.search.candidate import MEASURED
+from pzc.search.reading import Run
 
 
 @dataclass(frozen=True)

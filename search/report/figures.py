@@ -11,13 +11,13 @@ from typing import Any
 from pzc.compiler.leaves import TIERS
 from pzc.search.candidate import Candidate
 from pzc.search.exports import pareto
-from pzc.search.reading import Run, tier_of, tier_place
+from pzc.search.predictors import spearman
+from pzc.search.reading import Run
 from pzc.search.report.descent import FRESH, Variation, ancestors, main_line, outcomes
 from pzc.search.report.effects import Effect
 from pzc.search.report.evolution import evolution, reached
 from pzc.search.report.features import Feature
 from pzc.search.report.numbers import count, duration, percent, perplexity
-from pzc.search.report.ranks import spearman
 from pzc.search.report.themes import LINES, MARKERS, POINTS, Draw, Theme
 
 WIDTH = 4.7
@@ -79,7 +79,7 @@ def label_bar(axes: Any, x: float, y: float, text: str, theme: Theme) -> None:
 def by_time(run: Run, others: Sequence[Run]) -> Figure:
     """Best fitness against seconds."""
     ours, zoo = evolution(run), run.zoo[0] if run.zoo else None
-    says = f"The best perplexity fell to {perplexity(ours[-1].best)} in {duration(ours[-1].seconds)}"
+    says = f"The best {run.measure} fell to {perplexity(ours[-1].best)} in {duration(ours[-1].seconds)}"
     if zoo:
         says += f"; the best published metric, {zoo.operator}, has {perplexity(zoo.fitness)}"
         first = reached(run, zoo.fitness)
@@ -136,7 +136,7 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Draw:
         low, high = min(lows), max(starts)
         axes.set_ylim(low - 0.08 * (high - low), high + 0.25 * (high - low))
         axes.set_xlabel(label)
-        axes.set_ylabel("best fitness (perplexity)")
+        axes.set_ylabel(f"best fitness ({runs[0].measure})")
         axes.set_xlim(left=0)
         plain_ticks(axes.xaxis)
         figure.legend(loc="outside upper center", ncols=1 if len(runs) > 2 else len(runs) + 1, columnspacing=1.2)
@@ -149,12 +149,12 @@ def fronts(run: Run) -> Figure:
     everyone = sorted([*run.zoo, *run.found], key=lambda c: c.order)
     front = pareto(everyone)
     cloud = everyone[:: math.ceil(len(everyone) / DOTS)]
-    cheapest = min(front, key=lambda c: (tier_place(tier_of(c.formula)), c.fitness))
+    cheapest = min(front, key=lambda c: (TIERS.index(c.tier), c.fitness))
     simplest = min(front, key=lambda c: (c.complexity, c.fitness))
     says = (
-        f"{count(len(front), 'metric')} cannot be beaten in perplexity, size and cost at once. The simplest, "
+        f"{count(len(front), 'metric')} cannot be beaten in fitness, size and cost at once. The simplest, "
         f"of {count(simplest.complexity, 'node')}, has {perplexity(simplest.fitness)}; the best that reads "
-        f"{TIER_NAMES[tier_of(cheapest.formula)]} has {perplexity(cheapest.fitness)}; "
+        f"{TIER_NAMES[cheapest.tier]} has {perplexity(cheapest.fitness)}; "
         f"the best of all, "
         f"of {count(front[0].complexity, 'node')}, "
         f"{perplexity(front[0].fitness)}."
@@ -162,7 +162,7 @@ def fronts(run: Run) -> Figure:
     top = TOP * front[0].fitness
     above = sum(c.fitness > top for c in front)
     if above:
-        says += f" {above} of the front, with more than {TOP:g} times the best perplexity, are above the axis."
+        says += f" {above} of the front, with more than {TOP:g} times the best {run.measure}, are above the axis."
     if len(cloud) < len(everyone):
         says += f" Of the {len(everyone):,} measured in full {len(cloud)} are drawn, evenly spaced by fitness."
 
@@ -173,7 +173,7 @@ def fronts(run: Run) -> Figure:
             [c.complexity for c in shown], [c.fitness for c in shown], s=9, color=theme.muted, alpha=0.35, linewidths=0
         )
         for i, tier in enumerate(TIERS):
-            members = sorted((c for c in front if tier_of(c.formula) == tier), key=lambda c: c.complexity)
+            members = sorted((c for c in front if c.tier == tier), key=lambda c: c.complexity)
             if members:
                 axes.plot(
                     [c.complexity for c in members], [c.fitness for c in members], linestyle=LINES[i],
@@ -183,7 +183,7 @@ def fronts(run: Run) -> Figure:
         axes.set_ylim(front[0].fitness * 0.985, top)
         axes.set_xlim(0, 1.5 * max(c.complexity for c in front))
         axes.set_xlabel("complexity (nodes)")
-        axes.set_ylabel("fitness (perplexity)")
+        axes.set_ylabel(f"fitness ({run.measure})")
         plain_ticks(axes.yaxis)
         axes.legend(title="front, by what it reads", title_fontsize=9)
 
@@ -234,7 +234,7 @@ def lineage(run: Run) -> Figure:
                 )  # fmt: skip
         axes.set_yscale("log")
         axes.set_xlabel("generation (−1: the zoo)")
-        axes.set_ylabel("fitness (perplexity)")
+        axes.set_ylabel(f"fitness ({run.measure})")
         axes.margins(0.08)
         plain_ticks(axes.yaxis)
         plain_ticks(axes.xaxis)
@@ -351,13 +351,13 @@ def variation(found: Sequence[Variation]) -> Figure:
     return Figure("variations", "What each variation leads to", says, draw, (WIDTH, 1.75 + 0.26 * len(found)))
 
 
-def predictor(name: str, pairs: Sequence[tuple[float, float]]) -> Figure:
+def predictor(name: str, pairs: Sequence[tuple[float, float]], measure: str) -> Figure:
     """A predictor against fitness."""
     rho = spearman([x for x, _ in pairs], [y for _, y in pairs])
     says = (
         f"Spearman's ρ between {name} and the fitness of {count(len(pairs), 'candidate')} measured in full is "
         f"{rho:.2f}".replace("-", "−")
-        + f"; those up to {TOP:g} times the best perplexity are drawn"
+        + f"; those up to {TOP:g} times the best {measure} are drawn"
     )
     top = TOP * min(y for _, y in pairs)
     shown = [p for p in sorted(pairs, key=lambda p: p[1])[:: math.ceil(len(pairs) / DOTS)] if p[1] <= top]
@@ -372,7 +372,7 @@ def predictor(name: str, pairs: Sequence[tuple[float, float]]) -> Figure:
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
         axes.set_xlabel(name)
-        axes.set_ylabel("fitness (perplexity)")
+        axes.set_ylabel(f"fitness ({measure})")
 
     return Figure(f"predictor-{slug(name)}", f"Predictor: {name}", says + ".", draw, (WIDTH, 3.2))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from pzc.search.exports import pareto
-from pzc.search.reading import Run, published, tier_of
+from pzc.search.reading import Run
 from pzc.search.report import figures, html, model_figures
 from pzc.search.report.descent import FRESH, main_line, variations
 from pzc.search.report.effects import effects, families, frequencies
@@ -65,7 +66,7 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     """The winner, how good it is and how to use it."""
     file = run.folder / HALL / "01.pzm"
     best, zoo = run.winner, run.zoo[0] if run.zoo else None
-    numbers = [("perplexity, search windows", perplexity(best.fitness))]
+    numbers = [(f"{run.measure}, search windows", perplexity(best.fitness))]
     if zoo:
         value, error = ratio(best.losses, zoo.losses)
         numbers += [
@@ -129,12 +130,12 @@ def trade_off(run: Run, colour: Colour) -> Section:
             html.element("code", html.formula(figures.of_candidate(c), colour)),
             perplexity(c.fitness),
             str(c.complexity),
-            TIER_NAMES[tier_of(c.formula)],
-            f"the zoo's {c.operator}" if published(c) else f"candidate {c.number}",
+            TIER_NAMES[c.tier],
+            f"the zoo's {c.operator}" if c.published else f"candidate {c.number}",
         ]
         for c in front[:FRONT_ROWS]
     ]
-    listing = html.table(["metric", "perplexity", "nodes", "reads", "from"], rows, numbers=(1, 2))
+    listing = html.table(["metric", run.measure, "nodes", "reads", "from"], rows, numbers=(1, 2))
     more = f" The first {FRONT_ROWS} of them are listed." if len(front) > FRONT_ROWS else ""
     return _with_figures(
         "pareto",
@@ -154,7 +155,7 @@ def descent(run: Run, colour: Colour) -> Section:
         moved = (
             percent(c.fitness / before.fitness - 1, 2, signed=True) if before and math.isfinite(before.fitness) else ""
         )
-        way = f"{c.operator}, published" if published(c) else c.operator
+        way = f"{c.operator}, published" if c.published else c.operator
         also = ", ".join(f"with {n}" for n in c.parents[1:])
         rows.append(
             [
@@ -165,7 +166,7 @@ def descent(run: Run, colour: Colour) -> Section:
                 html.element("code", html.formula(figures.of_candidate(c), colour)),
             ]
         )
-    headings = ["candidate", "made by", "perplexity", "change", "as it was bred"]
+    headings = ["candidate", "made by", run.measure, "change", "as it was bred"]
     return _with_figures(
         "lineage", "Where the winner comes from", [figures.lineage(run)],
         after=html.table(headings, rows, numbers=(0, 2, 3)),
@@ -243,18 +244,22 @@ def operators(run: Run) -> Section:
 
 def predictors(run: Run) -> Section:
     """Predictors against fitness."""
-    found = [figures.predictor(name, pairs) for name, pairs in predictions(run).items()]
-    none = html.paragraph("This run has stored no predictor of fitness.") if not found else ""
-    return _with_figures("predictors", "Predictors", found, before=none)
+    found = [figures.predictor(name, pairs, run.measure) for name, pairs in predictions(run).items()]
+    note = (
+        "Predictors are what the statistics alone say of a candidate's masks, before the pruned model is run: the "
+        "share of the second-order loss Σ W²G² and of the layers' output Σ W²X² that is removed."
+    )
+    return _with_figures("predictors", "Predictors", found, before=html.paragraph(note, class_="note"))
 
 
 def predictions(run: Run) -> dict[str, list[tuple[float, float]]]:
     """Of each predictor, its value and the fitness of every candidate that was measured in full. The number of nodes
     comes along, as what costs nothing to know."""
-    pairs: dict[str, list[tuple[float, float]]] = {"complexity": []}
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for c in run.found:
         if math.isfinite(c.fitness):
-            pairs["complexity"].append((float(c.complexity), c.fitness))
+            for name, value in {**c.predictors, "number of nodes": float(c.complexity)}.items():
+                pairs[name].append((value, c.fitness))
     return {name: values for name, values in pairs.items() if len(values) > 2}
 
 
@@ -271,7 +276,7 @@ def settings(run: Run) -> Section:
     """What the run was started with."""
     last = evolution(run)[-1]
     done = f"{count(last.settled, 'candidate')} in {duration(last.seconds)}, {last.evaluations:,} of them measured."
-    text = f"{done} Fitness is the perplexity of the pruned model on the search's windows; lower is better."
+    text = f"{done} Fitness is the {run.measure} of the pruned model on the search's windows; lower is better."
     rows = [[escape(k), html.element("code", escape(_written(v)))] for k, v in sorted(run.settings.items())]
     body = html.paragraph(text) + html.folded("Settings of the run", html.table(["setting", "value"], rows))
     return Section("settings", "About this run", body)
