@@ -25,6 +25,10 @@ Row = dict[str, Any]
 
 CANDIDATES, PARETO = "candidates", "pareto"
 
+def _predictor(name: str) -> Callable[[Candidate], float | None]:
+    return lambda c: c.predictors.get(name)
+
+
 COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
     "number": ("int64", lambda c: c.number),
     "generation": ("int64", lambda c: c.generation),
@@ -49,7 +53,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
     "mask_hash": ("string", lambda c: c.mask_hash or None),
     "shape": ("string", lambda c: c.shape or None),
     "seconds": ("double", lambda c: c.seconds),
-    **{name: ("double", lambda c, name=name: c.predictors.get(name)) for name in READS},
+    **{name: ("double", _predictor(name)) for name in READS},
 }
 """Each column with its type, and how a candidate fills it: the predictors last, and after them the fitness of each
 rung."""
