@@ -75,9 +75,9 @@ def run_of(candidates: list[Candidate], folder: Path = Path("runs/some"), **sett
     return Run(folder, candidates, {**SETTINGS, **settings})
 
 
-def write_run(folder: Path, candidates: list[Candidate], **settings: Any) -> Path:
-    """A run on disk, as a search leaves it."""
-    store = Store(Place(folder), resume=False)
+def write_run(folder: Path, candidates: list[Candidate], place: Place | None = None, **settings: Any) -> Path:
+    """A run on disk, as a search leaves it, or in the storage of a place."""
+    store = Store(place or Place(folder), resume=False)
     store.set_settings({**SETTINGS, **settings})
     for generation in sorted({c.generation for c in candidates}):
         members = [c for c in candidates if c.generation == generation]
