@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,12 +63,12 @@ class Run:
     @cached_property
     def found(self) -> list[Candidate]:
         """What the search proposed and measured in full, best first."""
-        return sorted((c for c in self.bred if c.status == "evaluated"), key=lambda c: c.order)
+        return sorted(filter(_in_full, self.bred), key=lambda c: c.order)
 
     @cached_property
     def zoo(self) -> list[Candidate]:
         """The published metrics that were measured in full, best first."""
-        return sorted((c for c in self.candidates if c.published and c.status == "evaluated"), key=lambda c: c.order)
+        return sorted((c for c in self.candidates if c.published and _in_full(c)), key=lambda c: c.order)
 
     @property
     def winner(self) -> Candidate:
@@ -96,6 +97,10 @@ def read_run(place: Place) -> Run:
             f"go on with it: pzc search --resume {place.folder}",
         )
     return run
+
+
+def _in_full(c: Candidate) -> bool:
+    return c.status == "evaluated" and math.isfinite(c.fitness)
 
 
 def check_comparable(run: Run, other: Run) -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
 from pzc.cli.transfer import command as transfer
+from pzc.search.candidate import Candidate
 from pzc.search.reading import read_run
 from pzc.search.report import themes
 from pzc.search.report.html import element, formula, paragraph, uncoloured
@@ -130,6 +131,28 @@ def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_pat
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for paths in found["figures"].values() for path in paths)
     assert sorted(p.name for p in (one / "report").iterdir()) == ["figures", "mine.txt", "report.html"]
     assert (one / "report" / "mine.txt").read_text(encoding="utf-8") == "before"
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        [candidate(0, 20.0)],
+        [candidate(0, 20.0), candidate(1, losses=(800.0,) * 4, status="evaluated"), candidate(2, status="refused")],
+        [candidate(0, 30.0, generation=-2, operator="wanda"), candidate(1, 20.0, parents=(0,), operator="leaf")],
+        [candidate(i, 20.0 + i % 7, parents=(i - 1,) * (i > 0), predictors={"output error": i / 60}) for i in range(60)],
+    ],
+    ids=["one", "no zoo", "one step", "predictors"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_small_and_odd_runs_have_a_page(tmp_path: Path, candidates: list[Candidate]) -> None:
+    run = run_of(candidates, objective="kl")
+    found = sections(run, [], None, uncoloured)
+    (tmp_path / "page.html").write_text(document(run, found), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    assert set(page.anchors) <= set(page.ids)
+    drawn = {figure.name for section in found for figure in section.figures}
+    assert ("predictor-output-error" in drawn) == (len(candidates) == 60)
+    assert {"evolution-time", "pareto", "lineage", "outcomes"} <= drawn
 
 
 def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:

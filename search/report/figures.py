@@ -134,7 +134,8 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Draw:
             axes.axhline(zoo.fitness, color=theme.muted, linestyle=(0, (1, 2)), label=f"{zoo.operator}, the zoo's best")
             starts.append(zoo.fitness)
         low, high = min(lows), max(starts)
-        axes.set_ylim(low - 0.08 * (high - low), high + 0.25 * (high - low))
+        span = high - low or 0.1 * high
+        axes.set_ylim(low - 0.08 * span, high + 0.25 * span)
         axes.set_xlabel(label)
         axes.set_ylabel(f"best fitness ({runs[0].measure})")
         axes.set_xlim(left=0)
@@ -203,6 +204,7 @@ def lineage(run: Run) -> Figure:
 
     def draw(figure: Any, theme: Theme) -> None:
         from matplotlib.patheffects import withStroke
+        from matplotlib.ticker import MaxNLocator
 
         axes = figure.subplots()
         place = {c.number: (max(c.generation, -1), c.fitness) for c in family}
@@ -237,6 +239,7 @@ def lineage(run: Run) -> Figure:
         axes.set_ylabel(f"fitness ({run.measure})")
         axes.margins(0.08)
         plain_ticks(axes.yaxis)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         plain_ticks(axes.xaxis)
         figure.legend(loc="outside upper center", ncols=3, columnspacing=1, handletextpad=0.2)
 
@@ -353,11 +356,10 @@ def variation(found: Sequence[Variation]) -> Figure:
 
 def predictor(name: str, pairs: Sequence[tuple[float, float]], measure: str) -> Figure:
     """A predictor against fitness."""
-    rho = spearman([x for x, _ in pairs], [y for _, y in pairs])
+    rho = f"{spearman([x for x, _ in pairs], [y for _, y in pairs]):.2f}".replace("-", "−")
     says = (
         f"Spearman's ρ between {name} and the fitness of {count(len(pairs), 'candidate')} measured in full is "
-        f"{rho:.2f}".replace("-", "−")
-        + f"; those up to {TOP:g} times the best {measure} are drawn"
+        f"{rho}; those up to {TOP:g} times the best {measure} are drawn"
     )
     top = TOP * min(y for _, y in pairs)
     shown = [p for p in sorted(pairs, key=lambda p: p[1])[:: math.ceil(len(pairs) / DOTS)] if p[1] <= top]

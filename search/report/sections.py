@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from pzc.search.exports import pareto
+from pzc.search.predictors import LEAST
 from pzc.search.reading import Run
 from pzc.search.report import figures, html, model_figures
 from pzc.search.report.descent import FRESH, main_line, variations
@@ -249,18 +250,20 @@ def predictors(run: Run) -> Section:
         "Predictors are what the statistics alone say of a candidate's masks, before the pruned model is run: the "
         "share of the second-order loss Σ W²G² and of the layers' output Σ W²X² that is removed."
     )
+    if not found:
+        note += f" Fewer than {LEAST} candidates were measured in full, too few to compare them with fitness."
     return _with_figures("predictors", "Predictors", found, before=html.paragraph(note, class_="note"))
 
 
 def predictions(run: Run) -> dict[str, list[tuple[float, float]]]:
-    """Of each predictor, its value and the fitness of every candidate that was measured in full. The number of nodes
-    comes along, as what costs nothing to know."""
+    """Of each predictor, its value and the fitness of every candidate that was measured in full, if they are enough to
+    tell. The number of nodes comes along, as what costs nothing to know."""
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for c in run.found:
         if math.isfinite(c.fitness):
             for name, value in {**c.predictors, "number of nodes": float(c.complexity)}.items():
                 pairs[name].append((value, c.fitness))
-    return {name: values for name, values in pairs.items() if len(values) > 2}
+    return {name: values for name, values in pairs.items() if len(values) >= LEAST}
 
 
 def at_work(run: Run, measured: Measured | None) -> Section:
