@@ -25,6 +25,7 @@ Row = dict[str, Any]
 
 CANDIDATES, PARETO = "candidates", "pareto"
 
+
 def _predictor(name: str) -> Callable[[Candidate], float | None]:
     return lambda c: c.predictors.get(name)
 

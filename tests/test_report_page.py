@@ -139,7 +139,7 @@ def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_pat
         [candidate(0, 20.0)],
         [candidate(0, 20.0), candidate(1, losses=(800.0,) * 4, status="evaluated"), candidate(2, status="refused")],
         [candidate(0, 30.0, generation=-2, operator="wanda"), candidate(1, 20.0, parents=(0,), operator="leaf")],
-        [candidate(i, 20.0 + i % 7, parents=(i - 1,) * (i > 0), predictors={"output error": i / 60}) for i in range(60)],
+        [candidate(i, 20.0 + i % 7, parents=(i - 1,) * (i > 0), predictors={"output error": i / 9}) for i in range(60)],
     ],
     ids=["one", "no zoo", "one step", "predictors"],
 )  # fmt: skip
