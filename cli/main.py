@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("pzc.cli.diff", "Say how much two metrics' masks differ on a model."),
     "compare": ("pzc.cli.compare", "Prune one model with several metrics and compare."),
     "search": ("pzc.cli.search", "Search for a better metric."),
+    "report": ("pzc.cli.report", "Write what a search found as one page with figures."),
     "lsp": ("pzc.cli.lsp", "Start the language server, for editors."),
 }
 """The commands in the order in which help lists them: name, module, summary. A module is imported when it is used."""

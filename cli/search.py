@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pzc.cli import options, status
+from pzc.cli import options, status, transfer
 from pzc.cli.console import print_json, progress, say
 from pzc.compiler.load import load_all, zoo
 
@@ -123,6 +123,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
 
 command.add_command(status.command)
+command.add_command(transfer.command)
 
 
 def _lead(ctx: click.Context, given: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib as _  # noqa: F401
     except ImportError as error:
-        raise PruningError("a plot needs the package `matplotlib`", hint="pip install 'pzc[plot]'") from error
+        raise PruningError("a plot needs the package `matplotlib`", hint="pip install 'pzc[report]'") from error
 
 
 def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -> None:

@@ -1,0 +1,99 @@
+"""`pzc report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pzc.cli import options
+from pzc.cli.console import output, print_json, progress, say
+
+
+@click.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to write into. [default: report/ in the run's folder]",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Another run on the same model, text and windows, drawn beside this one; may be repeated.",
+)
+@click.option(
+    "--model",
+    "-m",
+    metavar="M",
+    help="The run's model, if it is elsewhere now than when the run began.",
+)
+@click.option(
+    "--no-model", is_flag=True, help="Leave out what needs the model: masks, sparsity, calibration, patterns."
+)
+@click.option(
+    "--eval-windows", type=click.IntRange(2), help="Held-out windows to measure with. [default: as many as the run has]"
+)
+@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
+@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.device
+@options.threads
+@options.trust
+@options.as_json
+@options.quiet
+@click.pass_context
+def command(
+    ctx: click.Context, /, folder: Path, output: Path | None, against: tuple[Path, ...], model: str | None,
+    no_model: bool, eval_windows: int | None, storage: str | None,
+    study: str, device: str, trust_remote_code: bool, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Write what a search has found, and what it shows, as one page with figures.
+
+    The page needs no network and follows the reader's light or dark theme; the figures lie beside it as PNG files.
+
+    \b
+    pzc report runs/first
+    pzc report runs/first --against runs/random --output out/report
+    pzc report runs/first --no-model
+    """
+    if model and no_model:
+        raise click.UsageError("--model names the model and --no-model leaves it out; give one of them", ctx)
+    from pzc.cli.lexer import coloured
+    from pzc.search.reading import check_comparable, read_run
+    from pzc.search.report.themes import check_matplotlib
+    from pzc.search.store import Place
+
+    check_matplotlib()
+    run, others = read_run(Place(folder, storage, study)), [read_run(Place(other)) for other in against]
+    for other in others:
+        check_comparable(run, other)
+    from pzc.search.report.write import write
+
+    silent = quiet or as_json
+    with progress(silent) as bar:
+        measured = None if no_model else _measured(run, model, device, trust_remote_code, eval_windows, bar)
+        written = write(
+            run, output or folder / "report", others=others, measured=measured, colour=coloured, progress=bar
+        )  # fmt: skip
+    if as_json:
+        pictures = {name: [str(path) for path in paths] for name, paths in written.figures.items()}
+        print_json({"page": str(written.page), "figures": pictures})
+        return
+    _show(written.page, len(written.figures))
+
+
+def _measured(run: Any, model: str | None, device: str, trust: bool, eval_windows: int | None, bar: Any) -> Any:
+    from pzc.search.report.measure import measure
+
+    return measure(
+        run, model=model, device=device, trust_remote_code=trust, eval_windows=eval_windows, progress=bar
+    )  # fmt: skip
+
+
+def _show(page: Path, figures: int) -> None:
+    output.print(str(page), soft_wrap=True)
+    say(f"{figures} figures beside it, each for light and for dark pages")

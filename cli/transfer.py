@@ -1,0 +1,198 @@
+"""`pzc search transfer`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from pzc.cli import options
+from pzc.cli.console import errors, formula, output, print_json, progress, say, shortened
+
+if TYPE_CHECKING:
+    from pzc.runtime.masks import Target
+    from pzc.search.reading import Run
+    from pzc.search.transfer import Transferred
+
+
+def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        kept, _, every = value.partition(":")
+        if not (kept.isdecimal() and every.isdecimal() and 0 < int(kept) < int(every)):
+            raise click.BadParameter(f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4", ctx, param)
+    return values
+
+
+@click.command("transfer")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--model", "-m", "models", multiple=True, metavar="M", help="A model; may be repeated. [default: the run's own]"
+)
+@click.option(
+    "--sparsity",
+    "-s",
+    "sparsities",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    multiple=True,
+    metavar="S",
+    help="Share of weights to prune; may be repeated.",
+)
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    metavar="N:M",
+    callback=_patterns,
+    help="Keep N of every M consecutive inputs; may be repeated. [default for both: the run's own]",
+)
+@options.per
+@click.option("--data", "-d", metavar="D", help="Text to calibrate on. [default: the run's own]")
+@options.eval_data
+@click.option("--windows", "-n", type=click.IntRange(1), help="Calibration windows. [default: the run's own]")
+@click.option("--eval-windows", type=click.IntRange(2), default=64, show_default=True, help="Evaluation windows.")
+@click.option("--length", "-l", type=click.IntRange(2), help="Tokens a window. [default: the run's own]")
+@click.option(
+    "--members", type=click.IntRange(1), default=3, show_default=True, help="How many of the hall of fame are tried."
+)
+@click.option(
+    "--zoo", type=click.IntRange(1), default=8, show_default=True, help="Beside how many of the best published metrics."
+)
+@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
+@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.device
+@options.dtype
+@options.threads
+@options.trust
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@options.as_json
+@options.quiet
+@click.pass_context
+def command(
+    ctx: click.Context, /, folder: Path, models: tuple[str, ...], device: str, dtype: str | None,
+    trust_remote_code: bool, members: int, zoo: int, storage: str | None, study: str,
+    as_csv: bool, as_json: bool, quiet: bool, **how: Any,
+) -> None:  # fmt: skip
+    """Say how the metrics that a search found do on other models, texts and targets.
+
+    Each is compared with the best published metric of the same model, text and target, over the same windows; the
+    change comes with its standard error. That metric is chosen on the windows that measure it, which favours it.
+
+    \b
+    pzc search transfer runs/first --model smollm2 --data train.txt --eval-data test.txt
+    pzc search transfer runs/first --pattern 2:4 --pattern 4:8
+    pzc search transfer runs/first --sparsity 0.4 --sparsity 0.6 --csv
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json print different things; give one of them", ctx)
+    if how["patterns"] and not how["sparsities"] and how["per"]:
+        raise click.UsageError("--pattern replaces --per; give one of them", ctx)
+    from pzc.cli.texts import texts_of
+    from pzc.runtime.models import load_model
+    from pzc.search.reading import read_run
+    from pzc.search.store import Place
+    from pzc.search.transfer import entries, transfer
+
+    run = read_run(Place(folder, storage, study))
+    how = _completed(how, run, models)
+    tried, targets = entries(run, members, zoo), _targets(how, run)
+    leaves = frozenset().union(*(e.metric.leaves for e in tried))
+    found: list[list[Transferred]] = []
+    with progress(quiet or as_json or as_csv) as bar:
+        for model in models or (str(run.settings["model"]),):
+            loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+            texts = texts_of(loaded, leaves, how)
+            found += transfer(loaded, model, tried, texts, targets, seed=how["seed"], progress=bar)
+    if as_json:
+        _print_json(found)
+    elif as_csv:
+        output.file.write(csv_text(found))
+    else:
+        for rows in found:
+            _show(rows)
+        say(f"{how['eval_windows']} windows; ± is the standard error over paired windows")
+    ctx.exit(0 if any(not t.failure for rows in found for t in rows) else 1)
+
+
+def _completed(how: dict[str, Any], run: Run, models: Sequence[str]) -> dict[str, Any]:
+    """The options, with what was not given as the run has it. A text that is given has an evaluation side of its own,
+    and another model may read windows of another length."""
+    kept = {name: how[name] or run.settings.get(name) for name in ("data", "windows")}
+    if not how["data"]:
+        kept["eval_data"] = how["eval_data"] or run.settings.get("eval_data")
+    kept["length"] = how["length"] or (None if models else run.settings.get("length"))
+    return {**how, **kept, "seed": int(run.settings.get("seed", 0))}
+
+
+def _targets(how: dict[str, Any], run: Run) -> list[Target]:
+    from pzc.runtime.masks import Target, parse_pattern
+
+    patterns, sparsities = how["patterns"], how["sparsities"]
+    if not patterns and not sparsities:
+        own = run.settings.get("pattern")
+        patterns, sparsities = ((own,), ()) if own else ((), (float(run.settings["sparsity"]),))
+    sparse = [Target(how["per"], s) for s in sparsities]
+    return list(dict.fromkeys([*sparse, *(Target(pattern=parse_pattern(p)) for p in patterns)]))
+
+
+def _print_json(found: Sequence[Sequence[Transferred]]) -> None:
+    from pzc.search.transfer import as_row
+
+    print_json([as_row(t) for rows in found for t in rows])
+
+
+def csv_text(found: Sequence[Sequence[Transferred]]) -> str:
+    """The results as CSV, empty cells for what is missing."""
+    from pzc.search.transfer import as_row
+
+    rows = [as_row(t) for each in found for t in each]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _show(rows: Sequence[Transferred]) -> None:
+    first = rows[0]
+    to = first.target if ":" in first.target else f"{float(first.target):.0%}"
+    table = Table(
+        title=f"{first.model} · {to} · {first.text} · dense {first.dense:.2f}",
+        title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for heading, justify in (
+        ("metric", "left"),
+        ("formula", "left"),
+        ("per", "left"),
+        ("perplexity", "right"),
+        (f"against {first.best}" if first.best else "change", "right"),
+    ):
+        table.add_column(heading, justify=justify, header_style="dim", overflow="fold", no_wrap=heading != "formula")  # type: ignore[arg-type]
+    for t in rows:
+        table.add_row(
+            Text(t.entry.name, style="" if t.entry.published else "bold"),
+            formula(shortened(t.entry.metric.formula)),
+            t.per,
+            Text("refused", style="error") if t.failure else f"{t.perplexity:.2f}",
+            _change(t),
+        )
+    output.print(table)
+    for t in rows:
+        if t.failure:
+            errors.print(f"{t.entry.name}: {t.failure}", style="dim", markup=False, soft_wrap=True)
+    output.print()
+
+
+def _change(t: Transferred) -> Text:
+    """How far a metric is from the best published one, green where it is below by more than two standard errors."""
+    if t.failure or not t.best:
+        return Text("")
+    if t.entry.name == t.best:
+        return Text("best of the zoo", style="dim")
+    text = f"{t.ratio - 1:+.1%} ± {t.error:.1%}".replace("-", "−")
+    return Text(text, style="good" if t.ratio - 1 < -2 * t.error else "")

@@ -1,0 +1,151 @@
+"""The tables of a run: every candidate, and the Pareto front of fitness, complexity and cost tier.
+
+`candidates.csv` and `pareto.csv` have the same columns. A value that a candidate does not have is an empty cell.
+Where pyarrow is installed (`pip install 'pzc[report]'`), Parquet files with the same columns lie beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pzc.runtime.evaluate import perplexity
+from pzc.search.candidate import Candidate
+from pzc.search.fitness import RUNGS
+from pzc.search.pareto import objectives
+from pzc.search.predictors import READS
+
+Row = dict[str, Any]
+
+CANDIDATES, PARETO = "candidates", "pareto"
+
+
+def _predictor(name: str) -> Callable[[Candidate], float | None]:
+    return lambda c: c.predictors.get(name)
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
+    "number": ("int64", lambda c: c.number),
+    "generation": ("int64", lambda c: c.generation),
+    "slot": ("int64", lambda c: c.slot),
+    "attempt": ("int64", lambda c: c.attempt),
+    "island": ("int64", lambda c: c.island),
+    "operator": ("string", lambda c: c.operator),
+    "parents": ("list", lambda c: list(c.parents)),
+    "status": ("string", lambda c: c.status),
+    "alias_of": ("int64", lambda c: c.alias_of),
+    "reason": ("string", lambda c: c.reason or None),
+    "formula": ("string", lambda c: c.formula),
+    "per": ("string", lambda c: c.per),
+    "complexity": ("int64", lambda c: c.complexity),
+    "tier": ("string", lambda c: c.tier),
+    "fitness": ("double", lambda c: c.fitness if c.status == "evaluated" and math.isfinite(c.fitness) else None),
+    "losses": ("losses", lambda c: list(c.losses)),
+    "exact_key": ("string", lambda c: c.exact_key or None),
+    "real_key": ("string", lambda c: c.real_key or None),
+    "rank_key": ("string", lambda c: c.rank_key or None),
+    "fingerprint": ("string", lambda c: c.fingerprint or None),
+    "mask_hash": ("string", lambda c: c.mask_hash or None),
+    "shape": ("string", lambda c: c.shape or None),
+    "seconds": ("double", lambda c: c.seconds),
+    **{name: ("double", _predictor(name)) for name in READS},
+}
+"""Each column with its type, and how a candidate fills it: the predictors last, and after them the fitness of each
+rung."""
+
+
+def rows(candidates: Iterable[Candidate], windows: int) -> list[Row]:
+    """A row for each candidate. `windows` is the number of fitness windows, from which the rungs follow.
+
+    The fitness is a perplexity over all fitness windows, of those that were measured in full; `fitness_8` is that over
+    the first eight, of all that came so far. Losses are nats a token.
+    """
+    rungs = rungs_of(windows)
+    return [{**{name: fill(c) for name, (_, fill) in COLUMNS.items()}, **_by_rung(c, rungs)} for c in candidates]
+
+
+def rungs_of(windows: int) -> list[int]:
+    """After how many windows a candidate may leave the race."""
+    return sorted({max(1, round(share * windows)) for share in RUNGS})
+
+
+def _by_rung(c: Candidate, rungs: Sequence[int]) -> Row:
+    return {f"fitness_{n}": perplexity(c.losses[:n]) if len(c.losses) >= n else None for n in rungs}
+
+
+def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates that no other beats, best fitness first: none is at least as good in fitness, complexity and cost
+    tier and better in one of them. Of several that are alike in all three the oldest stands for them."""
+    front: list[Candidate] = []
+    seen: list[tuple[float, float]] = []
+    pool = (c for c in candidates if c.status == "evaluated" and math.isfinite(c.fitness))
+    for c in sorted(pool, key=lambda c: (*objectives(c), c.number)):
+        _, *cost = objectives(c)
+        if not any(size <= cost[0] and tier <= cost[1] for size, tier in seen):
+            front.append(c)
+            seen.append((cost[0], cost[1]))
+    return front
+
+
+def write(candidates: Sequence[Candidate], windows: int, folder: Path) -> list[Path]:
+    """Write all tables into a run's folder, each whole or not at all, and return their paths.
+
+    Published metrics are among the candidates, and compete for the front.
+    """
+    written = []
+    for name, chosen in ((CANDIDATES, candidates), (PARETO, pareto(candidates))):
+        table = rows(chosen, windows)
+        written.append(replace_file(folder / f"{name}.csv", csv_text(table, windows).encode("utf-8")))
+        if find_spec("pyarrow"):
+            written.append(replace_file(folder / f"{name}.parquet", parquet(table, windows)))
+    return written
+
+
+def _types(windows: int) -> dict[str, str]:
+    return {name: kind for name, (kind, _) in COLUMNS.items()} | {f"fitness_{n}": "double" for n in rungs_of(windows)}
+
+
+def csv_text(table: Sequence[Row], windows: int) -> str:
+    """A table as CSV (RFC 4180): a head, empty cells for what is missing, numbers so that they read back the same and
+    lists joined by spaces."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(_types(windows)), lineterminator="\n")
+    writer.writeheader()
+    for row in table:
+        writer.writerow({key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in row.items()})
+    return text.getvalue()
+
+
+def parquet(table: Sequence[Row], windows: int) -> bytes:
+    """A table as a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {
+        "int64": pyarrow.int64(),
+        "double": pyarrow.float64(),
+        "string": pyarrow.string(),
+        "list": pyarrow.list_(pyarrow.int64()),
+        "losses": pyarrow.list_(pyarrow.float64()),
+    }
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in _types(windows).items()])
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(table), schema=schema), sink)
+    return sink.getvalue()
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write a file beside its name and rename it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,115 @@
+"""A run that is over, or elsewhere at work, as something to read: its candidates and what it was started with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.run import plan_of, settings_of, stored_state
+from pzc.search.store import Place, Store, StoreError
+
+COMPARABLE = (
+    "model_sha256", "text_sha256", "windows", "fitness_windows", "length", "sparsity", "pattern", "dtype", "objective",
+)  # fmt: skip
+"""The settings that two runs must share for their fitness to mean the same."""
+
+
+def candidates_of(place: Place) -> tuple[list[Candidate], dict[str, Any]]:
+    """The candidates of a run in the order of their numbers, those of the generation at work included, and its
+    settings.
+
+    Raises StoreError where there is no run, or one that never began.
+    """
+    if not place.url and not place.folder.is_dir():
+        raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
+    store = Store(place, resume=True)
+    state = stored_state(store, plan_of(settings_of(store)))
+    return state.every(), store.settings or {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run to read, with its candidates in the order of their numbers."""
+
+    folder: Path
+    candidates: Sequence[Candidate]
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def by_number(self) -> dict[int, Candidate]:
+        """The candidates by their numbers, as parents and aliases name them."""
+        return {c.number: c for c in self.candidates}
+
+    @cached_property
+    def bred(self) -> list[Candidate]:
+        """What the search itself proposed."""
+        return [c for c in self.candidates if not c.published]
+
+    @cached_property
+    def measured(self) -> list[Candidate]:
+        """What the search proposed and a pruned model was run for, in the order of the run."""
+        return [c for c in self.bred if c.status in MEASURED and c.losses]
+
+    @cached_property
+    def found(self) -> list[Candidate]:
+        """What the search proposed and measured in full, best first."""
+        return sorted(filter(_in_full, self.bred), key=lambda c: c.order)
+
+    @cached_property
+    def zoo(self) -> list[Candidate]:
+        """The published metrics that were measured in full, best first."""
+        return sorted((c for c in self.candidates if c.published and _in_full(c)), key=lambda c: c.order)
+
+    @property
+    def winner(self) -> Candidate:
+        """The best that it found. `read_run` sees to it that there is one."""
+        return self.found[0]
+
+    @property
+    def measure(self) -> str:
+        """What fitness is: the perplexity, or the exponential of the divergence from the dense model."""
+        return "e^KL" if self.settings.get("objective") == "kl" else "perplexity"
+
+    @property
+    def target(self) -> str:
+        """What it prunes to, as it is written: `50 %` or `2:4`."""
+        return self.settings.get("pattern") or f"{float(self.settings.get('sparsity', 0.5)):.0%}".replace("%", " %")
+
+
+def read_run(place: Place) -> Run:
+    """The run that is stored at a place. Raises StoreError where there is none, or where nothing was measured in
+    full."""
+    candidates, settings = candidates_of(place)
+    run = Run(place.folder, candidates, settings)
+    if not run.found:
+        raise StoreError(
+            f"the search in {place} has measured no candidate in full",
+            f"go on with it: pzc search --resume {place.folder}",
+        )
+    return run
+
+
+def _in_full(c: Candidate) -> bool:
+    return c.status == "evaluated" and math.isfinite(c.fitness)
+
+
+def check_comparable(run: Run, other: Run) -> None:
+    """Raise StoreError unless the fitness of both runs was measured on the same model, text and windows."""
+    for key in COMPARABLE:
+        ours, theirs = run.settings.get(key), other.settings.get(key)
+        if ours != theirs:
+            what = key.removesuffix("_sha256").replace("_", "-")
+            raise StoreError(
+                f"{other.folder} cannot be shown beside {run.folder}: its {what} is another, so its fitness is not "
+                "comparable"
+            )

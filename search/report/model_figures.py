@@ -1,0 +1,209 @@
+"""The figures that need the model."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pzc.search.report.figures import WIDTH, Figure, label_bar, plain_ticks
+from pzc.search.report.measure import Measured, best_other
+from pzc.search.report.numbers import percent, perplexity
+from pzc.search.report.themes import LINES, MARKERS, Theme
+from pzc.search.scored import Scored, ratio
+
+BROKEN = 100.0
+"""A chart ends at so many times the dense model's perplexity: what is worse than that is broken."""
+
+X = TypeVar("X", int, float)
+
+
+def drawn(measured: Measured, run_target: str) -> list[Figure]:
+    """All figures that there is something to show in."""
+    found = [sparsity(measured)]
+    if len(measured.by_windows) > 1:
+        found.append(windows(measured))
+    if len(measured.by_target) > 1:
+        found.append(targets(measured, run_target))
+    if measured.differences:
+        found += [layers(measured), differences(measured)]
+    return found
+
+
+def beside_best(measured: Measured, at: Mapping[str, Scored]) -> str:
+    """The winner against the best published metric of these results, as a sentence without its end."""
+    winner, name = at[measured.metrics[0]], best_other(measured, at)
+    if not winner.losses:
+        return f"the winner could not be measured: {winner.failure}"
+    if name is None:
+        return f"the winner has {perplexity(winner.perplexity)}"
+    value, error = ratio(winner.losses, at[name].losses)
+    amount = percent(abs(value - 1)) + (f" ±\N{NO-BREAK SPACE}{percent(error)}" if math.isfinite(error) else "")
+    place = "below" if value < 1 else "above"
+    ours, theirs = perplexity(winner.perplexity), perplexity(at[name].perplexity)
+    return f"the winner has {ours}, {amount} {place} the {theirs} of {name}"
+
+
+def sparsity(measured: Measured) -> Figure:
+    """Perplexity against sparsity."""
+    low, high = min(measured.by_sparsity), max(measured.by_sparsity)
+    wins = [s for s, at in measured.by_sparsity.items() if _wins(measured, at)]
+    says = (
+        f"At {percent(low, 0)} {beside_best(measured, measured.by_sparsity[low])}; at {percent(high, 0)} "
+        f"{beside_best(measured, measured.by_sparsity[high])}. The winner is ahead of the others drawn here at "
+        f"{len(wins)} of {len(measured.by_sparsity)} sparsities; the dense model has "
+        f"{perplexity(measured.dense.perplexity)}."
+    )
+    by_percent = {100 * s: at for s, at in measured.by_sparsity.items()}
+    return _lines("sparsity", "Perplexity against sparsity", says, measured, by_percent, "sparsity (%)", log=False)
+
+
+def windows(measured: Measured) -> Figure:
+    """Perplexity against the number of calibration windows."""
+    fewest, most = min(measured.by_windows), max(measured.by_windows)
+    says = (
+        f"With {fewest} calibration window {beside_best(measured, measured.by_windows[fewest])}; with {most} "
+        f"{beside_best(measured, measured.by_windows[most])}."
+    )
+    label = "calibration windows"
+    return _lines("windows", "Perplexity against calibration", says, measured, measured.by_windows, label, log=True)
+
+
+def _wins(measured: Measured, at: Mapping[str, Scored]) -> bool:
+    name = best_other(measured, at)
+    return name is not None and at[measured.metrics[0]].perplexity < at[name].perplexity
+
+
+def _lines(
+    name: str, title: str, says: str, measured: Measured, table: Mapping[X, Mapping[str, Scored]], label: str, *,
+    log: bool,
+) -> Figure:  # fmt: skip
+    """Perplexity on a logarithmic axis, a line for each metric."""
+
+    def draw(figure: Any, theme: Theme) -> None:
+        axes = figure.subplots()
+        x = sorted(table)
+        for i, metric in enumerate(measured.metrics):
+            axes.plot(
+                x, [table[v][metric].perplexity for v in x], color=theme.series[i % 5], linestyle=LINES[i % 5],
+                marker=MARKERS[i % 5], markersize=5, label=metric, zorder=4 - i * 0.1,
+            )  # fmt: skip
+        dense = measured.dense.perplexity
+        axes.axhline(dense, color=theme.muted, linestyle=(0, (1, 2)), label="dense")
+        shown = [r.perplexity for at in table.values() for r in at.values() if r.losses]
+        axes.set_yscale("log")
+        axes.set_ylim(dense * 0.93, min(1.1 * max(shown), BROKEN * dense))
+        if log:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(x, [f"{v:g}" for v in x])
+            axes.minorticks_off()
+        else:
+            axes.set_xticks(x, [f"{v:.0f}" for v in x])
+        axes.set_xlabel(label)
+        axes.set_ylabel("held-out perplexity")
+        plain_ticks(axes.yaxis)
+        figure.legend(loc="outside upper center", ncols=3)
+
+    return Figure(name, title, says, draw, (WIDTH, 3.7))
+
+
+def targets(measured: Measured, run_target: str) -> Figure:
+    """Perplexity at the run's own target and at patterns."""
+    sentences = [f"At {name} {beside_best(measured, at)}." for name, at in measured.by_target.items()]
+    says = " ".join(sentences) + f" The search ran at {run_target}."
+
+    def draw(figure: Any, theme: Theme) -> None:
+        axes = figure.subplots()
+        names = list(measured.by_target)
+        for i, metric in enumerate(measured.metrics):
+            shift = 0.16 * (i - (len(measured.metrics) - 1) / 2)
+            axes.plot(
+                [k + shift for k in range(len(names))], [measured.by_target[n][metric].perplexity for n in names],
+                MARKERS[i % 5], color=theme.series[i % 5], label=metric, markersize=7,
+            )  # fmt: skip
+        axes.axhline(measured.dense.perplexity, color=theme.muted, linestyle=(0, (1, 2)), label="dense")
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xlabel("target")
+        axes.set_ylabel("held-out perplexity")
+        axes.grid(False, axis="x")
+        plain_ticks(axes.yaxis)
+        figure.legend(loc="outside upper center", ncols=3)
+
+    return Figure("targets", "Transfer to other patterns", says, draw, (WIDTH, 3.6))
+
+
+def differences(measured: Measured) -> Figure:
+    """How far the winner's masks are from those of each published metric."""
+    near, far = measured.differences[0], measured.differences[-1]
+    says = (
+        f"The winner's masks are nearest to those of {near.metric}, from which {percent(near.share)} of the bits "
+        f"differ, and furthest from those of {far.metric}, {percent(far.share)}."
+    )
+
+    def draw(figure: Any, theme: Theme) -> None:
+        axes = figure.subplots()
+        rows = measured.differences[::-1]
+        axes.barh(range(len(rows)), [100 * d.share for d in rows], color=theme.series[0], height=0.68)
+        for y, d in enumerate(rows):
+            label_bar(axes, 100 * d.share, y, f"{100 * d.share:.1f}", theme)
+        axes.set_yticks(range(len(rows)), [d.metric for d in rows])
+        axes.set_xlim(0, 112 * max(0.01, *(d.share for d in rows)))
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel("mask bits that differ from the winner's (%)")
+        axes.grid(False, axis="y")
+
+    return Figure(
+        "masks", "The winner's masks against the zoo's", says, draw, (WIDTH, 0.9 + 0.21 * len(measured.differences))
+    )
+
+
+def layers(measured: Measured) -> Figure:
+    """Layer by layer, how far the winner's masks are from those of the best published metric."""
+    chosen = next((d for d in measured.differences if d.metric == measured.metrics[1]), measured.differences[0])
+    roles: dict[str, dict[int, float]] = defaultdict(dict)
+    for name, share in chosen.layers.items():
+        roles[name.rpartition(".")[2]][measured.blocks[name]] = share
+    most, least = (pick(chosen.layers, key=lambda n: chosen.layers[n]) for pick in (max, min))
+    says = (
+        f"Against {chosen.metric}, masks differ most in {_place(most)} ({percent(chosen.layers[most])}) and least in "
+        f"{_place(least)} ({percent(chosen.layers[least])})."
+    )
+    blocks = sorted(set(measured.blocks.values()))
+
+    def draw(figure: Any, theme: Theme) -> None:
+        axes = figure.subplots()
+        largest = max(0.01, *chosen.layers.values())
+        for y, role in enumerate(roles):
+            for block, share in roles[role].items():
+                axes.add_patch(_cell(block, y, theme.series[0], 0.05 + 0.95 * share / largest))
+                if len(blocks) <= 8:
+                    light = share < 0.8 * largest
+                    axes.annotate(
+                        f"{100 * share:.1f}", (block, y), ha="center", va="center", fontsize=9,
+                        color=theme.ink if light else theme.paper,
+                    )  # fmt: skip
+        axes.set_xlim(blocks[0] - 0.5, blocks[-1] + 0.5)
+        axes.set_ylim(len(roles) - 0.5, -0.5)
+        axes.set_yticks(range(len(roles)), list(roles))
+        axes.set_xticks(_ticks(blocks))
+        axes.set_xlabel(f"block · bits that differ, in %; full colour is {percent(largest)}")
+        axes.grid(False)
+
+    return Figure("layers", f"Layer by layer against {chosen.metric}", says, draw, (WIDTH, 0.9 + 0.3 * len(roles)))
+
+
+def _cell(x: int, y: int, colour: str, alpha: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0)
+
+
+def _ticks(blocks: Sequence[int]) -> list[int]:
+    return list(blocks)[:: max(1, len(blocks) // 8)]
+
+
+def _place(layer: str) -> str:
+    return layer.removeprefix("model.")

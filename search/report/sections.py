@@ -1,0 +1,289 @@
+"""The sections of the page. Each takes what it shows and returns its heading, its anchor and its HTML."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from pzc.search.exports import pareto
+from pzc.search.predictors import LEAST
+from pzc.search.reading import Run
+from pzc.search.report import figures, html, model_figures
+from pzc.search.report.descent import FRESH, main_line, variations
+from pzc.search.report.effects import effects, families, frequencies
+from pzc.search.report.evolution import evolution
+from pzc.search.report.figures import TIER_NAMES, Figure
+from pzc.search.report.html import Colour
+from pzc.search.report.measure import Measured, best_other
+from pzc.search.report.numbers import change, count, duration, percent, perplexity
+from pzc.search.run import HALL
+from pzc.search.scored import ratio
+
+FRONT_ROWS = 30
+
+HOW_EFFECTS = (
+    "Parts are those of the form a metric ranks by, so what changes no mask counts for nothing. The effect is that of "
+    "a linear model of the logarithm of perplexity against that of the best published metric, on all windows a "
+    "candidate was measured on, with every part in it. It says what goes with good metrics in this run, on this model; "
+    "it does not prove a cause. Intervals come from drawing whole families of descent."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its anchor, heading, HTML, and the figures in it."""
+
+    anchor: str
+    heading: str
+    body: str
+    figures: tuple[Figure, ...] = ()
+
+
+def sections(run: Run, others: Sequence[Run], measured: Measured | None, colour: Colour) -> list[Section]:
+    """All sections, in the order of the page."""
+    return [
+        winner(run, measured, colour),
+        progress(run, others),
+        at_work(run, measured),
+        trade_off(run, colour),
+        descent(run, colour),
+        parts(run),
+        operators(run),
+        predictors(run),
+        settings(run),
+    ]
+
+
+def _with_figures(anchor: str, heading: str, found: Sequence[Figure], before: str = "", after: str = "") -> Section:
+    return Section(anchor, heading, before + html.figures(found) + after, tuple(found))
+
+
+def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
+    """The winner, how good it is and how to use it."""
+    file = run.folder / HALL / "01.pzm"
+    best, zoo = run.winner, run.zoo[0] if run.zoo else None
+    numbers = [(f"{run.measure}, search windows", perplexity(best.fitness))]
+    if zoo:
+        value, error = ratio(best.losses, zoo.losses)
+        numbers += [
+            (f"best of the zoo: {zoo.operator}", perplexity(zoo.fitness)),
+            ("change on search windows", change(value - 1, error)),
+        ]
+    if measured:
+        at = measured.by_target[run.target]
+        held, name = at[measured.metrics[0]], best_other(measured, at)
+        numbers.append(("perplexity, held-out text", perplexity(held.perplexity)))
+        if name and held.losses:
+            value, error = ratio(held.losses, at[name].losses)
+            numbers.append((f"change on held-out text against {name}", change(value - 1, error)))
+    source = (
+        file.read_text(encoding="utf-8")
+        if file.is_file()
+        else f"pzm 1\n\nmetric found = {figures.of_candidate(best)}\n"
+    )
+    body = html.element("pre", html.formula(source.strip(), colour), class_="formula")
+    body += html.facts(numbers)
+    note = "Errors are one standard error over paired windows. The search has chosen the winner on its own windows, so "
+    note += "the change there flatters it; held-out text has chosen nothing."
+    body += html.paragraph(note, class_="note")
+    body += html.element("h3", "How to use it") + html.element("pre", escape("\n".join(commands(run, file))))
+    return Section("winner", "The winner", body)
+
+
+def commands(run: Run, file: Path) -> list[str]:
+    """What to type to prune with the winner, and to see it beside the zoo."""
+    model, s = shlex.quote(str(run.settings["model"])), run.settings
+    target = f" --pattern {s['pattern']}" if s.get("pattern") else f" --sparsity {s['sparsity']}"
+    text = "".join(
+        f" --{name.replace('_', '-')} {shlex.quote(str(s[name]))}"
+        for name in ("data", "eval_data", "length")
+        if s.get(name)
+    )
+    how = f"--model {model} --metric {shlex.quote(str(file))}{text} --windows {s['windows']}{target}"
+    zoo = f" --metric {run.zoo[0].operator}" if run.zoo else ""
+    return [
+        f"pzc prune {how} --output out/pruned",
+        f"pzc compare {how}{zoo}",
+        f"pzc search transfer {shlex.quote(str(run.folder))} --model smollm2 --pattern 2:4",
+    ]
+
+
+def progress(run: Run, others: Sequence[Run]) -> Section:
+    """How fitness fell, beside other runs."""
+    found = [figures.by_time(run, others), figures.by_evaluations(run, others), figures.outcome(run)]
+    hint = "" if others else html.paragraph(
+        "Give other runs on the same model, text and windows, such as one of --algorithm random, with --against to see "
+        "them in the same figures.", class_="note",
+    )  # fmt: skip
+    return _with_figures("evolution", "How it got there", found, after=hint)
+
+
+def trade_off(run: Run, colour: Colour) -> Section:
+    """The Pareto front."""
+    front = pareto([*run.zoo, *run.found])
+    rows = [
+        [
+            html.element("code", html.formula(figures.of_candidate(c), colour)),
+            perplexity(c.fitness),
+            str(c.complexity),
+            TIER_NAMES[c.tier],
+            f"the zoo's {c.operator}" if c.published else f"candidate {c.number}",
+        ]
+        for c in front[:FRONT_ROWS]
+    ]
+    listing = html.table(["metric", run.measure, "nodes", "reads", "from"], rows, numbers=(1, 2))
+    more = f" The first {FRONT_ROWS} of them are listed." if len(front) > FRONT_ROWS else ""
+    return _with_figures(
+        "pareto",
+        "Fitness, complexity and cost",
+        [figures.fronts(run)],
+        after=html.folded(
+            f"{count(len(front), 'metric')} of the front", listing + (html.paragraph(more) if more else "")
+        ),
+    )
+
+
+def descent(run: Run, colour: Colour) -> Section:
+    """The lineage of the winner."""
+    line = main_line(run)
+    rows = []
+    for before, c in zip([None, *line], line, strict=False):
+        moved = (
+            percent(c.fitness / before.fitness - 1, 2, signed=True) if before and math.isfinite(before.fitness) else ""
+        )
+        way = f"{c.operator}, published" if c.published else c.operator
+        also = ", ".join(f"with {n}" for n in c.parents[1:])
+        rows.append(
+            [
+                str(c.number),
+                escape(f"{way} {also}".strip()),
+                perplexity(c.fitness),
+                moved,
+                html.element("code", html.formula(figures.of_candidate(c), colour)),
+            ]
+        )
+    headings = ["candidate", "made by", run.measure, "change", "as it was bred"]
+    return _with_figures(
+        "lineage", "Where the winner comes from", [figures.lineage(run)],
+        after=html.table(headings, rows, numbers=(0, 2, 3)),
+    )  # fmt: skip
+
+
+def parts(run: Run) -> Section:
+    """Operators, leaves and groups against fitness."""
+    everyone = len(run.measured)
+    best = max(10, round(0.1 * len(run.found)))
+    found = [figures.frequency(frequencies(run), min(best, len(run.found)), everyone)]
+    effect_table = effects(run)
+    after = ""
+    if effect_table:
+        found.append(figures.effect(effect_table, families(run)))
+        rows = [
+            [
+                escape(e.feature.name),
+                e.feature.kind,
+                percent(e.change, signed=True),
+                f"{percent(e.low, signed=True)} to {percent(e.high, signed=True)}",
+                f"{e.candidates:,}",
+                f"{e.families:,}",
+                f"{e.gained:,}" if e.gained else "–",
+                percent(e.gain, signed=True),
+            ]
+            for e in effect_table
+        ]
+        headings = ["part", "kind", "effect", "95 % interval", "candidates", "families", "gained by", "median change"]
+        after = html.folded(
+            f"All {len(effect_table)} parts with their numbers",
+            html.table(headings, rows, numbers=(2, 3, 4, 5, 6, 7))
+            + html.paragraph(
+                "Gained by: offspring of one parent that has the part when the parent has not, and the median change "
+                "of their perplexity from that of the parent."
+            ),
+        )
+    note = HOW_EFFECTS if effect_table else "Too few candidates were measured for effects; a longer run will show them."
+    return _with_figures("parts", "What matters", found, after=html.paragraph(note, class_="note") + after)
+
+
+def operators(run: Run) -> Section:
+    """The variation operators."""
+    found = variations(run)
+    rows = [
+        [
+            escape(v.name),
+            f"{v.proposed:,}",
+            f"{v.duplicates:,}",
+            f"{v.refused:,}",
+            f"{v.lost:,}",
+            f"{v.evaluated:,}",
+            "–" if v.name in FRESH else f"{v.better:,} ({percent(v.rate)})",
+            f"{v.records:,}",
+            percent(math.expm1(v.median), 2, signed=True) if math.isfinite(v.median) else "–",
+        ]
+        for v in found
+    ]
+    headings = [
+        "variation",
+        "proposed",
+        "repeats",
+        "refused",
+        "lost",
+        "in full",
+        "beat parent",
+        "records",
+        "median change",
+    ]
+    listing = html.table(headings, rows, numbers=range(1, 9))
+    return _with_figures(
+        "variations", "How candidates are made", [figures.variation(found)], after=html.folded("In numbers", listing)
+    )
+
+
+def predictors(run: Run) -> Section:
+    """Predictors against fitness."""
+    found = [figures.predictor(name, pairs, run.measure) for name, pairs in predictions(run).items()]
+    note = (
+        "Predictors are what the statistics alone say of a candidate's masks, before the pruned model is run: the "
+        "share of the second-order loss Σ W²G² and of the layers' output Σ W²X² that is removed."
+    )
+    if not found:
+        note += f" Fewer than {LEAST} candidates were measured in full, too few to compare them with fitness."
+    return _with_figures("predictors", "Predictors", found, before=html.paragraph(note, class_="note"))
+
+
+def predictions(run: Run) -> dict[str, list[tuple[float, float]]]:
+    """Of each predictor, its value and the fitness of every candidate that was measured in full, if they are enough to
+    tell. The number of nodes comes along, as what costs nothing to know."""
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for c in run.found:
+        if math.isfinite(c.fitness):
+            for name, value in {**c.predictors, "number of nodes": float(c.complexity)}.items():
+                pairs[name].append((value, c.fitness))
+    return {name: values for name, values in pairs.items() if len(values) >= LEAST}
+
+
+def at_work(run: Run, measured: Measured | None) -> Section:
+    """What the model shows."""
+    if measured is None:
+        none = "Left out with --no-model: masks, perplexity against sparsity and calibration, other patterns."
+        return Section("model", "The winner at work", html.paragraph(none))
+    where = html.paragraph(f"Held-out perplexity on {measured.text}, one-shot, no weight updated.", class_="note")
+    return _with_figures("model", "The winner at work", model_figures.drawn(measured, run.target), before=where)
+
+
+def settings(run: Run) -> Section:
+    """What the run was started with."""
+    last = evolution(run)[-1]
+    done = f"{count(last.settled, 'candidate')} in {duration(last.seconds)}, {last.evaluations:,} of them measured."
+    text = f"{done} Fitness is the {run.measure} of the pruned model on the search's windows; lower is better."
+    rows = [[escape(k), html.element("code", escape(_written(v)))] for k, v in sorted(run.settings.items())]
+    body = html.paragraph(text) + html.folded("Settings of the run", html.table(["setting", "value"], rows))
+    return Section("settings", "About this run", body)
+
+
+def _written(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "–" if value is None else str(value)

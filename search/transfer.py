@@ -1,0 +1,150 @@
+"""How the metrics of a hall of fame do elsewhere: on other models, texts and targets, beside published ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pzc.compiler.load import load, zoo_metric
+from pzc.compiler.metric import Metric
+from pzc.runtime.masks import Target
+from pzc.runtime.models import Loaded
+from pzc.runtime.passes import Progress, silent
+from pzc.runtime.texts import Texts
+from pzc.search.reading import Run
+from pzc.search.run import HALL
+from pzc.search.scored import Scored, ratio, scored
+from pzc.search.store import StoreError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A metric that is tried elsewhere: `published`, or a member of the hall of fame by the name of its file."""
+
+    name: str
+    metric: Metric
+    published: bool
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """One metric on one model, text and target.
+
+    `dense` is the perplexity of the model before pruning; `ratio` that of the metric's perplexity to that of the best
+    published one of the same model, text and target, `best`, with its standard error from paired windows. NaN where a
+    metric could not be measured, and `failure` says why.
+    """
+
+    model: str
+    text: str
+    target: str
+    entry: Entry
+    per: str
+    dense: float
+    perplexity: float
+    best: str
+    ratio: float
+    error: float
+    failure: str = ""
+
+
+def entries(run: Run, members: int, zoo: int) -> list[Entry]:
+    """The first `members` of the hall of fame, and the `zoo` published metrics with the best fitness in the run.
+
+    Raises StoreError where the run has no hall of fame.
+    """
+    files = sorted((run.folder / HALL).glob("*.pzm"))[:members]
+    if not files:
+        raise StoreError(f"{run.folder} has no hall of fame yet", f"finish it: pzc search --resume {run.folder}")
+    found = [_member(file) for file in files]
+    return [*found, *(_published(run, c.operator) for c in run.zoo[:zoo])]
+
+
+def _member(file: Path) -> Entry:
+    return Entry(file.stem, replace(load(str(file)), name=file.stem), published=False)
+
+
+def _published(run: Run, name: str) -> Entry:
+    metric = zoo_metric(name)
+    return Entry(name, replace(metric, per=run.settings.get("per") or metric.per), published=True)
+
+
+def transfer(
+    loaded: Loaded,
+    model: str,
+    tried: Sequence[Entry],
+    texts: Texts,
+    targets: Sequence[Target],
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Iterator[list[Transferred]]:
+    """Measure every entry at every target on one model, and yield the results of each target, best first.
+
+    The best published metric is chosen on the text that all are measured on, which favours it. The model is left dense.
+    Raises PruningError for a target that does not fit the model.
+    """
+    by_metric = {id(e.metric): e for e in tried}
+    results: dict[Target, list[tuple[Entry, Scored]]] = {target: [] for target in targets}
+    dense = math.nan
+    metrics, total = [e.metric for e in tried], len(tried) * len(targets) + 1
+    results_in_order = scored(
+        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, seed=seed
+    )
+    for done, one in enumerate(results_in_order, 1):
+        progress(Path(model).name, done, total)
+        if one.metric is None or one.target is None:
+            dense = one.perplexity
+        else:
+            results[one.target].append((by_metric[id(one.metric)], one))
+    where = f"{texts.evaluation.name} ({texts.evaluation.part})"
+    for target, rows in results.items():
+        yield _beside_best(model, where, target, dense, rows)
+
+
+def _beside_best(
+    model: str, text: str, target: Target, dense: float, rows: Sequence[tuple[Entry, Scored]]
+) -> list[Transferred]:
+    measured = [(e, s) for e, s in rows if e.published and s.losses]
+    best = min(measured, key=lambda row: row[1].perplexity, default=None)
+    found = []
+    for entry, one in rows:
+        value, error = ratio(one.losses, best[1].losses) if best and one.losses else (math.nan, math.nan)
+        found.append(
+            Transferred(
+                model, text, written(target), entry, target.per or entry.metric.per if not target.pattern else "",
+                dense, one.perplexity, best[0].name if best else "", value, error, one.failure,
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda t: math.inf if t.failure else t.perplexity)
+
+
+def written(target: Target) -> str:
+    """A target as people write it."""
+    return f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"{target.sparsity:g}"
+
+
+def as_row(t: Transferred) -> dict[str, Any]:
+    """A result for JSON and CSV; what is missing is None."""
+
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "model": t.model,
+        "text": t.text,
+        "target": t.target,
+        "metric": t.entry.name,
+        "published": t.entry.published,
+        "formula": t.entry.metric.formula,
+        "per": t.per or None,
+        "dense": finite(t.dense),
+        "perplexity": finite(t.perplexity),
+        "best_published": t.best or None,
+        "ratio": finite(t.ratio),
+        "standard_error": finite(t.error),
+        "failure": t.failure or None,
+    }

@@ -1,0 +1,156 @@
+"""What the report works out from a run: effects that were planted are found, curves and counts are those of the run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pzc.search.candidate import Candidate
+from pzc.search.predictors import spearman
+from pzc.search.report import numbers
+from pzc.search.report.descent import ancestors, main_line, outcomes, record_numbers, variations
+from pzc.search.report.effects import WORST, Effect, effects, families, founders, frequencies, scores
+from pzc.search.report.evolution import evolution, reached
+from pzc.search.report.features import Feature, features_of
+from tests.runs import candidate, family, run_of
+
+PLANTED = {"X": -0.3, "G": 0.2, "X.max": 0.0}
+"""What each leaf adds to ln(perplexity)."""
+
+
+def planted(n: int, *, clones: int = 1, seed: int = 0) -> list[Candidate]:
+    """A published metric, then random sums of leaves whose losses follow `PLANTED` with noise; each has `clones`
+    offspring, a family, that are all as good as itself."""
+    rng = np.random.default_rng(seed)
+    found = [candidate(0, 20.0, generation=-1, operator="magnitude", formula="abs(W)")]
+    for _ in range(n):
+        terms = [leaf for leaf in PLANTED if rng.random() < 0.5]
+        loss = math.log(20.0) + sum(PLANTED[t] for t in terms) + 0.05 * rng.normal()
+        formula = " + ".join(["abs(W)", *terms])
+        founder = len(found)
+        for k in range(clones):
+            parents = (founder,) if k else ()
+            found.append(candidate(len(found), formula=formula, per="layer", losses=(loss,) * 4, parents=parents,
+                                   status="evaluated"))  # fmt: skip
+    return found
+
+
+def of_leaf(found: list[Effect], name: str) -> Effect:
+    return next(e for e in found if e.feature == Feature("leaf", name))
+
+
+def test_planted_effects_are_found_with_their_intervals() -> None:
+    found = effects(run_of(planted(300)))
+    for name, planted_effect in PLANTED.items():
+        effect = of_leaf(found, name)
+        assert effect.low < math.expm1(planted_effect) < effect.high
+        assert effect.change == pytest.approx(math.expm1(planted_effect), abs=0.03)
+        assert effect.high - effect.low < 0.08
+    assert of_leaf(found, "X").high < 0 < of_leaf(found, "G").low
+
+
+def test_offspring_that_are_all_alike_make_nothing_more_certain() -> None:
+    alone, cloned = (of_leaf(effects(run_of(planted(60, clones=k))), "X") for k in (1, 12))
+    assert cloned.candidates == 12 * alone.candidates
+    assert cloned.families == alone.families
+    assert cloned.high - cloned.low > 0.6 * (alone.high - alone.low)  # single candidates would give 1 / √12 of it
+
+
+def test_the_number_of_candidates_of_an_effect_is_counted() -> None:
+    run = run_of(planted(80))
+    effect = of_leaf(effects(run), "X")
+    assert effect.candidates == sum("+ X" in c.formula.replace("X.max", "") for c in run.measured)
+    assert families(run) == 80
+
+
+def test_a_run_that_is_too_small_shows_no_effect() -> None:
+    assert effects(run_of(family())) == []
+
+
+def test_candidates_are_scored_on_the_windows_they_were_measured_on() -> None:
+    found = scores(run_of(family()))
+    assert found[6] == pytest.approx(math.log(25 / 30))
+    assert found[5] == WORST  # e^9 on its only window
+    assert 3 not in found
+
+
+def test_the_features_are_those_of_what_a_metric_ranks_by() -> None:
+    assert features_of("sqr(W) * sqr(X) / windows", "row") == {
+        Feature("leaf", "W"),
+        Feature("leaf", "X"),
+        Feature("operator", "abs"),
+        Feature("operator", "multiplication"),
+        Feature("group", "per row"),
+    }
+    assert Feature("reduction", "max over in") in features_of("abs(W) / max(abs(W), in)", "model")
+    assert Feature("leaf", "X") in features_of("abs(W) * X.l2", "row")
+
+
+def test_the_best_fitness_only_falls_and_time_adds_up() -> None:
+    moments = evolution(run_of(family()))
+    assert [m.best for m in moments] == [pytest.approx(f) for f in (32, 28, 25, 25)]
+    assert [m.evaluations for m in moments] == [1, 2, 4, 5]
+    assert moments[-1].seconds == pytest.approx(sum(c.seconds for c in family()))
+    assert moments[-1].settled == 7
+    first = reached(run_of(family()), 29.0)
+    assert first is not None
+    assert first.settled == 3
+    assert reached(run_of(family()), 10.0) is None
+
+
+def test_the_winner_and_its_line() -> None:
+    run = run_of(family())
+    assert run.winner.number == 6
+    assert [c.number for c in run.zoo] == [0, 1]
+    assert [c.number for c in main_line(run)] == [0, 2, 4, 6]
+    assert [c.number for c in ancestors(run)] == [0, 1, 2, 4, 6]
+    assert founders(family())[6] == founders(family())[3] == 0
+    assert founders(family())[8] == 8
+    assert record_numbers(run) == [2, 4, 6]
+
+
+def test_variations_are_counted_by_what_became_of_their_offspring() -> None:
+    found = {v.name: v for v in variations(run_of(family()))}
+    leaf = found["leaf"]
+    assert (leaf.proposed, leaf.duplicates, leaf.refused, leaf.lost, leaf.evaluated) == (3, 0, 1, 1, 1)
+    assert (leaf.better, leaf.records) == (0, 1)  # better than all before it, but not than its parent of the zoo
+    assert leaf.median == pytest.approx(math.log(32 / 30))
+    constant = found["constant"]
+    assert (constant.proposed, constant.duplicates, constant.better, constant.rate) == (2, 1, 1, 0.5)
+    assert next(reversed(found)) == "immigrant"
+
+
+def test_every_candidate_has_one_outcome() -> None:
+    found = dict(outcomes(run_of(family())))
+    assert found == {"evaluated": 4, "lost race": 1, "same ranking": 1, "refused: not finite": 1}
+
+
+def test_frequencies_are_shares_of_candidates() -> None:
+    found = {feature.name: (best, every) for feature, best, every in frequencies(run_of(family()))}
+    assert found["G"] == (pytest.approx(3 / 4), pytest.approx(3 / 5))
+
+
+@given(st.permutations(range(8)))
+def test_spearman_without_ties_is_the_textbooks(order: list[int]) -> None:
+    d2 = sum((i - k) ** 2 for i, k in enumerate(order))
+    assert spearman(range(8), order) == pytest.approx(1 - 6 * d2 / (8 * (64 - 1)))
+    assert spearman(range(8), np.exp(order).tolist()) == pytest.approx(spearman(range(8), order))
+
+
+@pytest.mark.parametrize(
+    ("value", "want"), [(14.5151, "14.52"), (4.439, "4.439"), (161.24, "161.2"), (2898.3, "2,898"), (math.inf, "–")]
+)
+def test_perplexities_have_four_digits(value: float, want: str) -> None:
+    assert numbers.perplexity(value) == want
+
+
+def test_numbers_in_words() -> None:
+    assert numbers.percent(-0.019, signed=True) == "−1.9\N{NO-BREAK SPACE}%"
+    assert numbers.change(-0.019, 0.005) == "−1.9\N{NO-BREAK SPACE}% ±\N{NO-BREAK SPACE}0.5\N{NO-BREAK SPACE}%"
+    assert numbers.count(1, "family", "families") == "1 family"
+    assert numbers.count(2031, "candidate") == "2,031 candidates"
+    assert [numbers.duration(s) for s in (47, 720, 7500)] == ["47 s", "12 min", "2 h 5 min"]

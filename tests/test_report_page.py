@@ -1,0 +1,315 @@
+"""The page of a report: whole in itself, readable without eyes, in light and dark, on paper and on a telephone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pzc.cli.main import pzc as cli
+from pzc.cli.transfer import command as transfer
+from pzc.search.candidate import Candidate
+from pzc.search.reading import read_run
+from pzc.search.report import themes
+from pzc.search.report.html import element, formula, paragraph, uncoloured
+from pzc.search.report.sections import sections
+from pzc.search.report.write import document
+from pzc.search.store import Place, StoreError
+from tests.pages import Page
+from tests.runs import SMALL, candidate, family, run_of, write_run
+from tests.terminal import Terminal, terminal_of
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NEEDS_MODEL = {"sparsity", "windows", "targets", "masks", "layers"}
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return terminal_of(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small search on `pocket`."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    done = CliRunner().invoke(cli, ["search", *SMALL, "--run", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reported(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its report."""
+    folder = tmp_path_factory.mktemp("report")
+    done = CliRunner().invoke(cli, ["report", str(searched), "--output", str(folder), "--quiet"])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_the_page_loads_nothing(reported: Path) -> None:
+    page = Page(reported / "report.html")
+    assert page.loaded == []
+    assert "@font-face" not in page.style
+    assert not re.search(r"https?:", page.source)
+
+
+def test_ids_are_unique_and_every_anchor_leads_somewhere(reported: Path) -> None:
+    page = Page(reported / "report.html")
+    assert len(page.ids) == len(set(page.ids))
+    assert len(page.anchors) > 20
+    assert set(page.anchors) <= set(page.ids)
+
+
+def test_every_figure_says_in_words_what_it_shows(reported: Path) -> None:
+    page = Page(reported / "report.html")
+    figures = [a["id"] for tag, a in page.elements if tag == "figure"]
+    labels = [a["aria-label"] for _, a in page.elements if a.get("role") == "img"]
+    assert len(figures) == len(labels) == len(set(labels)) >= 12
+    assert all(re.search(r"\d", label) and len(label) > 30 for label in labels)  # something of this run
+    assert {f"figure-{name}" for name in NEEDS_MODEL} <= set(figures)
+    captions = "".join(page.text)
+    assert all(label.split(". ", 1)[1] in captions for label in labels)
+
+
+def test_pictures_lie_beside_the_page_for_light_and_for_dark(reported: Path) -> None:
+    from PIL import Image
+
+    page = Page(reported / "report.html")
+    names = {a["id"].removeprefix("figure-") for tag, a in page.elements if tag == "figure"}
+    files = {path.stem for path in (reported / "figures").iterdir()}
+    assert files == names | {f"{name}-dark" for name in names}
+    for name in names:
+        light, dark = (Image.open(reported / "figures" / f"{name}{end}.png").convert("L") for end in ("", "-dark"))
+        assert light.getpixel((0, 0)) > 240 > 40 > dark.getpixel((0, 0))  # type: ignore[operator]
+        assert light.size == dark.size
+
+
+def test_colours_follow_the_page(reported: Path) -> None:
+    source = (reported / "report.html").read_text(encoding="utf-8")
+    drawings = re.findall(r"<svg.*?</svg>", source, re.S)
+    assert drawings
+    for drawing in drawings:
+        assert "var(--ink)" in drawing
+        assert not re.findall(r"#[0-9a-f]{6}\b", drawing.replace("#ffffff", ""))
+    used, defined = set(re.findall(r"var\((--[\w-]+)\)", source)), set(re.findall(r"(--[\w-]+):", source))
+    assert used <= defined
+
+
+def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -> None:
+    run = read_run(Place(searched))
+    text = unescape("".join(Page(reported / "report.html").text))
+    assert f"{len(run.bred):,} candidates" in text
+    assert f"{run.winner.fitness:.2f}" in text
+    kept = (searched / "hall_of_fame" / "01.pzm").read_text(encoding="utf-8").strip()
+    assert kept in text
+    held_out = re.search(r"([\d.]+) on held-out text", kept)
+    assert held_out  # measured again from the file, on the same windows
+    assert f"{float(held_out[1]):.2f}" in text
+
+
+def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_path: Path) -> None:
+    one, two = (write_run(tmp_path / name, family()) for name in ("one", "two"))
+    (one / "report" / "figures").mkdir(parents=True)
+    for name in ("mine.txt", "report.html", "figures/pareto.png"):
+        (one / "report" / name).write_text("before", encoding="utf-8")
+    shown = terminal("report", str(one), "--against", str(two), "--no-model", "--json")
+    assert shown.code == 0
+    found = json.loads(shown.out)
+    assert found["page"] == str(one / "report" / "report.html")
+    assert not NEEDS_MODEL & set(found["figures"])
+    assert "two" in "".join(Page(Path(found["page"])).text)
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for paths in found["figures"].values() for path in paths)
+    assert sorted(p.name for p in (one / "report").iterdir()) == ["figures", "mine.txt", "report.html"]
+    assert (one / "report" / "mine.txt").read_text(encoding="utf-8") == "before"
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        [candidate(0, 20.0)],
+        [candidate(0, 20.0), candidate(1, losses=(800.0,) * 4, status="evaluated"), candidate(2, status="refused")],
+        [candidate(0, 30.0, generation=-2, operator="wanda"), candidate(1, 20.0, parents=(0,), operator="leaf")],
+        [candidate(i, 20.0 + i % 7, parents=(i - 1,) * (i > 0), predictors={"output error": i / 9}) for i in range(60)],
+    ],
+    ids=["one", "no zoo", "one step", "predictors"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_small_and_odd_runs_have_a_page(tmp_path: Path, candidates: list[Candidate]) -> None:
+    run = run_of(candidates, objective="kl")
+    found = sections(run, [], None, uncoloured)
+    (tmp_path / "page.html").write_text(document(run, found), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    assert set(page.anchors) <= set(page.ids)
+    drawn = {figure.name for section in found for figure in section.figures}
+    assert ("predictor-output-error" in drawn) == (len(candidates) == 60)
+    assert {"evolution-time", "pareto", "lineage", "outcomes"} <= drawn
+
+
+def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
+    run = run_of(family(), Path("<b>&amp;"), data='"><img src=x>', space="<script>alert(1)</script>")
+    (tmp_path / "page.html").write_text(document(run, sections(run, [], None, uncoloured)), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    assert {"script", "img", "b"}.isdisjoint(tag for tag, _ in page.elements)
+    assert "<script>alert(1)</script>" in "".join(page.text)
+    assert paragraph("<i>") == "<p>&lt;i&gt;</p>"
+    assert element("p", title='"') == '<p title="&quot;"></p>'
+    assert formula("a < b", lambda text: [(text, "pzm.name")]) == '<span class="pzm-name">a &lt; b</span>'
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("missing", "there is no folder"),
+        ("empty", "there is no search to resume in"),
+        ("nothing measured", "has measured no candidate in full"),
+        ("another model", "its model is another"),
+        ("no model", "is not the model of this run"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_message(terminal: Terminal, tmp_path: Path, what: str, says: str) -> None:
+    folder = write_run(tmp_path / "run", family())
+    (tmp_path / "empty").mkdir()
+    arguments = {
+        "missing": [str(tmp_path / "nowhere")],
+        "empty": [str(tmp_path / "empty")],
+        "nothing measured": [str(write_run(tmp_path / "none", [*family()[:2], candidate(2)]))],
+        "another model": [
+            str(folder), "--no-model", "--against", str(write_run(tmp_path / "other", family(), model_sha256="n"))
+        ],
+        "no model": [str(folder)],
+    }[what]  # fmt: skip
+    shown = terminal("report", *arguments)
+    assert shown.code == 1
+    assert says in shown.err.replace("\n", " ")
+    assert shown.err.count("error") == 1
+
+
+def test_without_matplotlib_one_message_says_what_to_install(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(themes.importlib.util, "find_spec", lambda name: None)
+    shown = terminal("report", str(write_run(tmp_path / "run", family())), "--no-model")
+    assert shown.code == 1
+    assert "pip install 'pzc[report]'" in shown.err
+    assert not (tmp_path / "run" / "report").exists()
+
+
+# In a browser
+
+
+MEASURE = """<script>
+const parts = [...document.querySelectorAll('main > section > *')];
+const wide = parts.filter(e => e.getBoundingClientRect().right > innerWidth + 1);
+const drawn = [...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().width);
+const text = [...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height);
+const luma = c => { const [r, g, b] = c.match(/\\d+/g).map(Number); return (r + g + b) / 3; };
+const style = e => getComputedStyle(e);
+document.body.innerHTML = '<pre id="measured">' + JSON.stringify({
+  scrolls: document.documentElement.scrollWidth - innerWidth, wide: wide.length, drawn: drawn,
+  text: Math.min(...text), paper: luma(style(document.documentElement).backgroundColor.startsWith('rgba(0, 0, 0, 0')
+    ? style(document.body).backgroundColor : style(document.documentElement).backgroundColor),
+  ink: luma(style(document.querySelector('svg text')).fill)}) + '</pre>';
+</script>"""
+
+
+def browse(page: Path, *options: str) -> str:
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent / 'profile'}",
+         "--virtual-time-budget=3000", *options, page.as_uri()],
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 600])
+def test_a_browser_shows_every_figure_at_any_width(reported: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    source = (reported / "report.html").read_text(encoding="utf-8")
+    page = tmp_path / "page.html"
+    page.write_text(source.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+    scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
+    shown = browse(page, f"--window-size={width},900", "--dump-dom", *scheme)
+    found = re.search(r'<pre id="measured">(.*?)</pre>', shown)
+    assert found
+    measured = json.loads(unescape(found[1]))
+    assert measured["scrolls"] <= 0
+    assert measured["wide"] == 0
+    assert len(measured["drawn"]) == source.count("<figure")
+    assert min(measured["drawn"]) > 300
+    assert measured["text"] >= 9
+    assert (
+        (measured["paper"] < 60 and measured["ink"] > 200) if dark else (measured["paper"] > 240 > 60 > measured["ink"])
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_prints_it(reported: Path, tmp_path: Path) -> None:
+    page = Path(shutil.copy(reported / "report.html", tmp_path))
+    browse(page, f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+# Transfer
+
+
+def test_transfer_measures_what_compare_measures(searched: Path, terminal: Terminal) -> None:
+    options = ["--eval-windows", "4", "--windows", "2", "--length", "32", "--data", "pydoc"]
+    done = CliRunner().invoke(
+        transfer, [str(searched), "--pattern", "2:4", "--zoo", "3", "--members", "2", "--csv", *options]
+    )
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [row["published"] for row in rows].count("True") == 3
+    assert [float(row["perplexity"]) for row in rows] == sorted(float(row["perplexity"]) for row in rows)
+    published = [row["metric"] for row in rows if row["published"] == "True"]
+    files = [str(searched / "hall_of_fame" / f"{n}.pzm") for n in ("01", "02")]
+    metrics = [part for name in (*published, *files) for part in ("--metric", name)]
+    shown = terminal("compare", "--model", "pocket", *metrics, "--pattern", "2:4", *options, "--seed", "1", "--json")
+    want = [row["perplexity"] for row in json.loads(shown.out)[1:]]
+    by_name = {row["metric"]: row for row in rows}
+    for name, perplexity in zip((*published, "01", "02"), want, strict=True):
+        assert float(by_name[name]["perplexity"]) == pytest.approx(perplexity, rel=1e-6)
+        assert float(by_name[name]["ratio"]) == pytest.approx(perplexity / min(want[:3]), rel=1e-6)
+
+
+def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> None:
+    options = [
+        str(searched),
+        "--sparsity",
+        "0.3",
+        "--pattern",
+        "4:8",
+        "--zoo",
+        "2",
+        "--members",
+        "1",
+        "--eval-windows",
+        "2",
+    ]
+    shown = CliRunner().invoke(transfer, options)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count("best of the zoo") == 2
+    rows = json.loads(CliRunner().invoke(transfer, [*options, "--json"]).stdout)
+    assert [row["target"] for row in rows] == ["0.3"] * 3 + ["4:8"] * 3
+    best = [row for row in rows if row["metric"] == row["best_published"]]
+    assert [row["ratio"] for row in best] == [1.0, 1.0]
+
+
+def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(transfer, [str(write_run(tmp_path / "run", family()))])
+    assert isinstance(shown.exception, StoreError)
+    assert "has no hall of fame yet" in shown.exception.message
+    assert CliRunner().invoke(transfer, [str(tmp_path / "run"), "--pattern", "4:2"]).exit_code == 2

@@ -1,0 +1,55 @@
+"""A run that is read is the run that was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pzc.search.reading import check_comparable, read_run
+from pzc.search.store import Place, Store, StoreError
+from tests.runs import SETTINGS, candidate, family, run_of, write_run
+
+
+def test_candidates_and_settings_come_back(tmp_path: Path) -> None:
+    run = read_run(Place(write_run(tmp_path / "run", family(), space="elementwise")))
+    assert list(run.candidates) == family()
+    assert run.settings == {**SETTINGS, "space": "elementwise"}
+    assert run.name == "run"
+
+
+def test_a_run_in_another_storage(tmp_path: Path) -> None:
+    place = Place(tmp_path, f"sqlite:///{tmp_path}/runs.db", "mine")
+    write_run(tmp_path, family(), place)
+    assert list(read_run(place).candidates) == family()
+    assert not (tmp_path / "study.journal").exists()
+
+
+def test_a_run_can_be_read_while_a_search_works_on_it(tmp_path: Path) -> None:
+    place = Place(write_run(tmp_path, family()))
+    with Store(place, resume=True).beating():
+        assert read_run(place).winner.number == 6
+
+
+def test_roles_of_candidates() -> None:
+    run = run_of(family())
+    assert [c.number for c in run.measured] == [2, 4, 5, 6, 8]
+    assert [c.number for c in run.found] == [6, 8, 4, 2]
+    assert run.target == "50 %"
+    assert run_of(family(), pattern="2:4").target == "2:4"
+    assert run_of(family(), objective="kl").measure == "e^KL"
+
+
+@pytest.mark.parametrize(("key", "value"), [("sparsity", 0.6), ("text_sha256", ["a", "c"]), ("objective", "kl")])
+def test_runs_that_measured_something_else_are_not_compared(key: str, value: object) -> None:
+    check_comparable(run_of(family()), run_of(family(), seed=3, space="elementwise"))
+    with pytest.raises(StoreError, match="not comparable"):
+        check_comparable(run_of(family()), run_of(family(), **{key: value}))
+
+
+def test_a_run_that_never_began(tmp_path: Path) -> None:
+    Store(Place(tmp_path), resume=False)
+    with pytest.raises(StoreError, match="never began"):
+        read_run(Place(tmp_path))
+    with pytest.raises(StoreError, match="no candidate in full"):
+        read_run(Place(write_run(tmp_path / "other", [*family()[:2], candidate(2)])))
