@@ -28,7 +28,7 @@ from pzc.runtime.models import Loaded, load_model, resolve_dtype
 from pzc.runtime.passes import Progress, device_of, silent
 from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
-from pzc.search import hall
+from pzc.search import exports, hall
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.fitness import Fitness
@@ -349,6 +349,7 @@ def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, to
     every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
     dense = perplexity(run.fitness.on(None, run.held_out))
     files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
+    exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     if not run.store.place.url:
         (run.folder / KEPT).unlink(missing_ok=True)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
@@ -357,6 +358,7 @@ def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, to
 def keep(run: Prepared) -> list[Path]:
     """Write the hall of fame of a search that was stopped, without measuring anything."""
     members = hall.unmeasured(run.state.best(hall.MEMBERS))
+    exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     return hall.write(members, run.folder / HALL, _about(run)) if members else []
 
 
