@@ -102,14 +102,13 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """Evolve metrics that prune a model better than the published ones.
 
     Candidates are measured on calibration-side text only; the best are compared with the zoo on text that the
-    search has never seen. Every candidate is stored when it is settled.
+    search has never seen. Every candidate is stored when it is settled. `--join` helps with a run from any machine,
+    `pzc search status` shows how it stands.
 
     \b
     pzc search --model pocket --time 5m --seed-zoo
     pzc search -m smollm2 -d train.txt --eval-data test.txt --length 512 --time 1h --run runs/first --workers 2
     pzc search --resume runs/first --time 2h
-    pzc search --join postgresql://host/db --study first        # on another machine
-    pzc search status runs/first
     """
     if ctx.invoked_subcommand:
         return
