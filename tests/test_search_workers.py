@@ -37,16 +37,20 @@ PATIENT = 600
 Process = Any
 
 
-def worker(place: Place, last: int | None, ready: Any) -> None:
-    """What each process does when all are ready. `last` is the number of its races in whose middle it is killed."""
+def worker(place: Place, last: int | None, ready: Any, dead: Any) -> None:
+    """What each process does when all are ready. `last` is the number of its races in whose middle it is killed; the
+    others are slow until that has happened, so that the run is not over before."""
     torch.set_num_threads(1)
     store = Store(place, resume=True)
-    if last is not None:
-        store.rung = killed_in(last)  # type: ignore[method-assign]
+    store.rung = slow(dead) if last is None else killed_in(last)  # type: ignore[method-assign]
     fitness = tiny_fitness()
     ready.wait(PATIENT)
     with store.beating():
         work(stored_state(store, PLAN), store, START, fitness, lambda: False, lambda: None)
+
+
+def slow(dead: Any) -> Callable[[Claim, int, float], None]:
+    return lambda claim, number, loss: None if dead.is_set() else time.sleep(0.1)
 
 
 def killed_in(race: int) -> Callable[[Claim, int, float], None]:
@@ -63,12 +67,14 @@ def killed_in(race: int) -> Callable[[Claim, int, float], None]:
 def together(place: Place, workers: Sequence[int | None]) -> list[int | None]:
     """Let several processes work on one study until each has ended; their exit codes."""
     fork = multiprocessing.get_context("fork")
-    ready = fork.Barrier(len(workers))
-    running = [fork.Process(target=worker, args=(place, last, ready)) for last in workers]
+    ready, dead = fork.Barrier(len(workers)), fork.Event()
+    running = [fork.Process(target=worker, args=(place, last, ready, dead)) for last in workers]
     for process in running:
         process.start()
     end = time.monotonic() + PATIENT
     while multiprocessing.active_children() and time.monotonic() < end:  # which also waits for those that were killed
+        if not any(process.is_alive() for process, last in zip(running, workers, strict=True) if last is not None):
+            dead.set()
         time.sleep(0.05)
     return [process.exitcode for process in running]
 
