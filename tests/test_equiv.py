@@ -130,9 +130,17 @@ def test_a_pattern_is_compared_by_its_masks() -> None:
     assert equivalent(load("wanda"), load("obd"), pattern=(2, 4)).kind == "rank"
 
 
-def test_what_follows_from_the_statistics_alone_is_not_known() -> None:
-    """Σx² = n · (Var x + mean²): true of every layer, but no law of the algebra."""
+def test_what_follows_from_the_statistics_alone_is_proven_inside_a_layer() -> None:
+    """Σx² = n · (Var x + mean²), where n is the number of tokens, the same for all weights of a layer."""
     found = equivalent(inline("abs(W) * X"), inline("sqr(W) * (X.var + sqr(X.mean))"))
+    assert found.same is True
+    assert any("second moment" in step.rule.name for side in found.pairs[0].verdict.steps for step in side)
+    assert equivalent(load("wanda"), load("wanda_variance")).same is True
+
+
+def test_layers_may_have_read_different_numbers_of_tokens() -> None:
+    """So between layers the same is not known: experts of a mixture see tokens of their own."""
+    found = equivalent(inline("abs(W) * X per model"), inline("sqr(W) * (X.var + sqr(X.mean)) per model"))
     assert found.same is None
     assert found.pairs[0].verdict.evidence is True
     assert found.pairs[0].verdict.counterexample is None
