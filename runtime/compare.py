@@ -18,10 +18,11 @@ from pzc.runtime.dense import Dense
 from pzc.runtime.errors import ConstantScore, NonFiniteScore
 from pzc.runtime.evaluate import compared_losses, perplexity, window_losses
 from pzc.runtime.layers import Layers, find_layers
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target, pattern_text
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_pattern, check_target, group_of, masks_for
 from pzc.runtime.statistics import gather
+from pzc.runtime.targets import check_pattern, check_target, group_of
 
 
 @dataclass(frozen=True)

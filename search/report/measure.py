@@ -13,11 +13,12 @@ from pzc.compiler.metric import Metric
 from pzc.runtime.compare import Compared, compare
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer, find_layers
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.models import Loaded, load_model
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_pattern, check_target, masks_for
 from pzc.runtime.statistics import gather
+from pzc.runtime.targets import check_pattern, check_target
 from pzc.runtime.texts import Texts, default_length, texts_for
 from pzc.search.readable import readable
 from pzc.search.reading import Run
