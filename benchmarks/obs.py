@@ -26,10 +26,10 @@ from pzc.compiler.load import load
 from pzc.runtime import forward, hessian
 from pzc.runtime.data import calibration_windows, sides, tokenise
 from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.masks import keep_mask
+from pzc.runtime.masking import masks_for
+from pzc.runtime.masks import Target, keep_mask
 from pzc.runtime.models import load_model
 from pzc.runtime.obs import update_layers
-from pzc.runtime.prune import Target, masks_for
 from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics
 

@@ -113,11 +113,13 @@ def _table(layers: list[Inspected], by: str) -> Table:
 
 def _summary(record: dict[str, Any]) -> Table:
     """What `pruning.json` says of the run."""
+    from pzc.runtime.masks import pattern_text
+
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     metric, target, perplexity = record["metric"], record["target"], record.get("perplexity") or {}
     pattern = target.get("pattern")
     table.add_row("metric", f"{metric['name']}: {metric['formula']}")
-    table.add_row("target", f"{pattern[0]}:{pattern[1]}" if pattern else f"{target['sparsity']:.2%}")
+    table.add_row("target", pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}")
     table.add_row("model", record["model"]["name"])
     calibration = (record.get("data") or {}).get("calibration")
     table.add_row("calibration", f"{calibration['name']} ({calibration['part']})" if calibration else "none")

@@ -60,8 +60,8 @@ def command(
     chosen = load(metric, settings)
     from pzc.runtime.masks import Target, parse_pattern
     from pzc.runtime.plan import plan
-    from pzc.runtime.prune import check_sequential, check_target
     from pzc.runtime.stream_model import open_shell
+    from pzc.runtime.targets import check_sequential, check_target
     from pzc.runtime.texts import default_length
 
     target = Target(how["per"], how["sparsity"], parse_pattern(how["pattern"]) if how["pattern"] else None)

@@ -91,10 +91,11 @@ def command(
     from pzc.runtime.models import load_model
     from pzc.runtime.passes import device_of
     from pzc.runtime.plan import plan
-    from pzc.runtime.prune import check_target, way_of
+    from pzc.runtime.prune import way_of
     from pzc.runtime.roles import idle_roles
     from pzc.runtime.stream import Request
     from pzc.runtime.stream_model import open_shell
+    from pzc.runtime.targets import check_target
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], sparsities[0], pattern)

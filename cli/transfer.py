@@ -160,9 +160,8 @@ def csv_text(found: Sequence[Sequence[Transferred]]) -> str:
 
 def _show(rows: Sequence[Transferred]) -> None:
     first = rows[0]
-    to = first.target if ":" in first.target else f"{float(first.target):.0%}"
     table = Table(
-        title=f"{first.model} · {to} · {first.text} · dense {first.dense:.2f}",
+        title=f"{first.model} · {first.target} · {first.text} · dense {first.dense:.2f}",
         title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0),
     )  # fmt: skip
     for heading, justify in (

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from pzc.cli.console import formula, output, print_json, say
 from pzc.cli.texts import options_of
-from pzc.search.hall import Member, change
+from pzc.runtime.uncertainty import change
+from pzc.search.hall import Member
 from pzc.search.run import Prepared, Result
 
 
@@ -49,8 +50,8 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
         say("nothing was measured in full: give the search more time")
         return
     winner = result.members[0]
-    share, error = change(winner, best_zoo)
-    amount = f"{share:+.1%} ± {error:.1%}".replace("-", "−")
+    found = change(winner.losses, best_zoo.losses)
+    amount = f"{found.value:+.1%} ± {found.error:.1%}".replace("-", "−")
     against = f"{amount} (standard error) in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
     output.print(f"\n[bold]the best metric found[/], {against}:\n", soft_wrap=True)
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
@@ -67,8 +68,8 @@ def _change(result: Result) -> dict[str, Any] | None:
     if not result.members:
         return None
     best_zoo = min(result.zoo, key=lambda m: m.held_out)
-    share, error = change(result.members[0], best_zoo)
-    return {"against": best_zoo.metric.name, "share": share, "standard_error": error}
+    found = change(result.members[0].losses, best_zoo.losses)
+    return {"against": best_zoo.metric.name, "share": found.value, "standard_error": found.error}
 
 
 def _row(m: Member) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from pzc.runtime.masks import pattern_text
+
 CARD = "README.md"
 
 NAMED = {"smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"), "pocket": (None, "mit")}
@@ -37,7 +39,7 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
     """The text of the card of the model in `folder`, whose record is `pruning.json`'s."""
     metric, model, sparsity = record["metric"], record["model"], record["sparsity"]
     target, pattern = record["target"], record["target"]["pattern"]
-    wanted = f"{pattern[0]}:{pattern[1]}" if pattern else f"{target['sparsity']:.4g}"
+    wanted = pattern_text(pattern) if pattern else f"{target['sparsity']:.4g}"
     base = NAMED[model["name"]][0] if model["name"] in NAMED else _hub_id(model["name"])
     data = ModelCardData(
         base_model=base,
@@ -47,13 +49,13 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
         license=model.get("license"),
         tags=["pruning", "sparsity", "pzc"],
     )
-    update = (record.get("update") or {}).get("method")
+    update = (record.get("update") or {}).get("method", "none")
     groups = ", ".join(dict.fromkeys(arm["per"] for arm in metric["arms"]))
     rows = [
         ("metric", f"`{metric['name']}`"),
         ("score", f"`{metric['formula']}`" + ("" if pattern else f", compared per {groups}")),
         ("target", f"of every {pattern[1]} consecutive inputs {pattern[0]} are kept" if pattern else f"{wanted} zero"),
-        ("weights that are kept", "updated by " + update if update else "unchanged"),
+        ("weights that are kept", "unchanged" if update == "none" else f"updated by {update}"),
         ("activations", "of the blocks as they are pruned" if record["sequential"] else "of the dense model"),
         ("zero", f"{sparsity['after']:.2%} of {sparsity['weights']:,} weights (dense: {sparsity['before']:.2%})"),
         ("calibration", _text(record["data"]["calibration"], record["options"].get("windows"), record)),

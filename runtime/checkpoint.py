@@ -24,8 +24,9 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.files import strict_json
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
-from pzc.runtime.prune import Pruned, group_of
+from pzc.runtime.prune import Pruned
 from pzc.runtime.quiet import quiet
+from pzc.runtime.targets import group_of
 
 RECORD = "pruning.json"
 FORMAT = "pzc-pruning/1"

@@ -18,10 +18,11 @@ from pzc.runtime.dense import Dense
 from pzc.runtime.errors import ConstantScore, NonFiniteScore
 from pzc.runtime.evaluate import compared_losses, perplexity, window_losses
 from pzc.runtime.layers import Layers, find_layers
-from pzc.runtime.masks import Target
+from pzc.runtime.masking import masks_for
+from pzc.runtime.masks import Target, pattern_text
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_pattern, check_target, group_of, masks_for
 from pzc.runtime.statistics import gather
+from pzc.runtime.targets import check_pattern, check_target, group_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def compare(
         for metric, target in ((m, t) for m in metrics for t in targets):
             start = time.perf_counter()
             groups = dict.fromkeys(group_of(arm, target) for arm in metric.arms)
-            written = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else ", ".join(groups)
+            written = pattern_text(target.pattern) if target.pattern else ", ".join(groups)
             try:
                 check_target(metric, target)
                 masks = masks_for(metric, target, statistics, layers.layers)

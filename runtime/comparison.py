@@ -14,7 +14,7 @@ from typing import Any
 from pzc.compiler.metric import Metric
 from pzc.runtime.compare import Compared
 from pzc.runtime.files import replace_text, strict_json
-from pzc.runtime.masks import Target
+from pzc.runtime.masks import Target, pattern_text
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
 
 FORMAT = "pzc-comparison/1"
@@ -68,7 +68,7 @@ def _change(r: Compared, against: Compared | None) -> Estimate | None:
 
 def written(target: Target) -> str:
     """A target as it is typed and read: `50%`, `2:4`."""
-    return f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"{100 * target.sparsity:.4g}%"
+    return pattern_text(target.pattern) if target.pattern else f"{100 * target.sparsity:.4g}%"
 
 
 def names(metrics: Sequence[Metric]) -> list[str]:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from pzc.compiler.metric import Metric
 from pzc.runtime.layers import find_layers
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_target, masks_for
 from pzc.runtime.statistics import gather
+from pzc.runtime.targets import check_target
 
 
 @dataclass(frozen=True)

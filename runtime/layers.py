@@ -211,15 +211,16 @@ def _check(layer: Layer) -> None:
         )
 
 
-def check_finite(layers: Sequence[Layer]) -> None:
-    """Raise PruningError where a weight is infinite or NaN, and name its layer."""
-    for layer in layers:
-        low, high = torch.aminmax(layer.weight)  # NaN passes through it
+def check_finite(layers: Sequence[Layer], updated: Sequence[Tensor] | None = None) -> None:
+    """Raise PruningError where a weight is infinite or NaN, and name its layer: of the model's weights, or of those
+    that they are to be `updated` to, `[out, in]` each."""
+    for layer, weight in zip(layers, updated or [layer.weight for layer in layers], strict=True):
+        low, high = torch.aminmax(weight)  # NaN passes through it
         if not (torch.isfinite(low) and torch.isfinite(high)):
-            bad = int((~torch.isfinite(layer.weight)).sum())
+            bad = count_true(~torch.isfinite(weight))
             raise PruningError(
-                f"{bad} of the {layer.size} weights of {layer.name} are infinite or NaN",
-                hint="the model's files may be damaged",
+                f"{bad} of the {layer.size} {'updated ' if updated else ''}weights of {layer.name} are infinite or NaN",
+                hint="load the model as float32" if updated else "the model's files may be damaged",
                 layer=layer.name,
                 share=bad / layer.size,
             )

@@ -76,6 +76,12 @@ def parse_pattern(text: str) -> Pattern:
     return int(found[1]), int(found[2])
 
 
+def pattern_text(pattern: Sequence[int]) -> str:
+    """A pattern as `parse_pattern` reads it."""
+    n, m = pattern
+    return f"{n}:{m}"
+
+
 def check_sparsity(sparsity: float | Fraction) -> None:
     """Raise PruningError unless the sparsity is between 0 and 1."""
     if not 0.0 < sparsity < 1.0:

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from pzc.runtime.activations import Table
-from pzc.runtime.errors import PruningError
 from pzc.runtime.hessian import DAMPING_USED, DEAD, FACTOR
-from pzc.runtime.layers import Layer
+from pzc.runtime.layers import Layer, check_finite
 from pzc.runtime.masks import Target, keep_mask_nm, keep_most, pruned_count
 
 COLUMNS = 128
@@ -98,9 +97,9 @@ def update_layers(
     found: dict[str, Tensor] = {}
     for members in _sharing(layers, tables):
         weights = [layer.weight for layer in members]
-        check_finite(members, weights)
+        check_finite(members)
         swept = updated(weights, [masks[layer.name] for layer in members], Factor.of(tables[members[0].name]))
-        check_finite(members, swept, "updated ")
+        check_finite(members, swept)
         found.update({layer.name: weight for layer, weight in zip(members, swept, strict=True)})
     return found
 
@@ -114,26 +113,13 @@ def prune_layers(
     masks = {layer.name: torch.ones_like(layer.weight, dtype=torch.bool) for layer in layers}
     for members in _sharing([layer for layer in layers if targets[layer.name]], tables):
         weights = [layer.weight for layer in members]
-        check_finite(members, weights)
+        check_finite(members)
         chosen = [target for layer in members if (target := targets[layer.name])]
         swept = adaptive(weights, chosen, Factor.of(tables[members[0].name]))
-        check_finite(members, [weight for weight, _ in swept], "updated ")
+        check_finite(members, [weight for weight, _ in swept])
         for layer, (weight, keep) in zip(members, swept, strict=True):
             found[layer.name], masks[layer.name] = weight, keep
     return found, masks
-
-
-def check_finite(layers: Sequence[Layer], weights: Sequence[Tensor], which: str = "") -> None:
-    """Raise PruningError where a weight is infinite or NaN, and name its layer."""
-    for layer, weight in zip(layers, weights, strict=True):
-        bad = weight.numel() - int(torch.isfinite(weight).sum())
-        if bad:
-            raise PruningError(
-                f"{bad} of the {weight.numel()} {which}weights of {layer.name} are infinite or NaN",
-                hint="load the model as float32" if which else "the model's files may be damaged",
-                layer=layer.name,
-                share=bad / weight.numel(),
-            )
 
 
 def _sharing(layers: Sequence[Layer], tables: Mapping[str, Table]) -> list[list[Layer]]:

@@ -21,10 +21,10 @@ from pzc.runtime.layers import Layers
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.passes import device_of, vocabulary_of, windows_at_once
-from pzc.runtime.prune import group_of
 from pzc.runtime.speed import measure
 from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_sweeps import LOGITS_AT_ONCE
+from pzc.runtime.targets import group_of
 
 BASE = 550_000_000
 """Bytes that Python, torch and transformers take before there is a model."""

@@ -6,35 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
-from pzc.compiler.arm import Arm
-from pzc.compiler.canonical import canonical
-from pzc.compiler.core import leaves_of
-from pzc.compiler.groups import constant_axes
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.allocation import check_allocation, leaves_for, targets_for
 from pzc.runtime.dense import Dense
-from pzc.runtime.errors import ConstantScore, PruningError
+from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.hessian import DAMPING, DAMPING_USED, FACTOR
 from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
-from pzc.runtime.masks import Target, joint_masks, keep_mask, keep_mask_nm, parse_pattern, pruned_count
+from pzc.runtime.masking import masks_each, masks_for, worth_compiling
+from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.obs import prune_layers, update_layers
 from pzc.runtime.passes import Progress, check_windows, silent
-from pzc.runtime.scores import checked_mask, checked_scores
 from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics, gather, passes_for
-
-COMPILED_FROM = 1 << 30
-"""Weights of a model on an accelerator from which a metric is compiled for it, which takes seconds."""
-
+from pzc.runtime.targets import Targets, check_sequential, check_target, shares_of, target_of
 
 UPDATES = ("none", "obs", "sparsegpt")
 """What becomes of the weights that are kept: nothing; SparseGPT's update, for the metric's mask; or the same with
@@ -42,9 +33,6 @@ SparseGPT's own mask, chosen on the way."""
 
 Allocated: TypeAlias = str | Mapping[str, Any]
 """`uniform`, `owl`, `alpha`, or what an allocation file holds: {"blocks": […]} or {"layers": {…}}."""
-
-Targets: TypeAlias = Target | Mapping[str, Target | None]
-"""One target for all layers, or one for each by name, None for a layer that stays dense."""
 
 TakeMask: TypeAlias = Callable[[str, Tensor], None]
 """Called with each layer's name and mask, bool `[out, in]`, true where a weight is kept."""
@@ -146,7 +134,7 @@ def prune(
                 new: Mapping[str, Tensor] = {}
                 own: Mapping[str, Tensor] = masks
                 if update == "sparsegpt":
-                    new, own = prune_layers(block, tables, {x.name: _target_of(targets, x.name) for x in block})
+                    new, own = prune_layers(block, tables, {x.name: target_of(targets, x.name) for x in block})
                 elif sequential:
                     joined = {name: {**statistics.tables[name], **tables[name]} for name in tables}
                     own = masks_for(metric, targets, replace(statistics, tables=joined), block)
@@ -171,7 +159,7 @@ def prune(
     if leaves_for(allocation) and (by_block or not passes):  # of the dense model, before it is walked
         passes = ("forward", *passes)
     done = _summary(layers, zeros_before, target, by_block and sequential, passes, seconds)
-    return replace(done, update=update, damped=damped, allocated=_shares(targets))
+    return replace(done, update=update, damped=damped, allocated=shares_of(targets))
 
 
 def prune_each(
@@ -215,7 +203,7 @@ def prune_each(
                 dense.apply(masks)
             _hand_out(masks, on_mask)
             done = _summary(layers, zeros_before, target, False, passes_for(leaves), seconds)
-            yield replace(done, allocated=_shares(own))
+            yield replace(done, allocated=shares_of(own))
     finally:
         dense.restore()
 
@@ -261,16 +249,6 @@ def _targets(
     return targets_for(allocation, metric, target, layers.layers, statistics, adaptive=adaptive)
 
 
-def _target_of(targets: Targets, layer: str) -> Target | None:
-    return targets if isinstance(targets, Target) else targets[layer]
-
-
-def _shares(targets: Targets) -> dict[str, float]:
-    if isinstance(targets, Target):
-        return {}
-    return {name: target.share if target else 0.0 for name, target in targets.items()}
-
-
 def _hand_out(masks: Mapping[str, Tensor], on_mask: TakeMask | None) -> None:
     if on_mask is not None:
         for name, mask in masks.items():
@@ -281,160 +259,6 @@ def _damped(tables: Mapping[str, dict[str, Tensor]]) -> dict[str, float]:
     """The layers whose Hessians needed more than the first damping, and theirs."""
     given = {name: round(float(table[DAMPING_USED]), 6) for name, table in tables.items()}
     return {name: damping for name, damping in given.items() if damping > DAMPING[0]}
-
-
-def group_of(arm: Arm, target: Target) -> str:
-    """The comparison group of the layers of an arm, unless a pattern replaces it."""
-    return target.per or arm.per
-
-
-def masks_for(
-    metric: Metric,
-    target: Targets,
-    statistics: Statistics,
-    layers: Sequence[Layer],
-    progress: Progress = silent,
-    *,
-    fused: bool = False,
-) -> dict[str, Tensor]:
-    """The masks of these layers, bool `[out, in]` by name, true where a weight is kept. No weight is written.
-
-    Layers of one arm of the metric are compared with each other where its group is a block or the model; a block is
-    finished when its last layer is scored. `fused` says that the model is large enough for a compiler's time to be well
-    spent on the metric, if it is on an accelerator. Raises NonFiniteScore at the first layer with a score that is not
-    finite.
-    """
-    return masks_each(metric, [target], statistics, layers, progress, fused=fused)[0]
-
-
-def masks_each(
-    metric: Metric,
-    several: Sequence[Targets],
-    statistics: Statistics,
-    layers: Sequence[Layer],
-    progress: Progress = silent,
-    *,
-    fused: bool = False,
-) -> list[dict[str, Tensor]]:
-    """The same for several targets, which differ in how much is pruned and not in the comparison groups: every layer is
-    scored once."""
-    found: list[dict[str, Tensor]] = [{} for _ in several]
-    groups = [_joint_group(metric, several, layer) for layer in layers]
-    waiting: dict[JointGroup, dict[str, Tensor]] = {}
-    for i, (layer, group) in enumerate(zip(layers, groups, strict=True)):
-        if group is None:
-            own = [_target_of(target, layer.name) for target in several]
-            for masks, mask in zip(
-                found, _own_masks(metric.arm(layer.name), own, statistics, layer, fused), strict=True
-            ):
-                masks[layer.name] = mask
-        else:
-            waiting.setdefault(group, {})[layer.name] = checked_score(group[0], statistics, layer, fused)
-            if group not in groups[i + 1 :]:
-                scores = waiting.pop(group)
-                for masks, target in zip(found, several, strict=True):
-                    masks.update(_joint(scores, target))
-        progress("masks", i + 1, len(layers))
-    return [{layer.name: masks[layer.name] for layer in layers} for masks in found]
-
-
-def _own_masks(
-    arm: Arm, targets: Sequence[Target | None], statistics: Statistics, layer: Layer, fused: bool
-) -> list[Tensor]:
-    """A layer's masks for each target, where its groups are its own."""
-    asked = [target for target in targets if target]
-    if len(asked) == 1:  # masks follow block by block, and the scores never exist as a whole
-        values = statistics.of(layer, leaves_of(arm.core))
-        per = group_of(arm, asked[0])
-        made = [checked_mask(arm.core, values, layer.shape, layer.name, per, asked[0], fused)]
-    elif asked:
-        scores = checked_score(arm, statistics, layer, fused)
-        made = [
-            keep_mask_nm(scores, *target.pattern)
-            if target.pattern
-            else keep_mask(scores, group_of(arm, target), target.sparsity)
-            for target in asked
-        ]
-    masks = iter(made if asked else ())
-    return [next(masks) if target else _dense_mask(layer) for target in targets]
-
-
-def _dense_mask(layer: Layer) -> Tensor:
-    return torch.ones(layer.shape, dtype=torch.bool, device=layer.parameter.device)
-
-
-def _joint(scores: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-    """The masks of layers that are one group: where each has a target, together they lose what these say."""
-    if isinstance(targets, Target):
-        return joint_masks(scores, targets.sparsity)
-    asked = {name: target for name in scores if (target := targets[name])}
-    masks = {name: torch.ones_like(values, dtype=torch.bool) for name, values in scores.items() if name not in asked}
-    if asked:
-        count = sum(pruned_count(scores[name].numel(), target.sparsity) for name, target in asked.items())
-        size = sum(scores[name].numel() for name in asked)
-        masks.update(joint_masks({name: scores[name] for name in asked}, Fraction(count, size)))
-    return masks
-
-
-def worth_compiling(layers: Layers) -> bool:
-    on_cpu = all(layer.parameter.device.type == "cpu" for layer in layers.layers)
-    return not on_cpu and layers.size >= COMPILED_FROM
-
-
-JointGroup = tuple[Arm, int | None]
-"""Layers that are compared with each other: those of an arm, in one block or, for None, in the model."""
-
-
-def _joint_group(metric: Metric, several: Sequence[Targets], layer: Layer) -> JointGroup | None:
-    """The group that a layer shares with others, None where it has groups of its own."""
-    arm = metric.arm(layer.name)
-    target = next((found for targets in several if (found := _target_of(targets, layer.name))), None)
-    if target is None:
-        return None
-    per = group_of(arm, target)
-    if target.pattern or per not in ("block", "model"):
-        return None
-    return arm, layer.block if per == "block" else None
-
-
-def checked_score(arm: Arm, statistics: Statistics, layer: Layer, fused: bool = False) -> Tensor:
-    """The scores of a layer, float32 `[out, in]`. Raises NonFiniteScore where one is not finite."""
-    values = statistics.of(layer, leaves_of(arm.core))
-    return checked_scores(arm.core, values, layer.shape, layer.name, fused)
-
-
-def check_target(metric: Metric, target: Target, layers: Sequence[Layer] = ()) -> None:
-    """Raise ConstantScore when a score is constant inside every group, PruningError when a pattern fits no layer."""
-    check_pattern(target, layers)
-    for arm in metric.arms:
-        group = "row" if target.pattern else group_of(arm, target)
-        if constant_axes(arm.core, group) or constant_axes(canonical(arm.core), group):
-            compared = f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"per {group}"
-            whose = f" of {', '.join(arm.layers)}" if arm.layers else ""
-            raise ConstantScore(
-                f"the score{whose} is constant inside its group ({compared}), so what is pruned would be arbitrary",
-                hint=None if target.pattern else "choose another group with --per",
-            )
-
-
-def check_sequential(metric: Metric, target: Target) -> None:
-    """Raise PruningError when layers of several blocks are compared with each other."""
-    if not target.pattern and any(group_of(arm, target) == "model" for arm in metric.arms):
-        raise PruningError(
-            "one group for the whole model cannot be pruned block by block",
-            hint="use --one-shot, or another group with --per",
-        )
-
-
-def check_pattern(target: Target, layers: Sequence[Layer]) -> None:
-    """Raise PruningError when a pattern does not fit a layer."""
-    for layer in layers:
-        if target.pattern and layer.shape[1] % target.pattern[1]:
-            n, m = target.pattern
-            raise PruningError(
-                f"{n}:{m} needs a multiple of {m} inputs, but {layer.name} has {layer.shape[1]}",
-                layer=layer.name,
-            )
 
 
 @contextmanager

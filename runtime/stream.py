@@ -23,7 +23,7 @@ from pzc.runtime.evaluate import perplexity
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, batches, check_windows, evaluating, silent
-from pzc.runtime.prune import Pruned, check_sequential, check_target
+from pzc.runtime.prune import Pruned
 from pzc.runtime.quiet import quiet
 from pzc.runtime.sequential import Call, NoChain
 from pzc.runtime.shards import Copy, Shards
@@ -33,6 +33,7 @@ from pzc.runtime.stream_model import Shell
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_sweeps import Run, Sweep, backward, find_limits, forward, head, losses
 from pzc.runtime.stream_work import Journal, clear, fingerprint, remove, unfinished, work_folder
+from pzc.runtime.targets import check_sequential, check_target
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from pzc.runtime.activations import Table
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
 from pzc.runtime.layers import Layer, Layers, write_masked, zeros
+from pzc.runtime.masking import checked_score, masks_for, worth_compiling
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
-from pzc.runtime.prune import checked_score, group_of, masks_for, worth_compiling
 from pzc.runtime.sequential import Call, run_block
 from pzc.runtime.shards import Copy, Shards
 from pzc.runtime.statistics import Statistics, of_weights
@@ -32,6 +32,7 @@ from pzc.runtime.stream_model import Shell
 from pzc.runtime.stream_scores import Limit, ScoreFile, kept, limits_of
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_work import Journal
+from pzc.runtime.targets import group_of
 
 LOGITS_AT_ONCE = 1 << 22
 """Logits of evaluation windows that are held at once."""

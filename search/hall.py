@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pzc.compiler.load import inline, zoo_metric
 from pzc.compiler.metric import Metric
-from pzc.runtime import uncertainty
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.search.candidate import Candidate
@@ -70,13 +69,6 @@ def _measured(c: Candidate, metric: Metric, fitness: Fitness, windows: Tensor) -
     losses = c.losses if mask_hash == c.mask_hash else fitness.race(masks, ())[0]
     on_held_out = fitness.on(genotype, windows)
     return Member(c, metric, perplexity(losses), perplexity(on_held_out), tuple(on_held_out))
-
-
-def change(a: Member, b: Member) -> tuple[float, float]:
-    """How much lower or higher the held-out perplexity of a is than that of b, as a share of it, and the standard
-    error of that share from the paired differences of their windows."""
-    found = uncertainty.change(a.losses, b.losses)
-    return found.value, found.error
 
 
 def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:

@@ -10,13 +10,15 @@ from typing import Any
 
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
+from pzc.runtime.compare import Compared, compare
+from pzc.runtime.comparison import written
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.passes import Progress, silent
 from pzc.runtime.texts import Texts
+from pzc.runtime.uncertainty import Estimate, change
 from pzc.search.reading import Run
 from pzc.search.run import HALL
-from pzc.search.scored import Scored, ratio, scored
 from pzc.search.store import StoreError
 
 
@@ -88,10 +90,10 @@ def transfer(
     Raises PruningError for a target that does not fit the model.
     """
     by_metric = {id(e.metric): e for e in tried}
-    results: dict[Target, list[tuple[Entry, Scored]]] = {target: [] for target in targets}
+    results: dict[Target, list[tuple[Entry, Compared]]] = {target: [] for target in targets}
     dense = math.nan
     metrics, total = [e.metric for e in tried], len(tried) * len(targets) + 1
-    results_in_order = scored(
+    results_in_order = compare(
         loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, seed=seed
     )
     for done, one in enumerate(results_in_order, 1):
@@ -106,25 +108,21 @@ def transfer(
 
 
 def _beside_best(
-    model: str, text: str, target: Target, dense: float, rows: Sequence[tuple[Entry, Scored]]
+    model: str, text: str, target: Target, dense: float, rows: Sequence[tuple[Entry, Compared]]
 ) -> list[Transferred]:
     measured = [(e, s) for e, s in rows if e.published and s.losses]
     best = min(measured, key=lambda row: row[1].perplexity, default=None)
     found = []
     for entry, one in rows:
-        value, error = ratio(one.losses, best[1].losses) if best and one.losses else (math.nan, math.nan)
+        against = change(one.losses, best[1].losses) if best and one.losses else Estimate(math.nan, math.nan)
         found.append(
             Transferred(
                 model, text, written(target), entry, target.per or entry.metric.per if not target.pattern else "",
-                dense, one.perplexity, best[0].name if best else "", value, error, one.failure,
+                dense, one.perplexity, best[0].name if best else "", 1 + against.value, against.error,
+                one.failure or "",
             )
         )  # fmt: skip
     return sorted(found, key=lambda t: math.inf if t.failure else t.perplexity)
-
-
-def written(target: Target) -> str:
-    """A target as people write it."""
-    return f"{target.pattern[0]}:{target.pattern[1]}" if target.pattern else f"{target.sparsity:g}"
 
 
 def as_row(t: Transferred) -> dict[str, Any]:

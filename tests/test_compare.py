@@ -51,6 +51,15 @@ def test_every_metric_at_every_target_is_as_if_pruned_alone(tiny: Callable[..., 
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_metric_that_cannot_be_measured_says_why(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    metrics = [inline("X per row"), load("wanda")]
+    _, failed, fine = compare(tiny(), metrics, windows, windows, [Target(per="col")])
+    assert failed.failure is not None
+    assert "constant" in failed.failure
+    assert math.isnan(failed.perplexity)
+    assert math.isfinite(fine.perplexity)
+
+
 def test_the_dense_twin_takes_no_memory_and_survives_transposed_weights(windows: torch.Tensor) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -83,6 +92,19 @@ def test_a_shift_of_every_window_has_no_error(losses: list[float], shift: float)
     found = change([x + shift for x in losses], losses)
     assert found.value == pytest.approx(math.expm1(shift), abs=1e-9)
     assert found.error == pytest.approx(0, abs=1e-9)
+
+
+def test_the_error_of_a_change_is_that_of_many_samples() -> None:
+    """Against the spread of the change over many draws of windows from one distribution."""
+    rng = np.random.default_rng(0)
+    hard = rng.normal(3.0, 1.0, (4000, 32))
+    ours, theirs = hard + rng.normal(-0.1, 0.2, hard.shape), hard
+    found = [change(a, b) for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    values, errors = np.array([(f.value, f.error) for f in found]).T
+    assert values.mean() == pytest.approx(math.exp(-0.1) - 1, rel=0.05)
+    assert errors.mean() == pytest.approx(values.std(), rel=0.05)
+    assert change([2.0], [1.0]).value == pytest.approx(math.e - 1)
+    assert math.isnan(change([2.0], [1.0]).error)
 
 
 def test_hopeless_losses_have_no_error() -> None:

@@ -303,7 +303,7 @@ def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> N
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.count("best of the zoo") == 2
     rows = json.loads(CliRunner().invoke(transfer, [*options, "--json"]).stdout)
-    assert [row["target"] for row in rows] == ["0.3"] * 3 + ["4:8"] * 3
+    assert [row["target"] for row in rows] == ["30%"] * 3 + ["4:8"] * 3
     best = [row for row in rows if row["metric"] == row["best_published"]]
     assert [row["ratio"] for row in best] == [1.0, 1.0]
 

@@ -19,8 +19,9 @@ from pzc.runtime.compare import compare
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.layers import Layer, find_layers
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target
-from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.prune import prune
 from pzc.runtime.roles import idle_roles
 from pzc.runtime.statistics import gather
 from pzc.search.run import Settings, given

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.hessian import hessian_leaves
+from pzc.runtime.hessian import FACTOR, hessian_leaves
 from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target, pruned_count
 from pzc.runtime.obs import Factor, adaptive, prune_layers, update_layers, updated
+from pzc.runtime.unreached import neutral
 
 LAYER = Layer("layer", nn.Linear(6, 4), 0)
 Masks = Callable[[int, np.ndarray, np.ndarray], None]
@@ -158,11 +159,12 @@ def test_weights_of_inputs_that_are_never_active_go_first() -> None:
 
 def test_layers_that_no_token_reached_lose_their_smallest_weights() -> None:
     before = LAYER.weight.clone()
-    new, masks = prune_layers([LAYER], {"layer": {}}, {"layer": Target()})
+    tables = {"layer": neutral(LAYER, [FACTOR])}
+    new, masks = prune_layers([LAYER], tables, {"layer": Target()})
     expected = lowest(np.abs(before.numpy()), 12)
     assert np.array_equal(masks["layer"].numpy(), expected)
     assert torch.equal(new["layer"], before * masks["layer"])
-    assert torch.equal(update_layers([LAYER], {"layer": {}}, masks)["layer"], new["layer"])
+    assert torch.equal(update_layers([LAYER], tables, masks)["layer"], new["layer"])
 
 
 def test_the_factor_is_that_of_the_damped_hessian() -> None:

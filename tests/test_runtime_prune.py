@@ -13,8 +13,9 @@ from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.layers import find_layers
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target
-from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.prune import prune
 from pzc.runtime.statistics import gather
 
 W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")

@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM
 from pzc.compiler.load import load
 from pzc.runtime import stream_sweeps
 from pzc.runtime.evaluate import perplexity, window_losses
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target
 from pzc.runtime.models import load_model
-from pzc.runtime.prune import masks_for, prune
+from pzc.runtime.prune import prune
 from pzc.runtime.statistics import Statistics
 from pzc.runtime.stream import Request, Streamed, stream
 from pzc.runtime.stream_model import open_shell

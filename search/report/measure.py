@@ -10,18 +10,19 @@ from torch import Tensor
 
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
+from pzc.runtime.compare import Compared, compare
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer, find_layers
+from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.models import Loaded, load_model
 from pzc.runtime.passes import Progress, silent
-from pzc.runtime.prune import check_pattern, check_target, masks_for
 from pzc.runtime.statistics import gather
+from pzc.runtime.targets import check_pattern, check_target
 from pzc.runtime.texts import Texts, default_length, texts_for
 from pzc.search.readable import readable
 from pzc.search.reading import Run
 from pzc.search.run import HALL
-from pzc.search.scored import Scored, scored
 from pzc.search.store import StoreError
 
 SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -48,10 +49,10 @@ class Measured:
     """
 
     metrics: tuple[str, ...]
-    dense: Scored
-    by_sparsity: Mapping[float, Mapping[str, Scored]]
-    by_windows: Mapping[int, Mapping[str, Scored]]
-    by_target: Mapping[str, Mapping[str, Scored]]
+    dense: Compared
+    by_sparsity: Mapping[float, Mapping[str, Compared]]
+    by_windows: Mapping[int, Mapping[str, Compared]]
+    by_target: Mapping[str, Mapping[str, Compared]]
     differences: tuple[Difference, ...]
     blocks: Mapping[str, int]
     text: str
@@ -107,7 +108,7 @@ def measure(
     sparse = {share: Target(None, share) for share in SPARSITIES}
     targets = list(dict.fromkeys([*written.values(), *sparse.values()]))
 
-    results: dict[tuple[str, Target], Scored] = {}
+    results: dict[tuple[str, Target], Compared] = {}
     dense, *rest = _counted(loaded, metrics, texts, targets, len(metrics) * len(targets), int(s["seed"]), progress)
     for one in rest:
         if one.metric and one.target:
@@ -154,9 +155,9 @@ def _counted(
     total: int,
     seed: int,
     progress: Progress,
-) -> list[Scored]:
+) -> list[Compared]:
     found = []
-    for one in scored(
+    for one in compare(
         loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, seed=seed
     ):  # fmt: skip
         found.append(one)
@@ -166,16 +167,16 @@ def _counted(
 
 def _by_windows(
     loaded: Loaded, metrics: list[Metric], texts: Texts, target: Target, seed: int, progress: Progress
-) -> dict[int, dict[str, Scored]]:
+) -> dict[int, dict[str, Compared]]:
     """Every metric with the statistics of 1, 2, 4, … of the run's calibration windows, spread evenly over them."""
     windows = texts.calibration_windows
     if windows is None:
         return {}
     counts = sorted({len(windows), *(2**i for i in range(len(windows).bit_length()) if 2**i <= len(windows))})
-    found: dict[int, dict[str, Scored]] = {}
+    found: dict[int, dict[str, Compared]] = {}
     for i, n in enumerate(counts):
         some = windows[[k * len(windows) // n for k in range(n)]]
-        _, *rest = scored(loaded.model, metrics, some, texts.evaluation_windows, [target], seed=seed)
+        _, *rest = compare(loaded.model, metrics, some, texts.evaluation_windows, [target], seed=seed)
         found[n] = {one.metric.name: one for one in rest if one.metric}
         progress("calibration", i + 1, len(counts))
     return found
@@ -204,7 +205,7 @@ def _differences(
     return sorted(found, key=lambda d: d.share)
 
 
-def best_other(measured: Measured, at: Mapping[str, Scored]) -> str | None:
+def best_other(measured: Measured, at: Mapping[str, Compared]) -> str | None:
     """The published metric with the lowest perplexity among these results, None where none could be measured."""
     others = [n for n in measured.metrics[1:] if at[n].losses]
     return min(others, key=lambda n: at[n].perplexity, default=None)

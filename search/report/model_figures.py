@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from pzc.runtime.compare import Compared
+from pzc.runtime.uncertainty import change
 from pzc.search.report.figures import WIDTH, Figure, label_bar, plain_ticks
 from pzc.search.report.measure import Measured, best_other
-from pzc.search.report.numbers import percent, perplexity
+from pzc.search.report.numbers import percent, perplexity, plus_minus
 from pzc.search.report.themes import LINES, MARKERS, Theme
-from pzc.search.scored import Scored, ratio
 
 BROKEN = 100.0
 """A chart ends at so many times the dense model's perplexity: what is worse than that is broken."""
@@ -31,16 +31,16 @@ def drawn(measured: Measured, run_target: str) -> list[Figure]:
     return found
 
 
-def beside_best(measured: Measured, at: Mapping[str, Scored]) -> str:
+def beside_best(measured: Measured, at: Mapping[str, Compared]) -> str:
     """The winner against the best published metric of these results, as a sentence without its end."""
     winner, name = at[measured.metrics[0]], best_other(measured, at)
     if not winner.losses:
         return f"the winner could not be measured: {winner.failure}"
     if name is None:
         return f"the winner has {perplexity(winner.perplexity)}"
-    value, error = ratio(winner.losses, at[name].losses)
-    amount = percent(abs(value - 1)) + (f" ±\N{NO-BREAK SPACE}{percent(error)}" if math.isfinite(error) else "")
-    place = "below" if value < 1 else "above"
+    found = change(winner.losses, at[name].losses)
+    amount = percent(abs(found.value)) + plus_minus(found)
+    place = "below" if found.value < 0 else "above"
     ours, theirs = perplexity(winner.perplexity), perplexity(at[name].perplexity)
     return f"the winner has {ours}, {amount} {place} the {theirs} of {name}"
 
@@ -70,13 +70,13 @@ def windows(measured: Measured) -> Figure:
     return _lines("windows", "Perplexity against calibration", says, measured, measured.by_windows, label, log=True)
 
 
-def _wins(measured: Measured, at: Mapping[str, Scored]) -> bool:
+def _wins(measured: Measured, at: Mapping[str, Compared]) -> bool:
     name = best_other(measured, at)
     return name is not None and at[measured.metrics[0]].perplexity < at[name].perplexity
 
 
 def _lines(
-    name: str, title: str, says: str, measured: Measured, table: Mapping[X, Mapping[str, Scored]], label: str, *,
+    name: str, title: str, says: str, measured: Measured, table: Mapping[X, Mapping[str, Compared]], label: str, *,
     log: bool,
 ) -> Figure:  # fmt: skip
     """Perplexity on a logarithmic axis, a line for each metric."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from pzc.runtime.uncertainty import Estimate
+
 
 def perplexity(value: float) -> str:
     """Four significant digits, as a rule two decimals: `14.52`, `2,898`."""
@@ -20,11 +22,14 @@ def percent(share: float, decimals: int = 1, *, signed: bool = False) -> str:
     return f"{100 * share:{'+' if signed else ''}.{decimals}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
-def change(share: float, error: float) -> str:
+def change(share: Estimate) -> str:
     """A change with its standard error: `−1.9 % ± 0.5 %`."""
-    if not math.isfinite(error):
-        return percent(share, signed=True)
-    return f"{percent(share, signed=True)} ±\N{NO-BREAK SPACE}{percent(error)}"
+    return percent(share.value, signed=True) + plus_minus(share)
+
+
+def plus_minus(share: Estimate) -> str:
+    """The standard error of a share, ` ± 0.5 %`; nothing where it is not known."""
+    return f" ±\N{NO-BREAK SPACE}{percent(share.error)}" if math.isfinite(share.error) else ""
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

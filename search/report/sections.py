@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from pzc.runtime import uncertainty
 from pzc.search.exports import pareto
 from pzc.search.predictors import LEAST
 from pzc.search.reading import Run
@@ -22,7 +23,6 @@ from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured, best_other
 from pzc.search.report.numbers import change, count, duration, percent, perplexity
 from pzc.search.run import HALL
-from pzc.search.scored import ratio
 
 FRONT_ROWS = 30
 
@@ -69,18 +69,17 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     best, zoo = run.winner, run.zoo[0] if run.zoo else None
     numbers = [(f"{run.measure}, search windows", perplexity(best.fitness))]
     if zoo:
-        value, error = ratio(best.losses, zoo.losses)
         numbers += [
             (f"best of the zoo: {zoo.operator}", perplexity(zoo.fitness)),
-            ("change on search windows", change(value - 1, error)),
+            ("change on search windows", change(uncertainty.change(best.losses, zoo.losses))),
         ]
     if measured:
         at = measured.by_target[run.target]
         held, name = at[measured.metrics[0]], best_other(measured, at)
         numbers.append(("perplexity, held-out text", perplexity(held.perplexity)))
         if name and held.losses:
-            value, error = ratio(held.losses, at[name].losses)
-            numbers.append((f"change on held-out text against {name}", change(value - 1, error)))
+            against = uncertainty.change(held.losses, at[name].losses)
+            numbers.append((f"change on held-out text against {name}", change(against)))
     source = (
         file.read_text(encoding="utf-8")
         if file.is_file()
