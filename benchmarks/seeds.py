@@ -40,11 +40,14 @@ def run(seed: int, options: list[str], folder: str) -> dict[str, Any]:
 @click.option("--fitness-windows", default=64, show_default=True)
 @click.option("--held-out-windows", default=128, show_default=True)
 @click.option("--time", "limit", default="5m", show_default=True)
+@click.option("--evaluations", help="Measured candidates of each run, instead of a time: the same on any machine.")
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--together", default=1, show_default=True, help="Runs side by side, each with one thread.")
-def main(seeds: str, limit: str, together: int, eval_data: str | None, **values: Any) -> None:
+def main(seeds: str, limit: str, evaluations: str | None, together: int, eval_data: str | None, **values: Any) -> None:
     """Search with several seeds and compare the winners with the zoo."""
-    options = ["--seed-zoo", "--threads", "1", "--time", limit]
+    bound = ["--evaluations", evaluations] if evaluations else ["--time", limit]
+    until = f"{evaluations} measured" if evaluations else limit
+    options = ["--seed-zoo", "--threads", "1", *bound]
     for name, value in values.items():
         options += [f"--{name.replace('_', '-')}", str(value)]
     if eval_data:
@@ -52,7 +55,7 @@ def main(seeds: str, limit: str, together: int, eval_data: str | None, **values:
     numbers = [int(s) for s in seeds.split(",")]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(together) as pool:
         events = list(pool.map(lambda seed: run(seed, options, folder), numbers))
-    table = Table(title=f"{Path(str(values['model'])).name}, 50 %, {limit} a seed", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=f"{Path(str(values['model'])).name}, 50 %, {until} a seed", box=None, padding=(0, 2, 0, 0))
     for heading in ("seed", "dense", "best of the zoo", "perplexity", "found", "perplexity", "change", "settled"):
         table.add_column(heading, overflow="fold")
     for seed, event in zip(numbers, events, strict=True):
