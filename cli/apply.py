@@ -32,9 +32,10 @@ def command(
     pzc apply wanda50.safetensors -m pocket --dtype bfloat16 -o out/half
     pzc apply wanda50.safetensors -m out/tuned --force -o out/tuned50
     """
-    from pzc.runtime.checkpoint import RECORD, check_output, save, versions
-    from pzc.runtime.layers import find_layers, zeros
-    from pzc.runtime.mask_files import apply_masks, check_model, read_masks
+    from pzc.runtime.card import known_license
+    from pzc.runtime.checkpoint import FORMAT, RECORD, check_output, save, versions
+    from pzc.runtime.layers import Layers, zeros
+    from pzc.runtime.mask_files import apply_masks, check_model, masked_layers, read_masks
     from pzc.runtime.models import hash_files, load_model
 
     check_output(folder, overwrite=overwrite)
@@ -43,27 +44,30 @@ def command(
     known = loaded.sha256 == file.sha256
     if not force:
         check_model(file, loaded.sha256)
-    layers = find_layers(loaded.model)
+    layers = Layers((), masked_layers(loaded.model, file.masks))
     before = zeros(layers)
     apply_masks(loaded.model, file.masks)
     after = zeros(layers)
-    sizes = {layer.name: layer.weight.numel() for layer in layers.layers}
+    sizes = {layer.name: layer.size for layer in layers.layers}
+    run = file.about if file.about.get("format") == FORMAT else {}
     content: dict[str, Any] = {
-        "format": "pzc-pruning/1",
-        **file.about,
+        **run,
+        "format": FORMAT,
         "model": {
             "name": loaded.name,
             "sha256": loaded.sha256,
             "dtype": str(loaded.dtype).removeprefix("torch."),
+            "license": known_license(loaded.name, loaded.files),
         },
-        "mask": {"name": masks.name, "sha256": hash_files((masks,)), "of_this_model": known},
+        "mask": {"name": masks.name, "sha256": hash_files((masks,)), "of_this_model": known}
+        | ({} if run else {"about": dict(file.about)}),
         "sparsity": {
             "before": sum(before.values()) / layers.size,
             "after": sum(after.values()) / layers.size,
             "weights": layers.size,
             "layers": {name: after[name] / size for name, size in sizes.items()},
         },
-        "perplexity": file.about.get("perplexity") if known else None,
+        "perplexity": run.get("perplexity") if known else None,
         "versions": versions(),
     }
     save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)

@@ -116,10 +116,11 @@ def _summary(record: dict[str, Any]) -> Table:
     from pzc.runtime.masks import pattern_text
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    metric, target, perplexity = record["metric"], record["target"], record.get("perplexity") or {}
-    pattern = target.get("pattern")
-    table.add_row("metric", f"{metric['name']}: {metric['formula']}")
-    table.add_row("target", pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}")
+    metric, target, perplexity = record.get("metric"), record.get("target"), record.get("perplexity") or {}
+    if metric and target:  # masks of one's own come of none
+        pattern = target.get("pattern")
+        table.add_row("metric", f"{metric['name']}: {metric['formula']}")
+        table.add_row("target", pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}")
     table.add_row("model", record["model"]["name"])
     calibration = (record.get("data") or {}).get("calibration")
     table.add_row("calibration", f"{calibration['name']} ({calibration['part']})" if calibration else "none")

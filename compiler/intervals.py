@@ -100,7 +100,8 @@ def _of(node: Node, args: list[Interval], usual: bool) -> Interval:
         found = _OF_NODES[node.op](node, *args)
     else:
         found = _ELEMENTWISE[node.op](*args)
-    return _outwards(found if node.op not in _UNDERFLOWING else _off_zero(found, node.sign)) & by_sign
+    wider = _outwards(found if node.op not in _UNDERFLOWING else _off_zero(found, node.sign))
+    return wider & _LIMITS[node.op](*args) & by_sign if node.op in _LIMITS else wider & by_sign
 
 
 def of_signs(sign: Sign) -> Interval:
@@ -276,6 +277,14 @@ _ELEMENTWISE: dict[str, Callable[..., Interval]] = {
     "max": _maximum,
     "clamp": lambda x, low, high: _minimum(_maximum(x, low), high),
 }
+
+
+_LIMITS: dict[str, Callable[..., Interval]] = {
+    "tanh": lambda x: Interval(-1, 1),
+    "sigmoid": lambda x: Interval(0, 1),
+    "exp": lambda x: Interval(0, 1 if x.high <= 0 else INF),
+}
+"""What rounding does not pass either: `1 - tanh(x)` is never negative."""
 
 
 def _difference(node: Node, a: Interval, b: Interval) -> Interval:

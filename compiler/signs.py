@@ -141,10 +141,12 @@ def _power(base: Sign, e: float) -> Sign:
 
 
 def _difference(a: Node, b: Node) -> Sign:
-    """Signs of a − b. `x - min(x)`, `max(x) - x` and `max(x) - min(x)` are never negative."""
-    floor = b.op == "amin" and (a is b.args[0] or (a.op == "amax" and a.args == b.args))
-    ceiling = a.op == "amax" and b is a.args[0]
-    return Sign.NON_NEGATIVE if floor or ceiling else add(a.sign, negate(b.sign))
+    """Signs of a − b. `x - min(x)`, `max(x) - x` and `max(x) - min(x)` are never negative, `x - max(x)` never
+    positive."""
+    out = add(a.sign, negate(b.sign))
+    if out is Sign.ANY and _below(b, a):
+        return Sign.NON_NEGATIVE
+    return Sign.NEGATIVE | Sign.ZERO if out is Sign.ANY and _below(a, b) else out
 
 
 def _sum(*terms: Node) -> Sign:

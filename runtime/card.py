@@ -92,6 +92,9 @@ def reproduce(options: Mapping[str, Any], folder: str) -> str:
     words = ["pzc", "prune", "--model", str(options["model"]), "--metric", str(options["metric"])]
     replaced = {"sparsity", "per"} if options.get("pattern") else set()
     for name, value in options.items():
+        if name == "sequential":  # its default is the update's
+            words.append("--sequential" if value else "--one-shot")
+            continue
         if name in UNSAID | replaced or value is None or value is False or value == {} or value == []:
             continue
         flag = f"--{name.replace('_', '-')}"

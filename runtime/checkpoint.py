@@ -62,6 +62,7 @@ def record(
         "sequential": pruned.sequential,
         "update": {"method": pruned.update, "damping": dict(pruned.damped)},
         "allocation": dict(pruned.allocated) or None,
+        "unreached": list(pruned.unreached),
         "passes": list(pruned.passes),
         "data": {"calibration": described_text(calibration), "evaluation": described_text(evaluation)},
         "sparsity": {
@@ -112,7 +113,7 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
 
 
 def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False) -> Path:
-    """Write the model, its tokenizer, `pruning.json` and, of a whole record, a model card to the folder `output`, in
+    """Write the model, its tokenizer, `pruning.json` and, of a recorded run, a model card to the folder `output`, in
     the model's own type.
 
     Everything is written to `.NAME.partial-PID` beside it and renamed when whole: a crash leaves either what
@@ -142,7 +143,7 @@ def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path 
     """Add `pruning.json` and a model card to a folder that is whole but for them, and give it its name, in place of
     what has that name; `given` is how the user wrote it."""
     (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
-    if record.get("format") == FORMAT:
+    if "options" in record:
         (partial / CARD).write_text(model_card(record, str(given or output)), encoding="utf-8")
     _settle(partial)
     _exchange(partial, output)

@@ -16,7 +16,7 @@ from pzc.runtime.activations import Table
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
 from pzc.runtime.passes import Progress, cross_entropy, device_of, logits_of
-from pzc.runtime.unreached import warn_of
+from pzc.runtime.unreached import mark, warn_of
 
 _HALF_SCALE = 1024.0
 
@@ -123,6 +123,7 @@ class _Gradients:
             for total in finished.values() if layer in unreached else ():
                 layer.oriented(total).copy_(layer.weight.abs())
             table = {name: layer.oriented(total) for name, total in finished.items()}
+            table |= mark(layer) if layer in unreached else {}
             own = self._own.get(layer.name, {})
             yield layer, table | {n: as_leaf(n, layer, collector.finish()) for n, collector in own.items()}
 

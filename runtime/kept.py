@@ -24,6 +24,7 @@ from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS
+from pzc.runtime.unreached import UNREACHED, mark
 
 _FORMAT = "pzc-gradients/1"
 
@@ -50,6 +51,7 @@ def load_kept(file: Path, layers: Sequence[Layer], leaves: Collection[str]) -> d
         stored = load_file(file)
         return {
             layer.name: {leaf: stored[f"{leaf}/{layer.name}"].to(layer.parameter.device) for leaf in leaves}
+            | (mark(layer) if f"{UNREACHED}/{layer.name}" in stored else {})
             for layer in layers
         }
     except (OSError, SafetensorError, KeyError):
@@ -61,7 +63,8 @@ def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> No
     tensors = {
         f"{leaf}/{name}": table[leaf].cpu().clone(memory_format=torch.contiguous_format)
         for name, table in tables.items()
-        for leaf in leaves
+        for leaf in (*leaves, UNREACHED)
+        if leaf in table or leaf != UNREACHED
     }
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:

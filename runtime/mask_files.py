@@ -109,6 +109,12 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     Masks are bool `[out, in]` by the dotted name of the layer. Raises PruningError, before any weight is written, when
     the model has no such layer, or one of another shape.
     """
+    for layer in masked_layers(model, masks):
+        write_masked(layer.weight, layer.weight, masks[layer.name].to(layer.weight.device))
+
+
+def masked_layers(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[Layer, ...]:
+    """The layers that the masks are for, in the model's order. Raises PruningError as `apply_masks` does."""
     layers = _named(model, masks)
     for name, mask in masks.items():
         if name not in layers:
@@ -118,9 +124,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
                 f"the mask of {name} is {mask.dtype} {list(mask.shape)}, but its weight is {list(layers[name].shape)}",
                 layer=name,
             )
-    for name, mask in masks.items():
-        weight = layers[name].weight
-        write_masked(weight, weight, mask.to(weight.device))
+    return tuple(layer for name, layer in layers.items() if name in masks)
 
 
 def _named(model: nn.Module, names: Collection[str]) -> dict[str, Layer]:

@@ -26,6 +26,7 @@ from pzc.runtime.passes import Progress, check_windows, silent
 from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics, gather, passes_for
 from pzc.runtime.targets import Targets, check_sequential, check_target, shares_of, target_of
+from pzc.runtime.unreached import unreached_of
 
 UPDATES = ("none", "obs", "sparsegpt")
 """What becomes of the weights that are kept: nothing; SparseGPT's update, for the metric's mask; or the same with
@@ -47,7 +48,7 @@ class Pruned:
     that each was for. `sequential` says whether activations were taken after earlier blocks were pruned. `seconds`
     is the time of each stage. `update` is one of `UPDATES`; `damped` has the layers whose Hessians needed more damping
     than 0.01 of their mean diagonal, with how much they got. `allocated` has the share that each layer was to lose,
-    where layers differ.
+    where layers differ. `unreached` are the experts that no calibration token reached.
     """
 
     target: Target
@@ -61,6 +62,7 @@ class Pruned:
     update: str = "none"
     damped: Mapping[str, float] = field(default_factory=dict)
     allocated: Mapping[str, float] = field(default_factory=dict)
+    unreached: tuple[str, ...] = ()
 
 
 def prune(
@@ -122,6 +124,7 @@ def prune(
         targets = _targets(allocation, metric, target, layers, statistics, adaptive=update == "sparsegpt")
     masks: dict[str, Tensor] = {}
     damped: dict[str, float] = {}
+    unreached = dict.fromkeys(unreached_of(statistics.tables))
     if not by_block or not sequential:
         with _timed(seconds, "masks"):
             if update != "sparsegpt":
@@ -132,6 +135,7 @@ def prune(
 
             def prune_block(tables: Mapping[str, dict[str, Tensor]], block: Sequence[Layer]) -> None:
                 new: Mapping[str, Tensor] = {}
+                unreached.update(dict.fromkeys(unreached_of(tables)))
                 own: Mapping[str, Tensor] = masks
                 if update == "sparsegpt":
                     new, own = prune_layers(block, tables, {x.name: target_of(targets, x.name) for x in block})
@@ -159,7 +163,7 @@ def prune(
     if leaves_for(allocation) and (by_block or not passes):  # of the dense model, before it is walked
         passes = ("forward", *passes)
     done = _summary(layers, zeros_before, target, by_block and sequential, passes, seconds)
-    return replace(done, update=update, damped=damped, allocated=shares_of(targets))
+    return replace(done, update=update, damped=damped, allocated=shares_of(targets), unreached=tuple(unreached))
 
 
 def prune_each(
@@ -203,7 +207,7 @@ def prune_each(
                 dense.apply(masks)
             _hand_out(masks, on_mask)
             done = _summary(layers, zeros_before, target, False, passes_for(leaves), seconds)
-            yield replace(done, allocated=shares_of(own))
+            yield replace(done, allocated=shares_of(own), unreached=tuple(unreached_of(statistics.tables)))
     finally:
         dense.restore()
 

@@ -241,4 +241,5 @@ def _summary(run: Run, request: Request) -> Pruned:
         dense_sparsity=sum(before for before, _, _ in layers.values()) / weights,
         weights=weights,
         seconds=run.journal.seconds,
+        unreached=tuple(run.journal.value("unreached", [])),
     )

@@ -33,6 +33,7 @@ from pzc.runtime.stream_scores import Limit, ScoreFile, kept, limits_of
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_work import Journal
 from pzc.runtime.targets import group_of
+from pzc.runtime.unreached import unreached_of
 
 LOGITS_AT_ONCE = 1 << 22
 """Logits of evaluation windows that are held at once."""
@@ -123,10 +124,19 @@ def forward(run: Run, sweep: Sweep, source: Shards | None = None) -> None:
             if sweep.pruned:
                 run.advance("pruned", block, index)
         run.copy.settle()
-        run.journal.finish(sweep.stage, index + 1, layers={**run.journal.value("layers", {}), **found})
+        _note(run, sweep.stage, index + 1, found, tables)
         for name in sweep.spent:
             run.states.drop(name, index)
         run.progress(sweep.stage, index + 1, run.depth)
+
+
+def _note(
+    run: Run, stage: str, steps: int, found: Mapping[str, tuple[int, int, int]], tables: Mapping[str, Table]
+) -> None:
+    """Note that a block is done: the zeros of its layers, and which experts nothing reached."""
+    layers = {**run.journal.value("layers", {}), **found}
+    unreached = [*dict.fromkeys([*run.journal.value("unreached", []), *unreached_of(tables)])]
+    run.journal.finish(stage, steps, layers=layers, unreached=unreached)
 
 
 def _gathered(run: Run, sweep: Sweep, block: nn.Module, index: int, members: Sequence[Layer]) -> Mapping[str, Table]:
@@ -247,7 +257,7 @@ def backward(run: Run, then: Literal["prune", "scores", "tables"]) -> None:
                 else:
                     write_tables(run, index, tables)
         run.copy.settle()
-        run.journal.finish(stage, done + 1, layers={**run.journal.value("layers", {}), **found})
+        _note(run, stage, done + 1, found, tables)
         run.states.drop("gradient", index + 1)
         run.states.drop("calibration", index + 1)
         run.progress(stage, done + 1, run.depth)

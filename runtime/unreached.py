@@ -8,7 +8,7 @@ made of them in the zoo order the weights of the layer as |W| does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from pzc.compiler.leaves import AXES, LEAVES
 from pzc.runtime.hessian import DAMPING_USED, DEAD, FACTOR
 from pzc.runtime.layers import Layer
 
+UNREACHED = "unreached"
+"""Stands among the statistics of such a layer, as a mark."""
+
 
 class UnreachedExperts(UserWarning):
     """Some experts are pruned by magnitude, since no calibration token was routed to them."""
@@ -24,7 +27,7 @@ class UnreachedExperts(UserWarning):
 
 def neutral(layer: Layer, leaves: Collection[str]) -> dict[str, Tensor]:
     """Ones for leaves of the activations, float32 `[out, in]`, with 1 for an axis that the leaf lacks; the identity for
-    the factor of H."""
+    the factor of H; and the mark."""
     device = layer.parameter.device
     sizes = dict(zip(AXES, layer.shape, strict=True))
     found = {
@@ -35,7 +38,17 @@ def neutral(layer: Layer, leaves: Collection[str]) -> dict[str, Tensor]:
     if FACTOR in leaves:
         found[FACTOR] = torch.eye(layer.shape[1], device=device)
         found[DEAD], found[DAMPING_USED] = torch.zeros(1, layer.shape[1], device=device), torch.zeros(())
-    return found
+    return found | mark(layer)
+
+
+def mark(layer: Layer) -> dict[str, Tensor]:
+    """What stands among the statistics of a layer that nothing reached."""
+    return {UNREACHED: torch.ones((), device=layer.parameter.device)}
+
+
+def unreached_of(tables: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
+    """The layers that nothing reached, by their statistics."""
+    return [name for name, table in tables.items() if UNREACHED in table]
 
 
 def warn_of(layers: Sequence[Layer], what: str) -> None:

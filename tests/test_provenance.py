@@ -9,10 +9,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+import pzc
 from pzc.runtime.card import known_license, reproduce
+from pzc.runtime.models import POCKET
 from tests.terminal import Terminal, terminal_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -26,6 +29,7 @@ BY_ROLE = "pzm 1\nmetric m { gate_proj, up_proj: abs(W) * Y per col\n else: abs(
 def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.pzm").write_text(BY_ROLE, encoding="utf-8")
+    (tmp_path / "shares.toml").write_text('[layers]\n"layers.0.*" = 0\n', encoding="utf-8")
     return terminal_of(monkeypatch)
 
 
@@ -41,6 +45,12 @@ def test_the_schema_is_one() -> None:
         ("-f", "ria", "--set", "a=0.3", "-s", "0.3", "--sequential", "--seed", "5"),
         ("-f", "abs(W) * G per model", "--per", "layer"),
         ("-f", "m.pzm"),
+        ("-f", "sparsegpt"),
+        ("-f", "sparsegpt", "--one-shot", "--pattern", "4:8"),
+        ("-f", "wanda", "--update", "obs", "--allocation", "owl"),
+        ("-f", "magnitude", "--allocation", "shares.toml"),
+        ("-f", "wanda", "--stream"),
+        ("-f", "magnitude", "--include", "q_proj", "--include", "layers.1.*", "--exclude", "mlp.*"),
     ],
 )
 def test_every_record_is_valid_and_its_card_makes_the_model_again(
@@ -64,6 +74,50 @@ def test_every_record_is_valid_and_its_card_makes_the_model_again(
     assert all((first[name] == second[name]).all() for name in first)
 
 
+def test_the_record_says_what_was_asked_for(terminal: Terminal, tmp_path: Path) -> None:
+    asked = ("--update", "obs", "--allocation", "shares.toml", "--exclude", "q_proj")
+    assert terminal("prune", "-f", "wanda", *asked, "-o", "out", *SMALL).code == 0
+    record = json.loads((tmp_path / "out" / "pruning.json").read_text(encoding="utf-8"))
+    assert record["update"] == {"method": "obs", "damping": {}}
+    assert record["sequential"] is True
+    assert record["options"]["exclude"] == ["q_proj"]
+    assert record["options"]["stream"] is False
+    assert record["unreached"] == []
+    shares = record["allocation"]
+    assert shares.keys() == record["sparsity"]["layers"].keys()
+    assert not any("q_proj" in name for name in shares)
+    assert {share for name, share in shares.items() if ".layers.0." in name} == {0}
+    assert record["sparsity"]["layers"] == pytest.approx(shares, abs=0.01)
+
+
+def test_masks_that_are_applied_keep_the_record_of_their_run(terminal: Terminal, tmp_path: Path) -> None:
+    asked = ("-f", "wanda", "--exclude", "mlp.*")
+    assert terminal("prune", *asked, "--mask-only", "-o", "m.safetensors", *SMALL).code == 0
+    assert terminal("prune", *asked, "-o", "pruned", *SMALL).code == 0
+    assert terminal("apply", "m.safetensors", "-m", "pocket", "-o", "applied").code == 0
+    pruned, applied = (
+        json.loads((tmp_path / name / "pruning.json").read_text(encoding="utf-8")) for name in ("pruned", "applied")
+    )
+    VALIDATOR.validate(applied)
+    assert applied.pop("mask")["of_this_model"] is True
+    assert "seconds" in applied
+    assert {**applied, "seconds": 0} == {**pruned, "seconds": 0}
+
+
+def test_masks_of_ones_own_have_a_record_and_no_card(terminal: Terminal, tmp_path: Path) -> None:
+    name = "model.layers.0.mlp.up_proj"
+    keep = torch.rand(load_file(POCKET / "model.safetensors")[f"{name}.weight"].shape) < 0.25
+    pzc.write_masks("own.safetensors", {name: keep}, {"metric": {"formula": "chance"}})
+    assert terminal("apply", "own.safetensors", "-m", "pocket", "-o", "out").code == 0
+    record = json.loads((tmp_path / "out" / "pruning.json").read_text(encoding="utf-8"))
+    VALIDATOR.validate(record)
+    assert record["mask"]["about"] == {"metric": {"formula": "chance"}}
+    assert record["sparsity"]["layers"] == pytest.approx({name: 0.75}, abs=0.05)
+    assert not (tmp_path / "out" / "README.md").exists()
+    shown = terminal("inspect", "out")
+    assert shown.code == 0, shown.err
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -74,6 +128,12 @@ def test_every_record_is_valid_and_its_card_makes_the_model_again(
         (("target", "pattern"), [2]),
         (("data", "evaluation", "part"), "some"),
         (("perplexity", "after"), "inf"),
+        (("update", "method"), "adam"),
+        (("update", "damping"), {"a": "much"}),
+        (("allocation",), {"a": 2}),
+        (("unreached",), ["a", "a"]),
+        (("options", "stream"), "yes"),
+        (("options", "include"), "*"),
     ],
 )
 def test_the_schema_refuses_what_is_no_record(path: tuple[str, ...], value: Any) -> None:
@@ -86,6 +146,13 @@ def test_the_schema_refuses_what_is_no_record(path: tuple[str, ...], value: Any)
     assert not VALIDATOR.is_valid(record)
 
 
+@pytest.mark.parametrize("field", ["metric", "update", "allocation", "unreached", "sparsity", "versions"])
+def test_a_run_without_a_field_is_no_record(field: str) -> None:
+    record = json.loads(RECORD)
+    del record[field]
+    assert not VALIDATOR.is_valid(record)
+
+
 RECORD = """
 {"format": "pzc-pruning/1",
  "metric": {"name": "wanda", "source": "metric wanda = abs(W) * X per row", "formula": "abs(W) * X", "per": "row",
@@ -93,7 +160,8 @@ RECORD = """
   "arms": [{"layers": [], "formula": "abs(W) * X", "per": "row"}]},
  "model": {"name": "m", "sha256": "0000000000000000000000000000000000000000000000000000000000000000",
   "dtype": "float32", "license": null},
- "options": {}, "target": {"per": null, "sparsity": 0.5, "pattern": [2, 4]}, "sequential": false, "passes": ["forward"],
+ "options": {}, "target": {"per": null, "sparsity": 0.5, "pattern": [2, 4]}, "sequential": false,
+ "update": {"method": "none", "damping": {}}, "allocation": null, "unreached": [], "passes": ["forward"],
  "data": {"calibration": null, "evaluation": {"name": "pydoc", "part": "evaluation",
   "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}},
  "sparsity": {"before": 0, "after": 0.5, "weights": 8, "layers": {"a": 0.5}},

@@ -213,7 +213,8 @@ def without_expert(model: Any, expert: int) -> Any:
 def test_an_expert_that_no_token_reached_is_pruned_by_magnitude(metric: str, sequential: bool) -> None:
     model, dense = without_expert(make_family("Mixtral"), 2), make_family("Mixtral")
     with pytest.warns(UnreachedExperts, match=r"reached model\.layers\.\d\.mlp\.experts\.2\."):
-        prune(model, metric, windows=WINDOWS, sequential=sequential, update="none", per="row")
+        done = prune(model, metric, windows=WINDOWS, sequential=sequential, update="none", per="row")
+    assert set(done.unreached) == {x.name for x in find_layers(model).layers if ".experts.2." in x.name}
     for layer, was in zip(find_layers(model).layers, find_layers(dense).layers, strict=True):
         unreached = ".experts.2." in layer.name
         if metric == "ria" and unreached:  # it weighs by rows and columns even where inputs are all alike

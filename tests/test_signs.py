@@ -97,6 +97,7 @@ def union(values: object) -> Sign:
         ("W * W", Sign.NON_NEGATIVE),
         ("W - min(W)", Sign.NON_NEGATIVE),
         ("max(W, in) - W", Sign.NON_NEGATIVE),
+        ("W - max(W, in)", Sign.NEGATIVE | Sign.ZERO),
         ("max(W) - min(W)", Sign.NON_NEGATIVE),
         ("W - X", Sign.ANY),
         ("max(W, 1)", Sign.POSITIVE),
