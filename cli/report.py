@@ -38,8 +38,7 @@ from pzc.cli.console import output, print_json, progress, say
 @click.option(
     "--eval-windows", type=click.IntRange(2), help="Held-out windows to measure with. [default: as many as the run has]"
 )
-@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
-@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.stored
 @options.device
 @options.threads
 @options.trust

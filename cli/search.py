@@ -89,7 +89,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
     help="Folder of the run. [default: runs/DATE-MODEL]",
 )
 @click.option("--storage", metavar="URL", help="Keep the run in this Optuna storage instead of a file of its folder.")
-@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.study
 @click.option(
     "--resume", metavar="DIR", help="Go on with a run, with its own settings; its bounds may be other ones. Or its URL."
 )
