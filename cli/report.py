@@ -15,6 +15,7 @@ from pzc.cli.console import output, print_json, progress, say
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--output",
+    "-o",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder to write into. [default: report/ in the run's folder]",

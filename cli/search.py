@@ -78,7 +78,10 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 @options.seed
 @click.option("--seed-zoo", is_flag=True, help="Let the zoo's metrics into the first population.")
 @click.option(
-    "--seed-metrics", multiple=True, metavar="F", help="Begin with these: .pzm files, names or expressions. Repeatable."
+    "--seed-metrics",
+    multiple=True,
+    metavar="F",
+    help="Begin with these: .pzm files, names or expressions. May be repeated.",
 )
 @click.option("--fitness-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Race candidates in this.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
