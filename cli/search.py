@@ -81,7 +81,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
     "--seed-metrics",
     multiple=True,
     metavar="F",
-    help="Begin with these: .pzm files, names or expressions. May be repeated.",
+    help="Begin with these: .pzm files, names or expressions; may be repeated.",
 )
 @click.option("--fitness-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Race candidates in this.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
