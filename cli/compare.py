@@ -149,17 +149,14 @@ def _targets(ctx: click.Context, how: dict[str, Any]) -> list[Target]:
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
     """Raise PruningError now if the results could not be written later."""
-    import os
-
     from pzc.runtime.errors import PruningError
+    from pzc.runtime.files import check_writable
     from pzc.runtime.plots import check_matplotlib
 
     check_matplotlib()
     if (folder / "results.json").exists() and not overwrite:
         raise PruningError(f"{folder} holds results already", hint="name another folder, or add --overwrite")
-    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PruningError(f"{parent} cannot be written to")
+    check_writable(folder / "results.json")
 
 
 def _about(loaded: Any, texts: Any, model: str, how: dict[str, Any], baseline: str) -> dict[str, Any]:

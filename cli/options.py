@@ -189,6 +189,10 @@ threads = click.option(
 )
 trust = click.option("--trust-remote-code", is_flag=True, help="Run code that comes with a model.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+storage = click.option(
+    "--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder."
+)
+study = click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
 
 
@@ -207,6 +211,7 @@ loading = together(model, device, dtype, trust, threads)
 target = together(sparsity, pattern)
 chosen_layers = together(include, exclude)
 targets = together(sparsities, patterns)
+stored = together(storage, study)
 calibration = together(data, eval_data, windows, eval_windows, length)
 
 

@@ -29,6 +29,7 @@ PASSES = {
 @options.loading
 @options.target
 @options.per
+@options.chosen_layers
 @click.option("--sequential/--one-shot", default=False, help="Activations after earlier blocks are pruned, or dense.")
 @options.calibration
 @options.seed
@@ -45,7 +46,8 @@ def command(
     trust_remote_code: bool, folder: Path | None, overwrite: bool, streams: bool, as_json: bool, quiet: bool,
     **how: Any,
 ) -> None:  # fmt: skip
-    """Say what `pzc prune` with the same options would do and take. No weights are loaded and no text is read.
+    """Say what `pzc prune` with the same options would do and take, but for updates and allocations. No weights are
+    loaded and no text is read.
 
     Memory is counted from the model's shapes, time guessed from a moment's work on this machine.
 
@@ -65,7 +67,7 @@ def command(
     from pzc.runtime.texts import default_length
 
     target = Target(how["per"], how["sparsity"], parse_pattern(how["pattern"]) if how["pattern"] else None)
-    shell = open_shell(model, device=device, dtype=dtype)
+    shell = open_shell(model, device=device, dtype=dtype, include=how["include"], exclude=how["exclude"])
     check_target(chosen, target, shell.layers.layers)
     if how["sequential"]:
         check_sequential(chosen, target)

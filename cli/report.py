@@ -15,6 +15,7 @@ from pzc.cli.console import output, print_json, progress, say
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--output",
+    "-o",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder to write into. [default: report/ in the run's folder]",
@@ -38,8 +39,7 @@ from pzc.cli.console import output, print_json, progress, say
 @click.option(
     "--eval-windows", type=click.IntRange(2), help="Held-out windows to measure with. [default: as many as the run has]"
 )
-@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
-@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.stored
 @options.device
 @options.threads
 @options.trust

@@ -78,7 +78,10 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 @options.seed
 @click.option("--seed-zoo", is_flag=True, help="Let the zoo's metrics into the first population.")
 @click.option(
-    "--seed-metrics", multiple=True, metavar="F", help="Begin with these: .pzm files, names or expressions. Repeatable."
+    "--seed-metrics",
+    multiple=True,
+    metavar="F",
+    help="Begin with these: .pzm files, names or expressions; may be repeated.",
 )
 @click.option("--fitness-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Race candidates in this.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
@@ -89,7 +92,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
     help="Folder of the run. [default: runs/DATE-MODEL]",
 )
 @click.option("--storage", metavar="URL", help="Keep the run in this Optuna storage instead of a file of its folder.")
-@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.study
 @click.option(
     "--resume", metavar="DIR", help="Go on with a run, with its own settings; its bounds may be other ones. Or its URL."
 )

@@ -17,7 +17,7 @@ from pzc.cli.live import Heading, draw
 
 @click.command("status")
 @click.argument("place", metavar="DIR|URL")
-@click.option("--study", default="search", show_default=True, help="Name of the study in a storage.")
+@options.study
 @click.option("--watch", is_flag=True, help="Show it until ctrl-c.")
 @options.as_json
 def command(place: str, study: str, watch: bool, as_json: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +61,7 @@ def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option(
     "--zoo", type=click.IntRange(1), default=8, show_default=True, help="Beside how many of the best published metrics."
 )
-@click.option("--storage", metavar="URL", help="The Optuna storage that keeps the run, where it is not in its folder.")
-@click.option("--study", default="search", show_default=True, help="Name of the study in the storage.")
+@options.stored
 @options.device
 @options.dtype
 @options.threads
@@ -93,10 +90,11 @@ def command(
     if how["patterns"] and not how["sparsities"] and how["per"]:
         raise click.UsageError("--pattern replaces --per; give one of them", ctx)
     from pzc.cli.texts import texts_of
+    from pzc.runtime.files import csv_text
     from pzc.runtime.models import load_model
     from pzc.search.reading import read_run
     from pzc.search.store import Place
-    from pzc.search.transfer import entries, transfer
+    from pzc.search.transfer import as_row, entries, transfer
 
     run = read_run(Place(folder, storage, study))
     how = _completed(how, run, models)
@@ -108,10 +106,11 @@ def command(
             loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
             texts = texts_of(loaded, leaves, how)
             found += transfer(loaded, model, tried, texts, targets, seed=how["seed"], progress=bar)
+    table = [as_row(t) for rows in found for t in rows]
     if as_json:
-        _print_json(found)
+        print_json(table)
     elif as_csv:
-        output.file.write(csv_text(found))
+        output.file.write(csv_text(list(table[0]), table))
     else:
         for rows in found:
             _show(rows)
@@ -138,24 +137,6 @@ def _targets(how: dict[str, Any], run: Run) -> list[Target]:
         patterns, sparsities = ((own,), ()) if own else ((), (float(run.settings["sparsity"]),))
     sparse = [Target(how["per"], s) for s in sparsities]
     return list(dict.fromkeys([*sparse, *(Target(pattern=parse_pattern(p)) for p in patterns)]))
-
-
-def _print_json(found: Sequence[Sequence[Transferred]]) -> None:
-    from pzc.search.transfer import as_row
-
-    print_json([as_row(t) for rows in found for t in rows])
-
-
-def csv_text(found: Sequence[Sequence[Transferred]]) -> str:
-    """The results as CSV, empty cells for what is missing."""
-    from pzc.search.transfer import as_row
-
-    rows = [as_row(t) for each in found for t in each]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _show(rows: Sequence[Transferred]) -> None:

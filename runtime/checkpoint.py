@@ -14,16 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
 from pzc.runtime.card import CARD, known_license, model_card
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import strict_json
+from pzc.runtime.files import check_writable, refused_as, strict_json
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
+from pzc.runtime.processes import is_running
 from pzc.runtime.prune import Pruned
 from pzc.runtime.quiet import quiet
 from pzc.runtime.targets import group_of
@@ -107,9 +106,7 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
         raise PruningError(f"{output} is a file, not a folder")
     if output.exists() and any(output.iterdir()) and not (output / "config.json").is_file():
         raise PruningError(f"{output} is no model's folder, so it is not overwritten")
-    parent = next((p for p in output.absolute().parents if p.exists()), Path("/"))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PruningError(f"{parent} cannot be written to")
+    check_writable(output)
 
 
 def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False) -> Path:
@@ -124,16 +121,13 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
     check_output(output, overwrite=overwrite)
     partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        with quiet():
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-        publish(partial, record, output, given)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = "the disk is full" if "No space left" in reason else reason
-        raise PruningError(f"{output} cannot be written: {reason}") from error
+        with refused_as(f"{output} cannot be written"):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            partial.mkdir()
+            with quiet():
+                model.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
+            publish(partial, record, output, given)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output
@@ -180,21 +174,9 @@ def _sweep(final: Path) -> None:
     name = re.compile(rf"\.{re.escape(final.name)}\.(partial|old)-(\d+)")
     for path in sorted(final.parent.iterdir()):
         found = name.fullmatch(path.name)
-        if not found or _alive(int(found[2])):
+        if not found or ((pid := int(found[2])) != os.getpid() and is_running(pid)):
             continue
         if found[1] == "old" and not final.exists():  # killed between the two renames
             path.rename(final)
         else:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ from typing import Any
 
 from pzc.compiler.metric import Metric
 from pzc.runtime.compare import Compared
-from pzc.runtime.files import replace_text, strict_json
+from pzc.runtime.files import csv_text, replace_file, strict_json
 from pzc.runtime.masks import Target, pattern_text
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
 
@@ -103,24 +101,14 @@ def as_json(row: Row) -> dict[str, Any]:
     }
 
 
-def as_csv(results: Sequence[Row]) -> str:
-    """The fields of `as_json`, one result a line; a value that is not there or not finite is empty."""
-    lines = [as_json(row) for row in results]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    table.writeheader()
-    for line in lines:
-        table.writerow({k: "" if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()})
-    return text.getvalue()
-
-
 def write(folder: Path, results: Sequence[Row], about: Mapping[str, Any]) -> None:
     """Write `results.json` (with `about` and the losses of every window) and `results.csv`, each whole or not at
     all."""
     folder.mkdir(parents=True, exist_ok=True)
+    table = [as_json(row) for row in results]
     each = [
-        {**as_json(row), "losses": row.compared.losses, "divergences": row.compared.divergences or None}
-        for row in results
+        {**line, "losses": row.compared.losses, "divergences": row.compared.divergences or None}
+        for row, line in zip(results, table, strict=True)
     ]
-    replace_text(folder / "results.json", strict_json({"format": FORMAT, **about, "results": each}) + "\n")
-    replace_text(folder / "results.csv", as_csv(results))
+    replace_file(folder / "results.json", strict_json({"format": FORMAT, **about, "results": each}) + "\n")
+    replace_file(folder / "results.csv", csv_text(list(table[0]), table))

@@ -1,28 +1,69 @@
-"""Writing text files: whole or not at all, and JSON as the standard has it."""
+"""Writing files: whole or not at all, what stands in the way, and JSON and CSV as their standards have them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file beside its name and rename it, so that a reader finds the old text or the new."""
+from pzc.runtime.errors import PruningError
+
+
+def replace_file(path: Path, content: str | bytes) -> Path:
+    """Write a file beside its name and rename it, so that a reader finds the old content or the new."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise PruningError now if nothing could be written to `path` later: by its nearest folder that exists."""
+    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PruningError(f"{parent} cannot be written to")
+
+
+@contextmanager
+def refused_as(message: str) -> Iterator[None]:
+    """Turn what the system says against writing into a PruningError: `message`, and why."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = "the disk is full" if "No space left" in reason else reason
+        raise PruningError(f"{message}: {reason}") from error
 
 
 def strict_json(value: Any) -> str:
     """Indented JSON in which numbers that are not finite are null."""
     return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """CSV (RFC 4180, but lines end as text does): a head, empty cells for what is missing or not finite, numbers so
+    that they read back the same, lists joined by spaces."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    found = _finite(value)
+    return " ".join(map(str, found)) if isinstance(found, list) else found
 
 
 def _finite(value: Any) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pzc.compiler.leaves import LEAVES
 from pzc.runtime.activations import Table
-from pzc.runtime.errors import PruningError
+from pzc.runtime.files import refused_as
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS
 from pzc.runtime.unreached import UNREACHED, mark
@@ -68,11 +68,10 @@ def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> No
     }
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"format": _FORMAT})
-        partial.replace(file)
-    except (OSError, SafetensorError) as error:
+        with refused_as(f"statistics cannot be kept in {file.parent}"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial, metadata={"format": _FORMAT})
+            partial.replace(file)
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-        reason = "the disk is full" if "No space left" in str(error) else str(error)
-        raise PruningError(f"statistics cannot be kept in {file.parent}: {reason}") from error

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import check_writable, refused_as
 from pzc.runtime.layers import Layer, find_layers, write_masked
 
 FORMAT = "pzc-mask/1"
@@ -57,15 +58,12 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
         "about": json.dumps(dict(about or {}), ensure_ascii=False),
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: packed(mask) for name, mask in masks.items()}, partial, metadata)
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = "the disk is full" if "No space left" in reason else reason
-        raise PruningError(f"{path} cannot be written: {reason}") from error
+        with refused_as(f"{path} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: packed(mask) for name, mask in masks.items()}, partial, metadata)
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path
@@ -157,6 +155,4 @@ def check_mask_output(path: Path, *, overwrite: bool = False) -> None:
         raise PruningError(f"{path} is a folder", hint="name a file for the masks, such as masks.safetensors")
     if path.exists() and not overwrite:
         raise PruningError(f"{path} exists already", hint="name another file, or add --overwrite")
-    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PruningError(f"{parent} cannot be written to")
+    check_writable(path)

@@ -67,21 +67,27 @@ def load_model(
     if target is None and find_spec("accelerate") is None:
         raise PruningError("a device map needs the package `accelerate`", hint="pip install accelerate")
     wanted = resolve_dtype(dtype)
+    return _load(name, local_path(name) or name, target, wanted, trust_remote_code=trust_remote_code)
+
+
+def local_path(name: str) -> Path | None:
+    """The folder or GGUF file of a model's name, None for an id of the Hugging Face hub. Raises PruningError where
+    there can be no such model."""
     if name == "pocket":
         if not (POCKET / "config.json").is_file():
             raise PruningError("this installation lacks the embedded model `pocket`", hint="install pzc again")
-        return _load(name, POCKET, target, wanted)
+        return POCKET
     if name == "smollm2":
         from pzc.runtime.smollm2 import folder
 
-        return _load(name, folder(), target, wanted)
+        return folder()
     path = Path(name).expanduser()
     if path.is_file():
-        return _load(name, path, target, wanted)
+        return path
     if name and path.is_dir():
         if not (path / "config.json").is_file():
             raise PruningError(f"the folder {name} holds no model: config.json is missing", model=name)
-        return _load(name, path, target, wanted, trust_remote_code=trust_remote_code)
+        return path
     local = name.startswith((".", "~", "/")) or ("/" in name and path.parent.is_dir())
     if local or name.count("/") != 1 or name.endswith("/"):
         raise PruningError(
@@ -89,7 +95,7 @@ def load_model(
             hint="name a folder, a GGUF file, a Hugging Face id such as org/name, or `pocket` or `smollm2`",
             model=name,
         )
-    return _load(name, name, target, wanted, trust_remote_code=trust_remote_code)
+    return None
 
 
 def resolve_device(name: str) -> torch.device:

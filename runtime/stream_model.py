@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layers, find_layers
-from pzc.runtime.models import POCKET, Loaded, attempt, resolve_device, resolve_dtype
+from pzc.runtime.models import Loaded, attempt, local_path, resolve_device, resolve_dtype
 from pzc.runtime.quiet import quiet
 from pzc.runtime.shards import Shards, Stored, open_shards, read, will_need
 
@@ -167,26 +167,11 @@ def open_shell(
 
 def local_folder(name: str) -> Path:
     """The folder of a model's files: of `pocket` or `smollm2`, a folder's own, or that of a hub id's snapshot."""
-    if name == "pocket":
-        return POCKET
-    if name == "smollm2":
-        from pzc.runtime.smollm2 import folder
-
-        return folder()
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = local_path(name)
+    if path is not None and path.is_file():
         raise PruningError(f"{name} is a file: only folders of safetensors shards are streamed", hint=_WITHOUT)
-    if name and path.is_dir():
-        if not (path / "config.json").is_file():
-            raise PruningError(f"the folder {name} holds no model: config.json is missing", model=name)
+    if path is not None:
         return path
-    local = name.startswith((".", "~", "/")) or ("/" in name and path.parent.is_dir())
-    if local or name.count("/") != 1 or name.endswith("/"):
-        raise PruningError(
-            f"there is no model `{name}`",
-            hint="name a folder, a Hugging Face id such as org/name, or `pocket` or `smollm2`",
-            model=name,
-        )
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     with quiet():
         return Path(attempt(name, "model", lambda: snapshot_download(name, allow_patterns=wanted)))

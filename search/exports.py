@@ -6,16 +6,15 @@ Where pyarrow is installed (`pip install 'pzc[report]'`), Parquet files with the
 
 from __future__ import annotations
 
-import csv
 import io
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pzc.runtime.evaluate import perplexity
+from pzc.runtime.files import csv_text, replace_file
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS
 from pzc.search.pareto import objectives
@@ -101,7 +100,7 @@ def write(candidates: Sequence[Candidate], windows: int, folder: Path) -> list[P
     written = []
     for name, chosen in ((CANDIDATES, candidates), (PARETO, pareto(candidates))):
         table = rows(chosen, windows)
-        written.append(replace_file(folder / f"{name}.csv", csv_text(table, windows).encode("utf-8")))
+        written.append(replace_file(folder / f"{name}.csv", csv_text(list(_types(windows)), table)))
         if find_spec("pyarrow"):
             written.append(replace_file(folder / f"{name}.parquet", parquet(table, windows)))
     return written
@@ -109,17 +108,6 @@ def write(candidates: Sequence[Candidate], windows: int, folder: Path) -> list[P
 
 def _types(windows: int) -> dict[str, str]:
     return {name: kind for name, (kind, _) in COLUMNS.items()} | {f"fitness_{n}": "double" for n in rungs_of(windows)}
-
-
-def csv_text(table: Sequence[Row], windows: int) -> str:
-    """A table as CSV (RFC 4180): a head, empty cells for what is missing, numbers so that they read back the same and
-    lists joined by spaces."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(_types(windows)), lineterminator="\n")
-    writer.writeheader()
-    for row in table:
-        writer.writerow({key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in row.items()})
-    return text.getvalue()
 
 
 def parquet(table: Sequence[Row], windows: int) -> bytes:
@@ -138,14 +126,3 @@ def parquet(table: Sequence[Row], windows: int) -> bytes:
     sink = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(table), schema=schema), sink)
     return sink.getvalue()
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file beside its name and rename it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

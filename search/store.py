@@ -25,6 +25,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pzc.runtime.processes import is_running
 from pzc.search.candidate import Candidate, from_attributes
 from pzc.search.proposals import Proposal
 
@@ -281,7 +282,7 @@ class Store:
         if beat == 0.0:
             return False
         host, pid, _ = worker.rsplit(":", 2)
-        if host == socket.gethostname() and not _running(int(pid)):
+        if host == socket.gethostname() and not is_running(int(pid)):
             return False
         last, since = self._beats.get(worker, (None, 0.0))
         if last != beat:
@@ -332,13 +333,3 @@ def _is_settled(trial: FrozenTrial) -> bool:
 def _candidates(trial: FrozenTrial) -> list[Candidate]:
     repeated = trial.user_attrs.get("repeated", [])
     return [from_attributes(a) for a in (*repeated, trial.user_attrs["result"])]
-
-
-def _running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

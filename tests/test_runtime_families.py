@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,17 @@ def test_an_expert_that_no_token_reached_is_pruned_by_magnitude(metric: str, seq
             continue
         by_magnitude = by_row(was, was.weight.abs().numpy())
         assert np.array_equal(layer.weight.numpy(), by_magnitude) is unreached
+
+
+def test_experts_that_nothing_reached_are_known_from_kept_statistics_too(tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):
+        model = without_expert(make_family("Mixtral"), 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnreachedExperts)
+            found.append(prune(model, "abs(W) * G per row", windows=WINDOWS, cache=tmp_path).unreached)
+    assert found[0] == found[1]
+    assert {name.split(".experts.")[1].split(".")[0] for name in found[0]} == {"2"}
 
 
 def test_an_expert_that_no_token_reached_gets_no_update() -> None:

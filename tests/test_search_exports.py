@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.compiler.leaves import TIERS
-from pzc.search.exports import csv_text, pareto, rows, write
+from pzc.runtime.files import csv_text
+from pzc.search.exports import pareto, rows, write
 from tests.runs import candidate, family
 
 
@@ -42,7 +43,8 @@ def test_the_fitness_of_a_rung_is_the_perplexity_of_its_windows() -> None:
 
 
 def test_a_perplexity_that_no_float_holds_is_an_empty_cell() -> None:
-    (row,) = csv.DictReader(io.StringIO(csv_text(rows([candidate(0, losses=(800.0,) * 4, status="evaluated")], 4), 4)))
+    table = rows([candidate(0, losses=(800.0,) * 4, status="evaluated")], 4)
+    (row,) = csv.DictReader(io.StringIO(csv_text(list(table[0]), table)))
     assert row["fitness"] == ""
 
 

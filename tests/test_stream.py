@@ -23,6 +23,8 @@ from pzc.runtime.prune import prune
 from pzc.runtime.statistics import Statistics
 from pzc.runtime.stream import Request, Streamed, stream
 from pzc.runtime.stream_model import open_shell
+from pzc.runtime.unreached import UnreachedExperts
+from tests.families import make_family
 
 
 @pytest.fixture
@@ -163,3 +165,20 @@ def test_gradients_block_by_block_are_those_of_a_plain_backward(
         for leaf, expected in (("l2", g.square().sum(0).sqrt()), ("l1", g.abs().sum(0)), ("mean", g.mean(0))):
             error = (found[f"{name} G.{leaf}"] - expected).norm() / expected.norm()
             assert error < 1e-5, (name, leaf)
+
+
+@pytest.mark.parametrize("metric", ["wanda", "abs(W) * G per row"])
+def test_experts_that_nothing_reached_are_those_of_a_run_in_memory(
+    metric: str, tokenizer: Any, windows: Tensor, tmp_path: Path
+) -> None:
+    model = make_family("GptOss")
+    for block in model.model.layers:
+        block.mlp.router.bias.data[2] = -1e4
+    model.save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    with pytest.warns(UnreachedExperts):
+        result = streamed(tmp_path / "source", tmp_path / "out", metric, windows)
+    with pytest.warns(UnreachedExperts):
+        pruned = prune(model, metric, windows=windows)
+    assert {name.split(".experts.")[1].split(".")[0] for name in pruned.unreached} == {"2"}
+    assert set(result.pruned.unreached) == set(pruned.unreached)

@@ -8,8 +8,8 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from pzc.runtime.files import replace_file
 from pzc.runtime.passes import Progress, silent
-from pzc.search.exports import replace_file
 from pzc.search.reading import Run
 from pzc.search.report import html
 from pzc.search.report.html import Colour
@@ -56,7 +56,7 @@ def write(
         replace_file(dark, png(figure.draw, figure.size, DARK))
         files[figure.name] = (light, dark)
         progress("figures", i + 1, len(drawn))
-    return Written(replace_file(folder / PAGE, text.encode("utf-8")), files)
+    return Written(replace_file(folder / PAGE, text), files)
 
 
 def document(run: Run, found: Sequence[Section]) -> str:
