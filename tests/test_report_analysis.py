@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pzc.runtime.uncertainty import Estimate
 from pzc.search.candidate import Candidate
 from pzc.search.predictors import spearman
 from pzc.search.report import numbers
@@ -150,7 +151,9 @@ def test_perplexities_have_four_digits(value: float, want: str) -> None:
 
 def test_numbers_in_words() -> None:
     assert numbers.percent(-0.019, signed=True) == "−1.9\N{NO-BREAK SPACE}%"
-    assert numbers.change(-0.019, 0.005) == "−1.9\N{NO-BREAK SPACE}% ±\N{NO-BREAK SPACE}0.5\N{NO-BREAK SPACE}%"
+    assert (
+        numbers.change(Estimate(-0.019, 0.005)) == "−1.9\N{NO-BREAK SPACE}% ±\N{NO-BREAK SPACE}0.5\N{NO-BREAK SPACE}%"
+    )
     assert numbers.count(1, "family", "families") == "1 family"
     assert numbers.count(2031, "candidate") == "2,031 candidates"
     assert [numbers.duration(s) for s in (47, 720, 7500)] == ["47 s", "12 min", "2 h 5 min"]
