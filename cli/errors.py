@@ -12,6 +12,12 @@ def described(error: Exception) -> tuple[str, str | None] | None:
 
     if isinstance(error, PruningError | StoreError):
         return error.message, error.hint
+    if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):  # while a search was at work
+        reason = str(error).strip().split("\n")[0]
+        return (
+            f"the storage does not answer: {reason}",
+            "what is settled is kept; --resume goes on when it is there again",
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory", "use fewer or shorter windows, or a smaller --dtype"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

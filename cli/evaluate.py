@@ -88,6 +88,8 @@ def command(
 
     if tasks:
         check_lm_eval()
+    if against and tasks and not (data or protocol):
+        raise click.UsageError("--against compares predictions on a text: give --data or --protocol too")
     if protocol and held_out:
         raise click.UsageError("--protocol reads the whole text; leave --held-out out")
     most = min((n for n in (eval_windows or (None if protocol else 16), limit) if n is not None), default=None)

@@ -20,7 +20,7 @@ HERE = ("model", "data", "eval_data")
 def join(ctx: click.Context, given: dict[str, Any]) -> None:
     """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
     from pzc.cli.watch import gentle, watching
-    from pzc.search.run import Budget, open_store, prepare, search
+    from pzc.search.run import Budget, open_store, plan_of, prepare, search, stored_state
     from pzc.search.store import Place
 
     where: str = given["join"]
@@ -29,7 +29,10 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     store, settings = open_store(Place(folder, url, given["study"]), None)
     default = click.core.ParameterSource.DEFAULT
     changed = {name: given[name] for name in HERE if ctx.get_parameter_source(name) != default}
-    budget = Budget(settings.limit or math.inf)
+    budget = Budget(settings.limit or math.inf, store.spent())
+    if budget.over() or stored_state(store, plan_of(settings)).over():
+        say("this run has gone as far as it may")
+        ctx.exit(0)
     with progress(given["quiet"]) as bar:
         run = prepare(
             store,

@@ -116,6 +116,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if ctx.invoked_subcommand:
         return
     options.check_pattern(ctx, given["pattern"])
+    if given["storage"] and "://" not in given["storage"]:
+        raise click.UsageError(f"`{given['storage']}` is no URL; a folder is named by --run", ctx)
+    if given["join"] and given["resume"]:
+        raise click.UsageError("--join helps with a run and --resume leads it; give one of them", ctx)
     if given["join"]:
         from pzc.cli.join import join
 
@@ -219,6 +223,11 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
             if given[name]:
                 flag = "--" + name.replace("_", "-")
                 raise click.UsageError(f"{flag} does not go with --algorithm paper", ctx)
+    if given["template"]:
+        for name in ("seed_metrics", "seed_zoo"):
+            if given[name]:
+                flag = "--" + name.replace("_", "-")
+                raise click.UsageError(f"{flag} brings in metrics that the --template does not hold for", ctx)
     chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     chosen["population"] = given["population"] or default_population(given["algorithm"])
     chosen["space"] = given["space"] or default_space(given["algorithm"])

@@ -19,7 +19,7 @@ from pzc.compiler.source import expression
 from pzc.runtime.card import CARD, known_license, model_card
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, refused_as, strict_json
+from pzc.runtime.files import check_writable, refused_as, settle, strict_json
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.processes import is_running
@@ -139,24 +139,15 @@ def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path 
     (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
     if "options" in record:
         (partial / CARD).write_text(model_card(record, str(given or output)), encoding="utf-8")
-    _settle(partial)
+    for path in partial.rglob("*"):
+        if path.is_file():
+            settle(path)
     _exchange(partial, output)
 
 
 def described_text(text: Text | None) -> dict[str, str] | None:
     """A text's name, which part of it was read, and the hash of that part."""
     return None if text is None else {"name": text.name, "part": text.part, "sha256": text.sha256}
-
-
-def _settle(folder: Path) -> None:
-    """Give files the usual permissions and have them on the disk before the rename is."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~mask)
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
 
 
 def _exchange(new: Path, final: Path) -> None:

@@ -28,6 +28,15 @@ def replace_file(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def settle(path: Path) -> None:
+    """Give a new file the usual permissions, and have it on the disk when this returns."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def check_writable(path: Path) -> None:
     """Raise PruningError now if nothing could be written to `path` later: by its nearest folder that exists."""
     parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, refused_as
+from pzc.runtime.files import check_writable, refused_as, settle
 from pzc.runtime.layers import Layer, find_layers, write_masked
 
 FORMAT = "pzc-mask/1"
@@ -61,8 +61,7 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
         with refused_as(f"{path} cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({name: packed(mask) for name, mask in masks.items()}, partial, metadata)
-            with partial.open("rb") as stream:
-                os.fsync(stream.fileno())
+            settle(partial)
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

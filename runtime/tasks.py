@@ -46,6 +46,10 @@ def evaluate_tasks(loaded: Loaded, tasks: Sequence[str], *, limit: int | None = 
     Raises PruningError where lm-eval is missing, a task is unknown, cannot be fetched, or a file is no task.
     """
     check_lm_eval()
+    names = [Path(name).stem if _is_file(name) else name for name in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise PruningError(f"two tasks are called `{name}`", hint="a file's task has the file's name: rename one")
     prepared = [_of_file(name) if _is_file(name) else name for name in tasks]
     with quiet(), _muted():
         from lm_eval import simple_evaluate

@@ -24,6 +24,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from pzc.runtime.processes import is_running
 from pzc.search.candidate import Candidate, from_attributes
@@ -120,7 +121,7 @@ class Store:
             self.study = optuna.create_study(
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )
-        except (StorageInternalError, ImportError, ValueError, KeyError) as error:
+        except (StorageInternalError, SQLAlchemyError, ImportError, ValueError, KeyError) as error:
             reason = str(error).strip().split("\n")[0]
             raise StoreError(f"{place} cannot be opened: {reason}", "is the URL one that Optuna knows?") from error
         if not resume and self.settings is not None:

@@ -151,11 +151,11 @@ def hang_before_the_rename(folder: str) -> None:
     """Save in a process of its own, and stop where all is written but the folder has no name yet."""
     from tests.conftest import make_tiny, make_tokenizer
 
-    def wait(partial: Path) -> None:
+    def wait(partial: Path, final: Path) -> None:
         (Path(folder) / "ready").touch()
         time.sleep(60)
 
-    checkpoint._settle = wait  # type: ignore[assignment]
+    checkpoint._exchange = wait
     save(make_tiny(), make_tokenizer(), {"run": 1}, Path(folder) / "out")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,12 @@ def test_masks_of_another_model_are_told(tmp_path: Path) -> None:
     check_model(read_masks(write_masks(tmp_path / "m", masks)), "b" * 64)  # a file that names no model
     with pytest.raises(PruningError, match="other weights: pocket with the hash aaaaaaaaaaaa…, not bbbbbbbbbbbb…"):
         check_model(file, "b" * 64)
+
+
+def test_others_may_read_a_mask_file(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        path = write_masks(tmp_path / "masks.safetensors", {"a": torch.ones(2, 3, dtype=torch.bool)})
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o644

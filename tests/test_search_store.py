@@ -319,3 +319,28 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
     assert "Traceback" not in message
     assert "plan  28 linears" in message
     assert len(read(run)) >= 20
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--storage", "foo://x/y"], 1, "study search at foo://x/y cannot be opened"),
+        (["--join", "http://example.com"], 1, "study search at http://example.com cannot be opened"),
+        (["--storage", "sqlite:////nowhere/at/all/x.db"], 1, "unable to open database file"),
+        (["--storage", "notaurl"], 2, "`notaurl` is no URL; a folder is named by --run"),
+        (["--join", "runs/a", "--resume", "runs/a"], 2, "give one of them"),
+        (["--template", "abs(W) * <hole>", "--seed-zoo"], 2, "--seed-zoo brings in metrics"),
+    ],
+)
+def test_storages_and_options_that_do_not_fit(options: list[str], code: int, message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pzc", "search", "--time", "1s", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_who_joins_a_run_that_is_through_gathers_nothing(begun: Path) -> None:
+    result = CliRunner().invoke(cli, ["search", "--join", str(begun)])
+    assert (result.exit_code, "this run has gone as far as it may" in result.output) == (0, True)
+    assert "statistics" not in result.output
