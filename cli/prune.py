@@ -234,9 +234,13 @@ def _streamed(
 
     for left in unfinished_beside(shell, request, folder):
         warn(f"another run's unfinished work is left in {left}: give its command again, or delete it")
-    with progress(silent) as bar, stream(shell, request, folder, overwrite=overwrite, progress=bar) as done:
-        content = described_run(done.pruned, done.before, done.after, {}, float(request.target.sparsity))
-        done.save(content)
+    try:
+        with progress(silent) as bar, stream(shell, request, folder, overwrite=overwrite, progress=bar) as done:
+            content = described_run(done.pruned, done.before, done.after, {}, float(request.target.sparsity))
+            done.save(content)
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from the last finished block")
+        raise
     yield done.pruned, done.before, done.after, content
 
 
