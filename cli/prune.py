@@ -181,6 +181,8 @@ def command(
             print_json({"output": str(place), **content})
     for sentence in _damped(done[0].damped):
         warn(sentence)
+    if how["allocation"] != "uniform" and len(set(done[0].allocated.values())) == 1:
+        warn(f"--allocation {how['allocation']} came to the same share for every layer")
     if as_json:
         return
     output.print(_table(before, done, after, sparsities))
