@@ -161,6 +161,11 @@ def _test(words: str, slots: dict[str, int]) -> Test:
     if words == "constant in the group":
         per = slots[_PER]
         return lambda node, env: constant_in(node, env[per])
+    if words == "varies by term":
+        per = slots[_PER]
+        return lambda node, env: (
+            not any(constant_in(term, env[per]) for term in (node.args if node.op == "add" else (node,)))
+        )
     if words == "of both signs":
         return lambda node, env: not (node.sign.non_negative or node.sign.non_positive)
     if words == "not a number":

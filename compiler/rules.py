@@ -213,7 +213,7 @@ strip factor | k * x = x | rank | k constant in the group, k > 0 | the same for 
 strip divisor | k * x = x | rank normal | k constant in the group, k >= 0, k a divisor | so it is not zero
 strip negative factor | k * x = -x | rank | k constant in the group, k < 0 | turns the order
 strip rank | rank(x, axis) = x | rank | the axis covers the group | its order is that of x
-product of ln       | c * ln(x) + y = x ^ c * exp(y)                    | rank  |                  | exp is increasing
+product of ln | c * ln(x) + y = x ^ c * exp(y) | rank | (x varies by term), (y varies by term) | exp is increasing
 scale terms         | c * x + d * y = x + d / c * y                     | rank normal | c > 0      | a positive factor
 scale exponents | x ^ c * y ^ d = x * y ^ (d / c) | rank normal | x >= 0, y >= 0, c > 0 | a positive power
 second moment | x * (X.var + X.mean ^ 2) ^ c = x * X.l2 ^ (2 * c) | rank normal |  | ‖x‖² is n times that of n tokens

@@ -281,6 +281,8 @@ def copied(root: Node) -> Node:
 def test_the_order_of_the_rules_does_not_matter(node: Node, per: str, seed: int) -> None:
     if any(n.sign == Sign.NONE for n in topological(canonical(node))):
         return  # 0 ^ -1: nowhere defined
+    if any(n.op == "ln" and n.args[0].sign.non_positive for n in topological(canonical(node))):
+        return  # ln 0 neither
     forms = []
     for order in (None, seed):
         rules = list(RULES)
