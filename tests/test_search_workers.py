@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -340,7 +341,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     initdb, pg_ctl = postgres("initdb"), postgres("pg_ctl")
     if not initdb or not pg_ctl:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = Path(f"/tmp/pzc-pg-{os.getpid()}")  # noqa: S108 - a socket's path may have 107 characters
+    folder = Path(tempfile.gettempdir()) / f"pzc-pg-{os.getpid()}"  # a socket's path may have 107 characters
     folder.mkdir(mode=0o700)
     before: list[str] = []
     user = pwd.getpwuid(os.getuid()).pw_name
