@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from pzc.search.fitness import Fitness
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
-from pzc.search.space import Genotype, load_space, space_for
+from pzc.search.space import Genotype, Space, load_space, space_for
 from pzc.search.state import State, replay
 from pzc.search.store import Place, Store, StoreError
 from pzc.search.worker import work
@@ -243,13 +243,16 @@ def target_of(settings: Settings) -> Target:
 
 def given(settings: Settings) -> Given:
     """What the search starts from. Candidates have one score for all layers, so metrics by role are left out."""
-    group = "row" if settings.pattern else settings.per
+    space = space_for(settings.space, "row" if settings.pattern else settings.per, settings.template)
     published = [m for m in zoo().values() if not m.roles]
     seeds = [_seed(text) for text in settings.seeds]
-    return Given(
-        tuple(replace(m, per=group or m.per) for m in published),
-        tuple(replace(m, per=group or m.per) for m in seeds),
-        space_for(settings.space, group, settings.template),
+    return Given(_grouped(published, space), _grouped(seeds, space), space)
+
+
+def _grouped(metrics: Iterable[Metric], space: Space) -> tuple[Metric, ...]:
+    """Metrics in their own comparison groups, where the space has them; otherwise in each group of the space."""
+    return tuple(
+        replace(m, per=group) for m in metrics for group in ((m.per,) if m.per in space.groups else space.groups)
     )
 
 

@@ -17,6 +17,7 @@ from pzc.runtime.models import Loaded
 from pzc.runtime.passes import Progress, silent
 from pzc.runtime.texts import Texts
 from pzc.runtime.uncertainty import Estimate, change
+from pzc.search.candidate import Candidate
 from pzc.search.reading import Run
 from pzc.search.run import HALL
 from pzc.search.store import StoreError
@@ -62,16 +63,15 @@ def entries(run: Run, members: int, zoo: int) -> list[Entry]:
     if not files:
         raise StoreError(f"{run.folder} has no hall of fame yet", f"finish it: pzc search --resume {run.folder}")
     found = [_member(file) for file in files]
-    return [*found, *(_published(run, c.operator) for c in run.zoo[:zoo])]
+    return [*found, *(_published(c) for c in run.zoo[:zoo])]
 
 
 def _member(file: Path) -> Entry:
     return Entry(file.stem, replace(load(str(file)), name=file.stem), published=False)
 
 
-def _published(run: Run, name: str) -> Entry:
-    metric = zoo_metric(name)
-    return Entry(name, replace(metric, per=run.settings.get("per") or metric.per), published=True)
+def _published(c: Candidate) -> Entry:
+    return Entry(c.operator, replace(zoo_metric(c.operator), per=c.per), published=True)
 
 
 def transfer(

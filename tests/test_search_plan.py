@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
-from pzc.compiler.load import MetricNotFound, inline
+from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.grammar.diagnostics import SourceError
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.plan import Plan
@@ -101,6 +101,17 @@ def test_seeds_are_compared_in_the_group_of_the_run() -> None:
     start = given(Settings(seeds=("mine: abs(W) per layer",), per="col"))
     assert {m.per for m in (*start.published, *start.seeds)} == {"col"}
     assert given(Settings(seeds=("mine: abs(W) per layer",), pattern="2:4")).seeds[0].per == "row"
+
+
+def test_metrics_are_compared_in_the_groups_of_the_space(tmp_path: Path) -> None:
+    space = tmp_path / "inside.pzm"
+    space.write_text("pzm 1 space inside { leaves: W, G ops: *, ^ per: row, layer }")
+    start = given(Settings(seeds=("mine: abs(W) per model", "yours: abs(W) * G per layer"), space=str(space)))
+    assert [(m.name, m.per) for m in start.seeds] == [("mine", "row"), ("mine", "layer"), ("yours", "layer")]
+    for name, metric in zoo().items():
+        if not metric.roles:
+            groups = [metric.per] if metric.per in ("row", "layer") else ["row", "layer"]
+            assert [m.per for m in start.published if m.name == name] == groups
 
 
 @pytest.mark.parametrize("more", [["--template", "abs(W) * <hole>"], ["--seed-metrics", "wanda"], ["--seed-zoo"]])
