@@ -16,9 +16,9 @@ from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, written
 from pzc.compiler.counterexample import Counterexample
 from pzc.compiler.equiv import Equivalence, Pair, Verdict, equivalent
+from pzc.compiler.keys import keys
 from pzc.compiler.leaves import LEAVES, short
 from pzc.compiler.load import load
-from pzc.compiler.rank import keys
 from pzc.compiler.simplify import form_of
 from pzc.compiler.source import expression
 

@@ -22,11 +22,11 @@ from pzc.compiler.cost import cost
 from pzc.compiler.derive import derive
 from pzc.compiler.findings import Finding, findings
 from pzc.compiler.intervals import Interval, interval
+from pzc.compiler.keys import keys
 from pzc.compiler.leaves import AXES, LEAVES, short
 from pzc.compiler.load import load, read_file, zoo_names
 from pzc.compiler.metric import Metric
 from pzc.compiler.paper import TreeError, import_paper_tree, read_tree
-from pzc.compiler.rank import keys
 from pzc.compiler.signs import Sign
 from pzc.compiler.simplify import form_of, redundant, simplest
 from pzc.compiler.source import expression, number_text

@@ -6,17 +6,20 @@ are the same object, so equality is identity and a shared sub-expression is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from hashlib import blake2b
+from operator import or_
 from typing import Any, Final
 from weakref import ref
 
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.leaves import LEAVES
-from pzc.compiler.signs import SIGN_OF, Sign, sign_of
+from pzc.compiler.memo import forget_results
+from pzc.compiler.sign_of import OF_ALL, OF_FIRST, of_constant
+from pzc.compiler.signs import Sign
 
 Value = float | str | None
 
@@ -26,24 +29,36 @@ class Node:
     """One operation on other nodes. Never changed once it is made; not `frozen` because that makes making slow.
 
     `op` is `number`, `leaf`, or a core operation of `functions.py`; `value` holds a number's value, a leaf's name, or
-    the axis a reduction removes (None: both). `axes`, `sign` and `height`, the nodes on the longest way to a leaf,
-    follow from these, and so do the notes that the rewriter keeps here: `settled`, whether the node is its own
-    canonical form, `form`, that of a node whose arguments are canonical, `digest`, by which the arguments of sums and
-    products are sorted, `split`, a product that begins with a number as that and the rest, and `ranks`, the rank forms
-    by group.
+    the axis a reduction removes (None: both). From these follow `bits`, the axes (`OUT` and `IN`) and the leaves under
+    it, each a bit, `sign`, `height`, the nodes on the longest way to a leaf, and `digest`, a number of 64 bits by which
+    the arguments of sums and products are sorted, the same in every process. The rest are notes of the rewriter:
+    `settled`, whether the node is its own canonical form, `form`, that of any other node, `split`, `product` and
+    `mark`, a term, a product and a factor taken apart (`terms.py`), `ranks`, the rank forms by group, `key`, the hash
+    of what it says, and `bounds` and `usual`, its intervals. None of them holds the node itself, so that a node goes
+    as soon as nobody needs it.
     """
 
     op: str
     args: tuple[Node, ...]
     value: Any
-    axes: frozenset[str]
+    bits: int
     sign: Sign
     height: int
+    digest: int
     settled: bool = False
     form: Node | None = None
-    digest: int = 0
-    split: tuple[float, Node] | None = None
+    split: tuple[float, Node | None] | None = None
+    product: tuple[float, tuple[Node, ...], int] | None = None
+    mark: int = 0
     ranks: dict[str, Node | None] | None = None
+    key: bytes | None = None
+    bounds: Any = None
+    usual: Any = None
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """The axes that a value has: a subset of `out` and `in`."""
+        return _AXES[self.bits & BOTH]
 
     def __repr__(self) -> str:
         inner = ", ".join([repr(a) for a in self.args] + ([] if self.value is None else [str(self.value)]))
@@ -79,34 +94,86 @@ def intern(op: str, args: tuple[Node, ...], value: Value = None) -> Node:
     """`make` with the arguments as one tuple."""
     key = (op, args, value)
     found = _interned.get(key)
-    node = found() if found is not None else None
-    if node is None:
-        unary = SIGN_OF.get(op)
-        if len(args) == 2:
-            x, y = args
-            axes = x.axes | y.axes
-            height = 1 + (x.height if x.height > y.height else y.height)
-        elif len(args) == 1:
-            axes, height = args[0].axes, 1 + args[0].height
-        else:
-            axes = _EMPTY.union(*[a.axes for a in args])
-            height = 1 + max([a.height for a in args], default=0)
-        if op in REDUCING:
-            axes = _EMPTY if value is None else args[0].axes - {str(value)}
-        elif op == "leaf":
-            axes = frozenset(LEAVES[str(value)].axes)
-        node = Node(op, args, value, axes, unary[args[0].sign] if unary else sign_of(op, args, value), height)
-        reference = _interned[key] = _Reference(node, _gone)
-        reference.key = key
+    if found is not None:
+        node = found()
+        if node is not None:
+            return node
+    node = _new(op, args, value)
+    reference = _interned[key] = _Reference(node, _gone)
+    reference.key = key
     return node
 
 
-_EMPTY: Final[frozenset[str]] = frozenset()
+def existing(op: str, args: tuple[Node, ...], value: Value = None) -> Node | None:
+    """The node of an operation, if it was built before."""
+    found = _interned.get((op, args, value))
+    return found() if found is not None else None
+
+
+def _new(op: str, args: tuple[Node, ...], value: Value) -> Node:
+    """A node and what follows from how it is built."""
+    h = _seed(op, value)
+    if len(args) == 2:
+        x, y = args
+        bits = x.bits | y.bits
+        height = x.height if x.height > y.height else y.height
+        h = (((h ^ x.digest) * _ODD & _MASK) ^ y.digest) * _ODD & _MASK
+    else:
+        bits = _leaf_bits(str(value)) if op == "leaf" else 0
+        height = 0
+        for a in args:
+            bits |= a.bits
+            if a.height > height:
+                height = a.height
+            h = (h ^ a.digest) * _ODD & _MASK
+    of_first = OF_FIRST.get(op)
+    if of_first is not None:
+        sign = of_first[args[0].sign]
+        if op in REDUCING:
+            bits &= ~(BOTH if value is None else AXIS_BITS[str(value)])
+    else:
+        sign = OF_ALL[op](args) if args else of_constant(op, value)
+    return Node(op, args, value, bits, sign, height + 1, h ^ (h >> 32))
+
+
+_ODD, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+@lru_cache(maxsize=1 << 16)
+def _seed(op: str, value: Value) -> int:
+    return int.from_bytes(blake2b(f"{op} {value!r}".encode(), digest_size=8).digest(), "little")
+
+
+OUT, IN = 1, 2
+"""The bits of the axes; those of leaves follow."""
+
+BOTH = OUT | IN
+AXIS_BITS: Final[dict[str, int]] = {"out": OUT, "in": IN}
+_AXES: Final[tuple[frozenset[str], ...]] = tuple(map(frozenset, ((), ("out",), ("in",), ("out", "in"))))
+_leaves: Final[dict[str, int]] = {}
+
+
+def bits_of_axes(axes: Iterable[str]) -> int:
+    """A set of axes as bits."""
+    return reduce(or_, (AXIS_BITS[a] for a in axes), 0)
+
+
+def bits_of_leaves(names: Iterable[str]) -> int:
+    """The bits that stand for leaves, without those of their axes."""
+    return reduce(or_, (_leaves.setdefault(name, (BOTH + 1) << len(_leaves)) for name in names), 0)
+
+
+def _leaf_bits(name: str) -> int:
+    return bits_of_leaves([name]) | bits_of_axes(LEAVES[name].axes)
 
 
 def number(value: float) -> Node:
     """A constant. Minus zero becomes zero, so that equal numbers are one node."""
     return make("number", value=float(value) + 0.0)
+
+
+ONE: Final[Node] = number(1)
+ONE.digest = _MASK  # it is what is left of a number among the terms of a sum, and stands last
 
 
 def leaf(name: str) -> Node:
@@ -124,38 +191,14 @@ def forgetting() -> Iterator[None]:
     """Within this, every operation that is made is a new node of which nothing is remembered, and after it, all is as
     before: for measurements and tests."""
     before = dict(_interned)
+    forget_results()
     for key in [key for key in _interned if key[1]]:
         del _interned[key]
     try:
         yield
     finally:
         _interned.update(before)
-
-
-_ODD, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
-
-
-def digest(root: Node) -> int:
-    """A number of 64 bits that follows from how a node is built, the same in every process."""
-    if root.digest == 0:
-        waiting = [root]
-        while waiting:
-            node = waiting[-1]
-            missing = [a for a in node.args if a.digest == 0]
-            if missing:
-                waiting += missing
-                continue
-            waiting.pop()
-            h = _seed(node.op, node.value)
-            for a in node.args:
-                h = ((h ^ (h >> 29)) * _ODD + a.digest) & _MASK
-            node.digest = (h ^ (h >> 32)) or 1
-    return root.digest
-
-
-@lru_cache(maxsize=1 << 16)
-def _seed(op: str, value: Value) -> int:
-    return int.from_bytes(blake2b(f"{op} {value!r}".encode(), digest_size=8).digest(), "little")
+        forget_results()
 
 
 def topological(root: Node) -> list[Node]:
@@ -179,7 +222,7 @@ def topological(root: Node) -> list[Node]:
 
 def leaves_of(root: Node) -> frozenset[str]:
     """The full names of the leaves that `root` reads."""
-    return frozenset(str(n.value) for n in topological(root) if n.op == "leaf")
+    return frozenset(name for name, bit in _leaves.items() if root.bits & bit)
 
 
 def size(root: Node) -> int:

@@ -10,14 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from pzc.compiler import canonical as engine
-from pzc.compiler import matching
-from pzc.compiler.canonical import HIGHEST, MAKERS, MINUS_ONE, canonical, mul, reduction, settle
-from pzc.compiler.core import Node, make
+from pzc.compiler import rewriting
+from pzc.compiler.arithmetic import product
+from pzc.compiler.building import Makers
+from pzc.compiler.canonical import canonical
+from pzc.compiler.core import BOTH, OUT, Node, make
 from pzc.compiler.functions import REDUCING
-from pzc.compiler.matching import Makers, dispatch, over_of
+from pzc.compiler.makers import MAKERS, reduced
+from pzc.compiler.matching import Table, compile_rule, dispatch
+from pzc.compiler.memo import forget_results
 from pzc.compiler.rank import divided, rank_form
+from pzc.compiler.rewriting import HIGHEST, SPELLINGS, settle
 from pzc.compiler.rules import BY_NAME, RULES, Rule
+from pzc.compiler.terms import over_of
 
 Place = Callable[[Node], Node]
 """The whole expression with a part put where it belongs."""
@@ -46,7 +51,7 @@ def derive(root: Node, per: str) -> list[Step]:
     def trace(rule: Rule, before: Node, after: Node, flips: bool) -> None:
         nonlocal turned
         turned ^= flips
-        steps.append(Step(rule, before, after, mul([MINUS_ONE, after]) if turned else after))
+        steps.append(Step(rule, before, after, product(((after, 1.0),), -1.0) if turned else after))
 
     ranked = rank_form(form, per, trace)
     turned = False
@@ -55,12 +60,10 @@ def derive(root: Node, per: str) -> list[Step]:
 
 
 @cache
-def _table() -> matching.Table:
+def _table() -> Table:
     """The rules of canonical forms, with right sides that are written down as they stand."""
     writers = Makers(node=_noted, reduction=_written, size=MAKERS.size, at_most=MAKERS.at_most)
-    return dispatch(
-        matching.compile_rule(rule, MAKERS, writers) for rule in RULES if rule.kind != "rank" and not rule.normal
-    )
+    return dispatch(compile_rule(rule, MAKERS, writers) for rule in RULES if rule.kind != "rank" and not rule.normal)
 
 
 def _noted(op: str, args: tuple[Node, ...]) -> Node:
@@ -69,12 +72,12 @@ def _noted(op: str, args: tuple[Node, ...]) -> Node:
     return canonical(node) if all(a.op == "number" for a in args) else node
 
 
-def _written(op: str, args: tuple[Node, ...], over: frozenset[str]) -> Node:
+def _written(op: str, args: tuple[Node, ...], over: int) -> Node:
     """A reduction as it stands; one over axes that its argument lacks can't be written."""
-    x = args[0]
-    if not over <= x.axes:
-        return reduction(op, tuple(canonical(a) for a in args), over)
-    return make(op, *args, value=None if over == x.axes else next(iter(over)))
+    axes = args[0].bits & BOTH
+    if over & ~axes:
+        return reduced(op, tuple(canonical(a) for a in args), over)
+    return make(op, *args, value=None if over == axes else "out" if over == OUT else "in")
 
 
 class _Derivation:
@@ -100,9 +103,9 @@ class _Derivation:
         """The form of an operation whose arguments are canonical."""
         if node.op in REDUCING or node.op == "rank":
             over = over_of(node)
-            if not over <= args[0].axes:
+            if over & ~args[0].bits:
                 before = make(node.op, *args, value=node.value)
-                return self._by_laws(before, lambda: reduction(node.op, args, over), place)
+                return self._by_laws(before, lambda: reduced(node.op, args, over), place)
             current = _written(node.op, args, over)
         else:
             current = make(node.op, *args, value=node.value)
@@ -114,12 +117,12 @@ class _Derivation:
                 law = ("{}imum of one" if len(flat) < len(parts) else "flat {}imum").format(current.op)
                 self.steps.append(Step(BY_NAME[law], current, after, place(after)))
                 return self._head(after, flat, place) if len(flat) > 1 else after
-        matched = current.height <= HIGHEST or current.op in engine.SPELLINGS
+        matched = args[0].height < HIGHEST or current.op in SPELLINGS
         if all(a.op == "number" for a in args) or (current.op == "pow" and args[1].op == "number"):
             matched = False
         rules = _table().get(current.op, {}) if matched else {}
         for rule in rules.get(args[0].op, rules.get(None, ())):
-            env = rule.match(current, "")
+            env = rule.match(current.args, current.value)
             if env is not None:
                 after = rule.build(env)
                 self.steps.append(Step(rule.rule, current, after, place(after)))
@@ -128,12 +131,13 @@ class _Derivation:
 
     def _by_laws(self, before: Node, compute: Callable[[], Node], place: Place) -> Node:
         """The arithmetic normal form is computed at once: one step, named for the first law that was needed."""
-        before.form, engine.laws = None, []
+        before.form, rewriting.laws = None, []
+        forget_results()  # which laws led to them is not remembered
         try:
             after = compute()
-            laws = engine.laws
+            laws = rewriting.laws
         finally:
-            engine.laws = None
+            rewriting.laws = None
         if after is not before and laws:
             self.steps.append(Step(BY_NAME[laws[0]], before, after, place(after)))
         return after

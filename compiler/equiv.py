@@ -14,8 +14,8 @@ from pzc.compiler.arm import Arm
 from pzc.compiler.counterexample import Counterexample, Pattern, Scored, find
 from pzc.compiler.derive import Step, derive
 from pzc.compiler.fingerprint import confirm, fingerprint
+from pzc.compiler.keys import keys
 from pzc.compiler.metric import Metric
-from pzc.compiler.rank import keys
 
 Kind = Literal["exact", "real", "rank"]
 KINDS: tuple[Kind, ...] = ("exact", "real", "rank")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pzc.compiler.canonical import canonical_forms, value_of
+from pzc.compiler.canonical import canonical_forms
 from pzc.compiler.core import Node, size, topological
 from pzc.compiler.groups import constant_in
 from pzc.compiler.idle import idle_operation
@@ -20,6 +20,7 @@ from pzc.compiler.limits import FLOAT32_MAX, MAX_SHOWN
 from pzc.compiler.shares import removed_axes
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
+from pzc.compiler.terms import value_of
 from pzc.compiler.typical import typical
 from pzc.compiler.zeros import zeros
 

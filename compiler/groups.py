@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pzc.compiler.core import Node, leaves_of
+from functools import cache
+
+from pzc.compiler.core import Node, bits_of_axes, bits_of_leaves
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "row": ("in",),
@@ -22,18 +24,24 @@ def varying(per: str) -> frozenset[str]:
     return found if found is not None else _VARYING["row" if ":" in per else per]
 
 
-_CONSTANT_LEAVES = {"block": {"windows", "depth"}, "model": {"windows"}}
+_CONSTANT_LEAVES = {"block": ("windows", "depth"), "model": ("windows",)}
 """The leaves that are the same for every layer of a group of several: even the size differs between layers."""
 
 
-def constant_in(node: Node, per: str) -> bool:
-    """Whether a value is the same at every position of any one group.
+@cache
+def varying_bits(per: str) -> int:
+    """What makes a value vary inside a group, as `Node.bits` has it: axes, and between layers leaves.
 
     A pattern N:M compares inside a row.
     """
     if per in _CONSTANT_LEAVES:
-        return not node.axes and leaves_of(node) <= _CONSTANT_LEAVES[per]
-    return not node.axes & varying(per)
+        return ~bits_of_leaves(_CONSTANT_LEAVES[per])
+    return bits_of_axes(varying(per))
+
+
+def constant_in(node: Node, per: str) -> bool:
+    """Whether a value is the same at every position of any one group."""
+    return not node.bits & varying_bits(per)
 
 
 def constant_axes(score: Node, per: str) -> tuple[str, str] | None:

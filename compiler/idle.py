@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pzc.compiler.canonical import canonical, value_of
+from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, size
 from pzc.compiler.groups import GROUPS, constant_in
 from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.shares import removed_axes
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
+from pzc.compiler.terms import value_of
 from pzc.compiler.zeros import zeros
 
 _INCREASING = {"exp", "tanh", "sigmoid"}

@@ -11,12 +11,10 @@ import math
 from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
 
-from pzc.compiler.core import topological
 from pzc.compiler.leaves import LEAVES, MOST_POSITIONS
 from pzc.compiler.shares import removed_axes, share_bound
-from pzc.compiler.signs import Sign
+from pzc.compiler.signs import ALL_SIGNS, Sign
 
 if TYPE_CHECKING:
     from pzc.compiler.core import Node
@@ -62,21 +60,23 @@ ALL = Interval(-INF, INF)
 NON_NEGATIVE = Interval(0.0, INF)
 _OF_SIGNS = {Sign.NONE: EMPTY, Sign.ZERO: Interval(0, 0), Sign.NEGATIVE: Interval(-INF, 0), Sign.POSITIVE: NON_NEGATIVE}
 
-_caches: tuple[WeakKeyDictionary[Node, Interval], WeakKeyDictionary[Node, Interval]] = (
-    WeakKeyDictionary(),
-    WeakKeyDictionary(),
-)
-
 
 def interval(root: Node, usual: bool = True) -> Interval:
-    """The interval of an expression: for usual values of its leaves, or for all that their signs allow."""
-    cache = _caches[usual]
-    if root not in cache:
-        known = all(a in cache for a in root.args)  # whoever asks for every part, arguments first, needs no walk
-        for node in [root] if known else topological(root):
-            if node not in cache:
-                cache[node] = _of(node, [cache[a] for a in node.args], usual)
-    return cache[root]
+    """The interval of an expression: for usual values of its leaves, or for all that their signs allow. Nodes remember
+    both."""
+    note = "usual" if usual else "bounds"
+    waiting = [root]
+    while waiting:
+        node = waiting[-1]
+        if getattr(node, note) is None:
+            found = [getattr(a, note) for a in node.args]
+            if None in found:
+                waiting += [a for a, known in zip(node.args, found, strict=True) if known is None]
+                continue
+            setattr(node, note, _of(node, found, usual))
+        waiting.pop()
+    found_at_root: Interval = getattr(root, note)
+    return found_at_root
 
 
 def _of(node: Node, args: list[Interval], usual: bool) -> Interval:
@@ -84,7 +84,7 @@ def _of(node: Node, args: list[Interval], usual: bool) -> Interval:
     if node.op == "number":
         value = float(node.value or 0.0)
         return Interval(value, value)
-    by_sign = of_signs(node.sign)
+    by_sign = _BY_SIGN[node.sign]
     if node.op == "leaf":
         low, high, _ = LEAVES[str(node.value)].usual
         return Interval(low, high) & by_sign if usual else by_sign
@@ -114,6 +114,8 @@ def hull(intervals: Iterable[Interval]) -> Interval:
     return reduce(lambda a, b: Interval(min(a.low, b.low), max(a.high, b.high)), intervals, EMPTY)
 
 
+_BY_SIGN = tuple(map(of_signs, ALL_SIGNS))
+
 _UNDERFLOWING = frozenset({"mul", "sqr", "div", "pow", "exp", "sigmoid", "var", "norm"})
 """Operations whose value can be zero in float64 where it is not in the reals."""
 
@@ -122,8 +124,8 @@ def _off_zero(x: Interval, sign: Sign) -> Interval:
     """An end that is zero, which may be rounded, moves to the other side where the sign of the value allows it."""
     if x.empty:
         return EMPTY
-    low = -_SMALLEST if x.low == 0 and sign & Sign.NEGATIVE else x.low
-    return Interval(low, _SMALLEST if x.high == 0 and sign & Sign.POSITIVE else x.high)
+    low = -_SMALLEST if x.low == 0 and not sign.non_negative else x.low
+    return Interval(low, _SMALLEST if x.high == 0 and not sign.non_positive else x.high)
 
 
 def _outwards(x: Interval) -> Interval:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pzc.compiler.arm import Arm as Arm
 from pzc.compiler.check import check
 from pzc.compiler.core import Node, leaves_of, size
+from pzc.compiler.keys import Keys, keys, keys_of_arms
 from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
 from pzc.compiler.modules import Files
-from pzc.compiler.rank import Keys, keys, keys_of_arms
 from pzc.compiler.source import expression, to_syntax
 from pzc.compiler.spaces import SpaceSpec
 from pzc.grammar import printer

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pzc.compiler.canonical import MINUS_ONE, base_and_exponent, text, value_of
-from pzc.compiler.core import Node, make, number, topological
-from pzc.compiler.matching import ONE, coefficient, factors_of
+from pzc.compiler.core import ONE, Node, make, number, topological
+from pzc.compiler.structure import text
+from pzc.compiler.terms import MINUS_ONE, base_and_exponent, coefficient, factors_of, value_of
 
 
 def plain(form: Node) -> Node:

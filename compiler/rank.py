@@ -1,4 +1,4 @@
-"""Rank forms and keys: what is left of a metric when everything is dropped that changes no order inside a group.
+"""Rank forms: what is left of a metric when everything is dropped that changes no order inside a group.
 
 What drops: strictly increasing functions at the root, positive factors and any addends that are constant inside the
 group, and a common scale of the exponents of a product of non-negative factors.
@@ -6,55 +6,49 @@ group, and a common scale of the exponents of a product of non-negative factors.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 
-from pzc.compiler import matching
-from pzc.compiler.canonical import (
-    HIGHEST,
-    MAKERS,
-    MINUS_ONE,
-    base_and_exponent,
-    build,
-    canonical,
-    mul,
-    power,
-    text,
-    times,
-)
-from pzc.compiler.core import Node, digest, leaf, make, topological
-from pzc.compiler.groups import constant_in
-from pzc.compiler.matching import SEVERAL_LAYERS, coefficient, dispatch, factors_of
+from pzc.compiler.arithmetic import multiple, power, product
+from pzc.compiler.canonical import canonical
+from pzc.compiler.conditions import SEVERAL_LAYERS
+from pzc.compiler.core import Node, bits_of_leaves, leaf, make
+from pzc.compiler.groups import constant_in, varying_bits
+from pzc.compiler.makers import MAKERS
+from pzc.compiler.matching import Table, compile_rule, dispatch
+from pzc.compiler.rewriting import HIGHEST, build
 from pzc.compiler.rules import BY_NAME, RULES, Rule
+from pzc.compiler.terms import base_and_exponent, coefficient, factors_of
+
+_digest = attrgetter("digest")
 
 Trace = Callable[[Rule, Node, Node, bool], None]
 
 
 @cache
-def table() -> matching.Table:
-    """The rank rules of the table, by operation."""
-    return dispatch(matching.compile_rule(r, MAKERS) for r in RULES if r.kind == "rank" and not r.normal)
+def table(per: str) -> Table:
+    """The rank rules of the table under a comparison group, by operation."""
+    return dispatch(compile_rule(r, MAKERS, per=per) for r in RULES if r.kind == "rank" and not r.normal)
 
 
 def rank_class(root: Node, per: str) -> Node:
     """The canonical graph of what ranks as a score does: of two scores that are known to rank alike inside every
     comparison group it is the same node, for as long as one of them is kept."""
     form = rank_form(canonical(root), per)
-    return divided(root, form, per) if _has_open_factor(form, per) else form
+    return divided(root, form, per) if form.op == "mul" and _has_open_factor(form, per) else form
 
 
 def divided(root: Node, form: Node, per: str, trace: Trace | None = None) -> Node:
     """The rank form of a score without the factors by which the score divides somewhere: they are not zero where it is
     defined. Which these are, its canonical form no longer says: x / (1 / k) is x · k."""
     known: set[Node] | None = None
-    while _has_open_factor(form, per):
+    while form.op == "mul" and _has_open_factor(form, per):
         known = _divisors(root) if known is None else known
         open_factors = [f for f in form.args if _is_open(f, per) and base_and_exponent(f)[0] in known]
         if not open_factors:
             break
-        after = mul(f for f in form.args if f not in open_factors)
+        after = product(tuple([(f, 1.0) for f in form.args if f not in open_factors]))
         if trace:
             trace(BY_NAME["strip divisor"], form, after, False)
         form = rank_form(after, per, trace)
@@ -67,28 +61,38 @@ def _is_open(f: Node, per: str) -> bool:
 
 
 def _has_open_factor(form: Node, per: str) -> bool:
-    return form.op == "mul" and any(_is_open(f, per) for f in form.args)
+    for f in form.args:
+        if _is_open(f, per):
+            return True
+    return False
 
 
 def _divisors(root: Node) -> set[Node]:
     """The bases of the canonical forms of all divisors and of what is raised to negative powers."""
     found: set[Node] = set()
-    for node in topological(root):
-        if node.op == "div" or (
-            node.op == "pow" and node.args[1].op == "number" and float(node.args[1].value or 0) < 0
-        ):
-            divisor = canonical(node.args[node.op == "div"])
-            found.update(base_and_exponent(f)[0] for f in factors_of(divisor))
+    seen, waiting = {root}, [root]
+    while waiting:
+        node = waiting.pop()
+        op = node.op
+        if op == "div" or (op == "pow" and node.args[1].op == "number" and node.args[1].value < 0):
+            divisor = canonical(node.args[op == "div"])
+            found.update([base_and_exponent(f)[0] for f in factors_of(divisor)])
+        for a in node.args:
+            if a not in seen:
+                seen.add(a)
+                waiting.append(a)
     return found
 
 
 def rank_form(form: Node, per: str, trace: Trace | None = None) -> Node:
     """What is left of a canonical graph when everything is dropped that changes no order inside a group."""
-    if form.ranks is not None and per in form.ranks and trace is None:
-        return form.ranks[per] or form
+    known = form.ranks
+    if known is not None and trace is None and per in known:
+        return known[per] or form
     node, turned = form, False
-    while not constant_in(node, per):
-        found = _strip(node, per)
+    strip, varying = strip_of(per), varying_bits(per)
+    while node.bits & varying:
+        found = strip(node)
         if found is None:
             break
         rule, after, flips = found
@@ -96,57 +100,84 @@ def rank_form(form: Node, per: str, trace: Trace | None = None) -> Node:
             trace(rule, node, after, flips)
         turned ^= flips
         node = after
-    result = mul([MINUS_ONE, node]) if turned else node
-    if form.ranks is None:
-        form.ranks = {}
-    form.ranks[per] = None if result is form else result
+    result = product(((node, 1.0),), -1.0) if turned else node
+    if known is None:
+        known = form.ranks = {}
+    known[per] = None if result is form else result
     return result
 
 
-def _strip(node: Node, per: str) -> tuple[Rule, Node, bool] | None:
-    """One layer less at the root: the rule, what is left, and whether that turns the order round."""
-    rules = table().get(node.op)
-    if rules:
-        for rule in rules.get(node.args[0].op) or rules[None]:
-            env = rule.match(node, per)
-            if env is not None:
-                return rule.rule, rule.build(env), rule.flips
-    for name, law in _LAWS.get(node.op, ()):
-        after = law(node, per)
-        if after is not None and after is not node:
-            return BY_NAME[name], after, False
-    return None
+Stripped = tuple[Rule, Node, bool]
+
+
+@cache
+def strip_of(per: str) -> Callable[[Node], Stripped | None]:
+    """What takes one layer off at the root: gives the rule, what is left, and whether that turns the order round."""
+    rules, varying = table(per), varying_bits(per)
+
+    def strip(node: Node) -> Stripped | None:
+        of_op = rules.get(node.op)
+        if of_op is not None:
+            args = node.args
+            all_vary = all([a.bits & varying for a in args])
+            for rule in of_op.get(args[0].op) or of_op[None]:
+                if not (all_vary and rule.needs_constant):
+                    env = rule.match(args, node.value)
+                    if env is not None:
+                        return rule.rule, rule.build(env), rule.flips
+        for name, law in _LAWS.get(node.op, ()):
+            after = law(node, per)
+            if after is not None and after is not node:
+                return BY_NAME[name], after, False
+        return None
+
+    return strip
 
 
 def _leading(node: Node, per: str) -> Node | None:
     """What one part of a sum or product ranks as, if no part goes down where that goes up: the whole ranks so too."""
-    axes = node.axes
-    for part in node.args if node.height <= HIGHEST else ():
+    axes, parts = node.axes, node.args
+    if node.height > HIGHEST:
+        return None
+    for part in parts:
         if part.axes == axes:
-            form = rank_form(part, per)
-            if all(other is part or _follows(rank_form(other, per), form, per) for other in node.args):
-                return form
+            leader = rank_form(part, per)
+            for other in parts:
+                if other is not part and not _goes_along(other, leader, per):
+                    break
+            else:
+                return leader
     return None
 
 
-def _follows(x: Node, leader: Node, per: str) -> bool:
-    """Whether x never goes down where the leader goes up, nor changes where it stays: it is made of it by functions
-    that do not decrease. Both are rank forms."""
-    if x is leader or constant_in(x, per):
+def _goes_along(x: Node, leader: Node, per: str) -> bool:
+    """Whether x never goes down where the leader, a rank form, goes up, nor changes where it stays: it is constant, or
+    made of the leader by functions that do not decrease."""
+    if constant_in(x, per):
         return True
-    if x.op in ("min", "max", "add"):
-        return all(_follows(rank_form(a, per), leader, per) for a in x.args)
-    if x.op == "mul":
-        return all(a.sign.non_negative and _follows(rank_form(a, per), leader, per) for a in x.args)
-    return x.op == "sign" and _follows(rank_form(x.args[0], per), leader, per)
+    if leader.bits & ~x.bits:  # it lacks a leaf of the leader
+        return False
+    return _follows(rank_form(x, per), leader, per)
+
+
+def _follows(x: Node, leader: Node, per: str) -> bool:
+    """The same of two rank forms."""
+    if x is leader:
+        return True
+    op = x.op
+    if op in ("min", "max", "add"):
+        return all([_goes_along(a, leader, per) for a in x.args])
+    if op == "mul":
+        return all([a.sign.non_negative and _goes_along(a, leader, per) for a in x.args])
+    return op == "sign" and _goes_along(x.args[0], leader, per)
 
 
 def _leading_factor(node: Node, per: str) -> Node | None:
     """The same for a product of factors that are never negative, nor zero where they do not follow strictly."""
-    if not all(f.sign.non_negative for f in node.args):
+    if not all([f.sign.non_negative for f in node.args]):
         return None
     form = _leading(node, per)
-    return form if form and all(f.sign.positive or rank_form(f, per) is form for f in node.args) else None
+    return form if form and all([f.sign.positive or rank_form(f, per) is form for f in node.args]) else None
 
 
 def _alike(node: Node, per: str) -> Node | None:
@@ -154,22 +185,22 @@ def _alike(node: Node, per: str) -> Node | None:
     if node.height > HIGHEST:
         return None
     form = rank_form(node.args[0], per)
-    return form if all(rank_form(a, per) is form for a in node.args[1:]) else None
+    return form if all([rank_form(a, per) is form for a in node.args[1:]]) else None
 
 
 def _second_moment(family: str) -> Callable[[Node, str], Node | None]:
     """A factor E[x²] = Var x + (E x)² becomes ‖x‖², which is n times as large, for a layer's n tokens."""
 
-    variance = f"{family}.var"
+    variance = bits_of_leaves([f"{family}.var"])
 
     def law(node: Node, per: str) -> Node | None:
-        if per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
+        if not node.bits & variance or per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
             return None
         for factor in factors_of(node):
             base, e = base_and_exponent(factor)
-            if base.op == "add" and any(a.value == variance for a in base.args) and base is _moment(family):
+            if base.op == "add" and base is _moment(family):
                 size = power(canonical(leaf(f"{family}.l2")), 2 * e)
-                return mul([*(f for f in factors_of(node) if f is not factor), size])
+                return product(tuple([(f, 1.0) for f in (*factors_of(node), size) if f is not factor]))
         return None
 
     return law
@@ -182,7 +213,7 @@ def _moment(family: str) -> Node:
 def _scaled_terms(node: Node, per: str) -> Node:
     """The first coefficient becomes 1 or −1."""
     scale = abs(coefficient(node.args[0])[0])
-    return node if scale == 1 else times(node, 1.0, scale)
+    return node if scale == 1 else multiple(node, 1.0, scale)
 
 
 def _scaled_exponents(node: Node, per: str) -> Node | None:
@@ -201,7 +232,7 @@ def _scaled_exponents(node: Node, per: str) -> Node | None:
                 of_weight = e
     if not exponents:
         return None
-    e = abs(exponents[min(exponents, key=digest)] if of_weight is None else of_weight)
+    e = abs(exponents[min(exponents, key=_digest)] if of_weight is None else of_weight)
     return None if e == 1 else power(node, 1 / e)
 
 
@@ -214,34 +245,3 @@ _LAWS: dict[str, tuple[tuple[str, Callable[[Node, str], Node | None]], ...]] = {
     "max": (("monotone maximum", _alike),),
 }
 """The laws of the table that are code, by operation."""
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What identifies a metric: SHA-256 in hex.
-
-    `exact`: the same graph up to commutative order; `real`: the same real function; `rank`: the same order inside
-    every comparison group, so the same mask for every model and sparsity.
-    """
-
-    exact: str
-    real: str
-    rank: str
-
-
-def _sha256(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def keys_of_arms(arms: Sequence[tuple[tuple[str, ...], Keys]]) -> Keys:
-    """The keys of a metric by role, from the layers and the keys of each of its arms in their order."""
-
-    def joined(kind: str) -> str:
-        return _sha256("\n".join(f"{', '.join(layers)}: {getattr(each, kind)}" for layers, each in arms))
-
-    return Keys(joined("exact"), joined("real"), joined("rank"))
-
-
-def keys(root: Node, per: str) -> Keys:
-    """The three keys of a score under a comparison group, which may be a pattern such as `2:4`."""
-    return Keys(_sha256(text(root)), _sha256(text(canonical(root))), _sha256(f"{per} {text(rank_class(root, per))}"))

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pzc.compiler.canonical import base_and_exponent, canonical, power
+from pzc.compiler.arithmetic import power
+from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, make, size, topological
-from pzc.compiler.matching import factors_of
 from pzc.compiler.plain import plain
 from pzc.compiler.rank import rank_class
 from pzc.compiler.source import expression
+from pzc.compiler.terms import base_and_exponent, factors_of
 
 Keep = Literal["rank", "real"]
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from pzc.compiler import ir, masks
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of
+from pzc.compiler.keys import Keys
 from pzc.compiler.metric import Metric
-from pzc.compiler.rank import Keys
 from pzc.compiler.reference import evaluate
 from pzc.compiler.targets.python import argument
 from pzc.conformance.cases import Case, Layer, Values, exported

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pzc.compiler.core import Node
 from pzc.compiler.fingerprint import confirm, fingerprint
-from pzc.compiler.rank import keys
+from pzc.compiler.keys import keys
 from pzc.search.candidate import Candidate, Status
 
 _BY_KEY: tuple[tuple[Status, str], ...] = (

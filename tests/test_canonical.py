@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pzc.compiler.canonical import canonical, text
-from pzc.compiler.core import Node, forgetting, leaf, topological
+from pzc.compiler.canonical import canonical
+from pzc.compiler.core import Node, forgetting, leaf, make, topological
+from pzc.compiler.keys import keys
 from pzc.compiler.load import inline
 from pzc.compiler.plain import plain
-from pzc.compiler.rank import keys, rank_form
+from pzc.compiler.rank import rank_form
 from pzc.compiler.reference import evaluate
 from pzc.compiler.signs import Sign
 from pzc.compiler.source import expression
+from pzc.compiler.structure import text
 from pzc.search.space import random_genotype, space_for
 from tests.strategies import EXPRESSIONS, GROUPS, probe
 
@@ -137,6 +143,46 @@ def test_a_form_does_not_depend_on_what_came_before() -> None:
         kept = [inline(source, analyse=False) for source in texts]
         assert [form(source) for source in texts] == cold
         assert len(kept) == len(texts)
+
+
+def copied(root: Node) -> Node:
+    """The same expression, built anew."""
+    copies: dict[Node, Node] = {}
+    for node in topological(root):
+        copies[node] = make(node.op, *(copies[a] for a in node.args), value=node.value)
+    return copies[root]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EXPRESSIONS, min_size=2, max_size=8))
+@example([inline("median(X + 0 * W) + W").core, inline("sqrt(X + 0 * W)").core])
+def test_nor_on_the_order_of_expressions(nodes: list[Node]) -> None:
+    """What a reduction over a lost axis keeps, x + 0 · W, was once taken for the form of what a user wrote."""
+
+    def forms(roots: list[Node]) -> list[str]:
+        with forgetting():
+            kept = [copied(root) for root in roots]
+            return [text(canonical(root)) + text(rank_form(canonical(root), "row")) for root in kept]
+
+    assert forms(nodes) == forms(nodes[::-1])[::-1]
+
+
+def test_keys_are_the_same_in_every_process() -> None:
+    sources = [
+        "sqr(W) * (G - min(G)) / (max(G) - min(G))",
+        "max(abs(W) * X, sum(G, in) - W + 2)",
+        "G ^ 0.3 - ln(X + 1)",
+    ]
+    code = f"from pzc.compiler.load import inline; print(*(inline(s).keys for s in {sources!r}), sep='\\n')"
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines() == [str(inline(s).keys) for s in sources]
 
 
 def test_signed_even_powers_have_one_form() -> None:

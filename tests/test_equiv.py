@@ -11,10 +11,10 @@ from pzc.compiler.core import Node, make
 from pzc.compiler.counterexample import Counterexample, Scored, find
 from pzc.compiler.equiv import equivalent
 from pzc.compiler.groups import constant_in
+from pzc.compiler.keys import keys
 from pzc.compiler.load import inline, load, zoo
 from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.paper import import_paper_tree
-from pzc.compiler.rank import keys
 from pzc.compiler.simplify import redundant, simplest
 from pzc.compiler.source import expression
 from tests.strategies import EXPRESSIONS

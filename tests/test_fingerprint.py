@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pzc.compiler.core import Node, make
 from pzc.compiler.fingerprint import confirm, fingerprint, ranks_of
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.keys import keys
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import zoo
 from pzc.compiler.metric import Metric
 from pzc.compiler.probes import KINDS, probe
-from pzc.compiler.rank import keys
 from tests.lowering import core
 from tests.strategies import EXPRESSIONS
 from tests.strategies import GROUPS as PER
