@@ -43,18 +43,21 @@ def _heads() -> dict[str, Callable[[tuple[Node, ...]], Node]]:
 
 def _form(node: Node) -> Node:
     """The canonical form of a node, after those of its arguments."""
-    form = node if node.settled else node.form
-    if form is not None:
-        return form
-    op = node.op
-    forms = tuple([(a if a.settled else a.form) or _form(a) for a in node.args])
+    if node.settled or node.form is not None:
+        return node.form or node
+    op, args = node.op, node.args
+    if len(args) == 2:
+        x, y = args
+        forms: tuple[Node, ...] = (x if x.settled else x.form or _form(x), y if y.settled else y.form or _form(y))
+    else:
+        forms = tuple([a if a.settled else a.form or _form(a) for a in args])
     head = _heads().get(op)
     if head is not None:
         form = head(forms)
     elif op in REDUCING or op == "rank":
         form = reduced(op, forms, over_of(node))
     else:
-        form = settle(node) if forms == node.args else build(op, forms, node.value)
+        form = settle(node) if forms == args else build(op, forms, node.value)
     if form is node:
         node.settled = True
     else:

@@ -92,7 +92,7 @@ def make(op: str, *args: Node, value: Value = None) -> Node:
 
 def intern(op: str, args: tuple[Node, ...], value: Value = None) -> Node:
     """`make` with the arguments as one tuple."""
-    key = (op, args, value)
+    key = op, args, value
     found = _interned.get(key)
     if found is not None:
         node = found()

@@ -26,7 +26,7 @@ class Compiled:
     """A rule ready to be tried: `match` fills a new environment from the arguments of an operation, and the axis of a
     reduction, or returns None, `build` makes the right side; `flips` says that a rank rule turns the order round,
     `needs_constant` that it takes parts off that are constant in the group. `first` is the operation of
-    the first argument that the pattern asks for, None for any."""
+    the first argument that the pattern asks for, None for any; `among` one that some factor or term must have."""
 
     rule: Rule
     op: str
@@ -35,6 +35,7 @@ class Compiled:
     build: Build
     flips: bool = False
     needs_constant: bool = False
+    among: str | None = None
 
 
 def compile_rule(rule: Rule, makers: Makers, writers: Makers | None = None, per: str | None = None) -> Compiled:
@@ -65,7 +66,10 @@ def compile_rule(rule: Rule, makers: Makers, writers: Makers | None = None, per:
 
     op, args = _root(left)
     needs_constant = "k constant in the group" in rule.conditions
-    return Compiled(rule, op, _first(args), match, builder(right, writers), flips, needs_constant)
+    first, among = _first(args), None
+    if op in ("add", "mul"):  # in any order
+        first, among = None, first
+    return Compiled(rule, op, first, match, builder(right, writers), flips, needs_constant, among)
 
 
 def checks(rule: Rule, makers: Makers, per: str) -> dict[str, Condition]:

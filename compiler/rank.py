@@ -7,13 +7,14 @@ group, and a common scale of the exponents of a product of non-negative factors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 
 from pzc.compiler.arithmetic import multiple, power, product
 from pzc.compiler.canonical import canonical
 from pzc.compiler.conditions import SEVERAL_LAYERS
-from pzc.compiler.core import Node, bits_of_leaves, leaf, make
+from pzc.compiler.core import BOTH, Node, bits_of_leaves, leaf, make
 from pzc.compiler.groups import constant_in, varying_bits
 from pzc.compiler.makers import MAKERS
 from pzc.compiler.matching import Table, compile_rule, dispatch
@@ -114,21 +115,32 @@ Stripped = tuple[Rule, Node, bool]
 def strip_of(per: str) -> Callable[[Node], Stripped | None]:
     """What takes one layer off at the root: gives the rule, what is left, and whether that turns the order round."""
     rules, varying = table(per), varying_bits(per)
+    of_constants = {op: tuple(r for r in found[None] if r.needs_constant) for op, found in rules.items()}
+    others = {
+        op: {first: tuple(r for r in each if not r.needs_constant) for first, each in found.items()}
+        for op, found in rules.items()
+    }
 
     def strip(node: Node) -> Stripped | None:
-        of_op = rules.get(node.op)
-        if of_op is not None:
-            args = node.args
-            all_vary = all([a.bits & varying for a in args])
-            for rule in of_op.get(args[0].op) or of_op[None]:
-                if not (all_vary and rule.needs_constant):
+        op, args = node.op, node.args
+        by_first = others.get(op)
+        if by_first is not None:
+            of_op = of_constants[op]
+            if of_op and not all([a.bits & varying for a in args]):
+                for rule in of_op:
                     env = rule.match(args, node.value)
                     if env is not None:
                         return rule.rule, rule.build(env), rule.flips
-        for name, law in _LAWS.get(node.op, ()):
-            after = law(node, per)
-            if after is not None and after is not node:
-                return BY_NAME[name], after, False
+            for rule in by_first.get(args[0].op) or by_first[None]:
+                if rule.among is None or rule.among in [a.op for a in args]:
+                    env = rule.match(args, node.value)
+                    if env is not None:
+                        return rule.rule, rule.build(env), rule.flips
+        for law in _LAWS.get(op, ()):
+            if not law.reads or node.bits & law.reads:
+                after = law.apply(node, per)
+                if after is not None and after is not node:
+                    return law.rule, after, False
         return None
 
     return strip
@@ -136,11 +148,11 @@ def strip_of(per: str) -> Callable[[Node], Stripped | None]:
 
 def _leading(node: Node, per: str) -> Node | None:
     """What one part of a sum or product ranks as, if no part goes down where that goes up: the whole ranks so too."""
-    axes, parts = node.axes, node.args
+    axes, parts = node.bits & BOTH, node.args
     if node.height > HIGHEST:
         return None
     for part in parts:
-        if part.axes == axes:
+        if part.bits & BOTH == axes:
             leader = rank_form(part, per)
             for other in parts:
                 if other is not part and not _goes_along(other, leader, per):
@@ -191,10 +203,8 @@ def _alike(node: Node, per: str) -> Node | None:
 def _second_moment(family: str) -> Callable[[Node, str], Node | None]:
     """A factor E[x²] = Var x + (E x)² becomes ‖x‖², which is n times as large, for a layer's n tokens."""
 
-    variance = bits_of_leaves([f"{family}.var"])
-
     def law(node: Node, per: str) -> Node | None:
-        if not node.bits & variance or per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
+        if per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
             return None
         for factor in factors_of(node):
             base, e = base_and_exponent(factor)
@@ -236,12 +246,29 @@ def _scaled_exponents(node: Node, per: str) -> Node | None:
     return None if e == 1 else power(node, 1 / e)
 
 
-_MOMENTS = (("second moment", _second_moment("X")), ("second moment of outputs", _second_moment("Y")))
+@dataclass(frozen=True)
+class _Law:
+    """A law of the table that is code: what it makes of a node, None or the node itself where it does not apply.
+    `reads` are bits of leaves of which a node must have one, 0 for any."""
 
-_LAWS: dict[str, tuple[tuple[str, Callable[[Node, str], Node | None]], ...]] = {
-    "add": (*_MOMENTS, ("scale terms", _scaled_terms), ("monotone sum", _leading)),
-    "mul": (*_MOMENTS, ("scale exponents", _scaled_exponents), ("monotone product", _leading_factor)),
-    "min": (("monotone minimum", _alike),),
-    "max": (("monotone maximum", _alike),),
+    rule: Rule
+    apply: Callable[[Node, str], Node | None]
+    reads: int = 0
+
+
+def _law(name: str, apply: Callable[[Node, str], Node | None], *leaves: str) -> _Law:
+    return _Law(BY_NAME[name], apply, bits_of_leaves(leaves))
+
+
+_MOMENTS = (
+    _law("second moment", _second_moment("X"), "X.var"),
+    _law("second moment of outputs", _second_moment("Y"), "Y.var"),
+)
+
+_LAWS: dict[str, tuple[_Law, ...]] = {
+    "add": (*_MOMENTS, _law("scale terms", _scaled_terms), _law("monotone sum", _leading)),
+    "mul": (*_MOMENTS, _law("scale exponents", _scaled_exponents), _law("monotone product", _leading_factor)),
+    "min": (_law("monotone minimum", _alike),),
+    "max": (_law("monotone maximum", _alike),),
 }
-"""The laws of the table that are code, by operation."""
+"""By operation."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntFlag
-from functools import lru_cache
 
 
 class Sign(IntFlag):
@@ -125,10 +124,7 @@ def binary(f: Callable[[Sign, Sign], Sign]) -> Binary:
     return tuple(unary(lambda b, a=a: f(a, b)) for a in ALL_SIGNS)  # type: ignore[misc]
 
 
-@lru_cache(maxsize=1 << 12)
-def powers(e: float) -> Unary:
-    """Signs of x ^ e by those of x."""
-
+def _power_of(e: float) -> Callable[[Sign], Sign]:
     def raised(base: Sign) -> Sign:
         if e == 0:
             return P
@@ -139,4 +135,16 @@ def powers(e: float) -> Unary:
             out |= N if int(e) % 2 else P
         return out
 
-    return unary(raised)
+    return raised
+
+
+_POWERS = {e: unary(_power_of(e)) for e in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)}
+
+
+def powers(e: float) -> Unary:
+    """Signs of x ^ e by those of x: they depend on the sign of e, and on whether it is odd, even or not whole."""
+    known = _POWERS.get(e)
+    if known is not None:
+        return known
+    like = 0.5 if not e.is_integer() else 1.0 if e % 2 else 2.0
+    return _POWERS[like if e > 0 else -like]
