@@ -26,7 +26,6 @@ from pzc.compiler.terms import (
     scaled,
     settled,
     split,
-    value_of,
 )
 
 Weighted = tuple[tuple[Node, float], ...]
@@ -88,11 +87,11 @@ def _common_factors(rests: list[Node]) -> dict[Node, float]:
     """The factors that all terms have, with the least exponent where the base is never negative, else the same."""
     if not _marks(rests[0]) & _marks(rests[1]):
         return {}
-    common = dict(map(base_and_exponent, factors_of(rests[0])))
+    common = dict(map(_magnitude, factors_of(rests[0])))
     law = "common factor"
     for rest in rests[1:]:
         kept = {}
-        for base, e in map(base_and_exponent, factors_of(rest)):
+        for base, e in map(_magnitude, factors_of(rest)):
             least = common.get(base)
             if least == e:
                 kept[base] = e
@@ -105,6 +104,14 @@ def _common_factors(rests: list[Node]) -> dict[Node, float]:
     return common
 
 
+def _magnitude(factor: Node) -> tuple[Node, float]:
+    """A factor as base and exponent, an even power as one of a magnitude: x² and |x| have |x| in common."""
+    base, e = base_and_exponent(factor)
+    if e % 2 == 0 and not base.sign.non_negative and base.op != "sign":
+        return build("abs", (base,)), e
+    return base, e
+
+
 def _marks(term: Node) -> int:
     """The marks of the factors of a term."""
     return (term.product or product_of(term))[2] if term.op == "mul" else term.mark or mark_of(term)
@@ -113,7 +120,7 @@ def _marks(term: Node) -> int:
 def _without(rest: Node, common: dict[Node, float]) -> Weighted:
     left = []
     for factor in factors_of(rest):
-        base, e = base_and_exponent(factor)
+        base, e = _magnitude(factor)
         if base not in common:
             left.append((factor, 1.0))
         elif e != common[base]:
@@ -206,6 +213,7 @@ def _joined(weight: float, factors: list[Node]) -> Node:
     signed: dict[Node, _Signed] = {}
     roots: dict[Node, float] = {}
     logarithms: list[Node] = []
+    signs = {f.args[0] for f in factors if f.op == "sign"}  # of x ≥ 0 too: x · sign(x) is x
     for factor in factors:
         if factor.op == "exp":
             logarithms.append(factor.args[0])
@@ -219,7 +227,7 @@ def _joined(weight: float, factors: list[Node]) -> Node:
             content, inner = _primitive(inner, base, e)
             weight *= content
             base = inner if base.op not in ("abs", "sign") else base
-        if base.op in ("abs", "sign"):
+        if base.op in ("abs", "sign") or base in signs:
             _join_signed(signed, base, inner, e)
         elif base.sign.non_negative:
             if base in powers:
@@ -384,23 +392,75 @@ _POWERS = {
 # Minima and maxima
 
 
+_DUAL = {"min": "max", "max": "min"}
+
+
 def extreme(op: str, args: Iterable[Node]) -> Node:
-    """min or max of several: flattened, without repetitions, numbers folded, sorted."""
-    found: dict[Node, None] = {}
+    """min or max of several: flattened, without repetitions, numbers folded, common factors moved out, sorted by what
+    the values are without their numbers, of which the first is 1."""
+    parts: dict[tuple[Node, float], None] = {}
     numbers: list[float] = []
     for arg in args:
-        for part in arg.args if arg.op == op else (arg,):
-            if part.op == "number":
-                numbers.append(value_of(part))
+        for weight, rest in _flat(op, arg):
+            if rest is ONE:
+                numbers.append(weight)
             else:
-                found[part] = None
-    parts = sorted(found, key=_digest)
-    if numbers:
-        parts.append(number_of(min(numbers) if op == "min" else max(numbers)))
-    if len(parts) == 1:
+                parts[rest, weight] = None
+    weighted = sorted(parts, key=_first)
+    bound = (min(numbers) if op == "min" else max(numbers)) if numbers else None
+    if not weighted or (len(weighted) == 1 and bound is None):
         note("minimum of one" if op == "min" else "maximum of one")
-        return parts[0]
-    return in_order(op, tuple(parts))
+        return _times(*weighted[0]) if weighted else number_of(bound or 0.0)
+    common = _common_to_all([rest for rest, _ in weighted], bound)
+    if common:
+        note("factor of minimum" if op == "min" else "factor of maximum")
+        inner = [product(_without(rest, common), weight) for rest, weight in weighted]
+        return product((*common.items(), (extreme(op, inner if bound is None else [*inner, ZERO]), 1.0)))
+    content = weighted[0][1]
+    if content != 1:
+        note(f"{'turned' if content < 0 else 'content of'} {'minimum' if op == 'min' else 'maximum'}")
+        inner = [_times(rest, _even(weight / content)) for rest, weight in weighted]
+        if bound is not None:
+            inner.append(number_of(_even(bound / content)))
+        return product(((extreme(op if content > 0 else _DUAL[op], inner), 1.0),), content)
+    made = [_times(rest, weight) for rest, weight in weighted]
+    return in_order(op, tuple(made) if bound is None else (*made, number_of(bound)))
+
+
+def _even(number: float) -> float:
+    """A quotient without its last bit, so that 3 · 0.7 / 3 is 0.7."""
+    return float(f"{number:.15g}")
+
+
+def _first(part: tuple[Node, float]) -> tuple[int, bool]:
+    return part[0].digest, part[1] < 0
+
+
+def _flat(op: str, arg: Node) -> list[tuple[float, Node]]:
+    """A value of a minimum or maximum as numbers and values without: several, where it is such a one itself."""
+    weight, rest = arg.split or split(arg)
+    if rest is None:
+        rest = arg
+    if rest.op == (op if weight > 0 else _DUAL[op]):
+        return [(weight * w, r) for part in rest.args for w, r in _flat(rest.op, part)]
+    if rest.op == "add":
+        content = coefficient(rest.args[0])[0]
+        return [(content, rest if content == 1 else multiple(rest, 1.0, content))]
+    return [(weight, rest)]
+
+
+def _times(rest: Node, weight: float) -> Node:
+    return multiple(rest, weight) if rest.op == "add" and weight != 1 else scaled(weight, rest)
+
+
+def _common_to_all(rests: list[Node], bound: float | None) -> dict[Node, float]:
+    """The factors, never negative, that all values have; a number beside them has none, unless it is 0."""
+    if len(rests) + (bound is not None) < 2 or bound:
+        return {}
+    found = dict(map(_magnitude, factors_of(rests[0]))) if len(rests) == 1 else _common_factors(rests)
+    if len(rests) == 1 and len(found) == 1:
+        return {}
+    return {base: e for base, e in found.items() if base.sign.non_negative}
 
 
 def _pow(args: tuple[Node, ...]) -> Node:

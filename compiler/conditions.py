@@ -47,6 +47,7 @@ _OF_NUMBERS: dict[str, Callable[[float], bool]] = {
     "odd": lambda v: v % 2 == 1,
     "not even": lambda v: v % 2 != 0,
     "> 0": lambda v: v > 0,
+    ">= 0": lambda v: v >= 0,
     "< 0": lambda v: v < 0,
 }
 

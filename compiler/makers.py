@@ -8,6 +8,7 @@ from functools import cache
 from pzc.compiler.arithmetic import product, total
 from pzc.compiler.building import Makers
 from pzc.compiler.core import Node
+from pzc.compiler.differences import below
 from pzc.compiler.intervals import interval
 from pzc.compiler.matching import compile_reduction, compile_spelling
 from pzc.compiler.reductions import reduction, sizes
@@ -34,10 +35,10 @@ def at_most(x: Node, y: Node) -> bool:
         return value_of(x) <= value_of(y)
     if x.sign.non_positive and y.sign.non_negative:
         return True
-    if x.op != "number" and y.op != "number":
-        return False
-    low, high = interval(x, usual=False), interval(y, usual=False)
-    return not low.empty and not high.empty and low.high <= high.low
+    if x.op == "number" or y.op == "number":
+        low, high = interval(x, usual=False), interval(y, usual=False)
+        return not low.empty and not high.empty and low.high <= high.low
+    return below(x, y) or total(((y, 1.0), (x, -1.0))).sign.non_negative
 
 
 MAKERS = Makers(node=made, reduction=reduced, size=sizes, at_most=at_most, product=product, total=total)

@@ -20,7 +20,7 @@ from pzc.compiler.makers import MAKERS
 from pzc.compiler.matching import Table, compile_rule, dispatch
 from pzc.compiler.rewriting import HIGHEST, build
 from pzc.compiler.rules import BY_NAME, RULES, Rule
-from pzc.compiler.terms import base_and_exponent, coefficient, factors_of
+from pzc.compiler.terms import MINUS_ONE, base_and_exponent, coefficient, factors_of
 
 _digest = attrgetter("digest")
 
@@ -180,6 +180,8 @@ def _follows(x: Node, leader: Node, per: str) -> bool:
     if op in ("min", "max", "add"):
         return all([_goes_along(a, leader, per) for a in x.args])
     if op == "mul":
+        if len(x.args) == 2 and x.args[0] is MINUS_ONE and x.args[1].op in ("min", "max"):  # of negatives
+            return all([_goes_along(product(((a, 1.0),), -1.0), leader, per) for a in x.args[1].args])
         return all([a.sign.non_negative and _goes_along(a, leader, per) for a in x.args])
     return op == "sign" and _goes_along(x.args[0], leader, per)
 
@@ -189,7 +191,18 @@ def _leading_factor(node: Node, per: str) -> Node | None:
     if not all([f.sign.non_negative for f in node.args]):
         return None
     form = _leading(node, per)
-    return form if form and all([f.sign.positive or rank_form(f, per) is form for f in node.args]) else None
+    return form if form and all([_positive_with(f, form, per) for f in node.args]) else None
+
+
+def _positive_with(f: Node, leader: Node, per: str) -> bool:
+    """Whether a value that is never negative is positive wherever it does not stand at its least with the leader."""
+    if f.sign.positive or rank_form(f, per) is leader:
+        return True
+    if f.op in ("min", "mul"):
+        return all([_positive_with(a, leader, per) for a in f.args])
+    if f.op == "pow":
+        return f.args[1].sign.positive and _positive_with(f.args[0], leader, per)
+    return f.op == "max" and any([_positive_with(a, leader, per) for a in f.args])
 
 
 def _alike(node: Node, per: str) -> Node | None:

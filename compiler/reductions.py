@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pzc.compiler.arithmetic import product, total
+from pzc.compiler.arithmetic import multiple, product, total
 from pzc.compiler.core import AXIS_BITS, BOTH, ONE, Node, intern, leaf
 from pzc.compiler.rewriting import build, note, settle
-from pzc.compiler.terms import MINUS_ONE, ZERO
+from pzc.compiler.terms import MINUS_ONE, ZERO, coefficient
 
 SIZES = {"in": "in_features", "out": "out_features"}
 
 _AXIS = {bit: axis for axis, bit in AXIS_BITS.items()}
+_OF_CONTENT = frozenset({"amin", "amax", "var", "quantile"})
 _NAMES = {"var": "variance", "amin": "min", "amax": "max"}
 """How the rules call operations that they do not call by their own names."""
 
@@ -17,12 +18,27 @@ _NAMES = {"var": "variance", "amin": "min", "amax": "max"}
 def reduction(op: str, args: tuple[Node, ...], over: int) -> Node:
     """The canonical form of a reduction over some axes (as bits), of those that are no spellings of others."""
     axes = args[0].bits & BOTH
+    if args[0].op == "add" and op in _OF_CONTENT:
+        made = _without_content(op, args, over)
+        if made is not None:
+            return made
     if over == axes:
         return build(op, args)
     left = over & axes
     if left == over:
         return build(op, args, _AXIS[over])
     return _of_constant(op, args, left, over & ~left)
+
+
+def _without_content(op: str, args: tuple[Node, ...], over: int) -> Node | None:
+    """The reduction of a sum whose first coefficient is not 1 or −1, from that of one where it is."""
+    x, *rest = args
+    content = abs(coefficient(x.args[0])[0])
+    if content == 1:
+        return None
+    note(f"{_NAMES.get(op, op)} of content")
+    inner = reduction(op, (multiple(x, 1.0, content), *rest), over)
+    return product(((inner, 1.0),), content**2 if op == "var" else content)
 
 
 def _of_constant(op: str, args: tuple[Node, ...], left: int, lost: int) -> Node:

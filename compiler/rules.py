@@ -11,14 +11,15 @@ the right turns the order round. A condition in brackets only keeps a rule to on
 marked `normal` are the laws by which the arithmetic normal form (`canonical.py`) works: sorted sums with collected
 terms, products with joined powers. The normal form is computed in one pass; all others are applied by matching.
 
-Every rule ends: with a term's weight made up from its parts (leaves and numbers weigh 2, a coefficient or an addend
-nothing, sums and products the sum of their parts and one for each sign between, minima and maxima a quarter, `exp` 3
-more than its argument, powers, magnitudes, signs, logarithms, `tanh` and `sigmoid` twice (and a half more for the last
-four) and reductions five times as much as theirs, and the spellings `neg sub div sqr sqrt clamp norm mean std median`
-more than what they stand for), no rule makes a term heavier; those that keep the weight lower the sums that begin with
-a minus under an odd or even function, then the maxima of minima, then the depth of negative coefficients and
-exponents, then that of all (`tests/test_rules.py`). Two rules alone make a term heavier, and each uses up what no rule
-makes: `product of ln` an `ln`, `sum of sum` a sum inside of a reduction.
+Every rule ends: with a term's weight made up from its parts (leaves and numbers weigh 2, a coefficient, an addend or
+a bound nothing, sums and products the sum of their parts and one for each sign between, minima and maxima a quarter,
+`exp` 3 more than its argument, magnitudes, powers, signs, logarithms, `tanh` and `sigmoid` twice (and a half more for
+all but the first) and reductions five times as much as theirs, and the spellings `neg sub div sqr sqrt clamp norm
+mean std median` more than what they stand for), no rule makes a term heavier; those that keep the weight lower the
+sums that begin with a minus under an odd or even function or a reduction, then the maxima of minima, then the minima
+and maxima around functions, then the depth of negative coefficients and exponents, then that of all
+(`tests/test_rules.py`). Two rules alone make a term heavier, and each uses up what no rule makes: `product of ln` an
+`ln`, `sum of sum` a sum inside of a reduction.
 """
 
 from __future__ import annotations
@@ -98,6 +99,12 @@ flat minimum        | min(x, min(y, z)) = min(x, y, z)                  | exact 
 flat maximum        | max(x, max(y, z)) = max(x, y, z)                  | exact normal |           | of all at once
 minimum of one      | min(x, x) = x                                     | exact normal |           | idempotent
 maximum of one      | max(x, x) = x                                     | exact normal |           | idempotent
+content of minimum  | min(c * x, c * y) = c * min(x, y) | real normal | c > 0 | the first begins with the coefficient 1
+content of maximum  | max(c * x, c * y) = c * max(x, y) | real normal | c > 0 | the first begins with the coefficient 1
+turned minimum      | min(-1 * x, y) = -1 * max(x, -1 * y)              | exact normal |           | the order turns
+turned maximum      | max(-1 * x, y) = -1 * min(x, -1 * y)              | exact normal |           | the order turns
+factor of minimum   | min(z * x, z * y) = z * min(x, y) | real normal | z >= 0 | factors of all values move out
+factor of maximum   | max(z * x, z * y) = z * max(x, y) | real normal | z >= 0 | factors of all values move out
 
 # Exponentials and logarithms
 
@@ -135,8 +142,8 @@ tanh of negative    | tanh(c * x) = -1 * tanh(-1 * c * x)               | real  
 
 absorbed minimum    | max(x, min(x, y)) = x                             | exact | (x not a number) | absorption
 absorbed maximum    | min(x, max(x, y)) = x                             | exact | (x not a number) | absorption
-smaller one | min(x, y) = x | exact | x <= y, (x not a number) | one that is never above another
-larger one | max(x, y) = y | exact | x <= y, (y not a number) | one that is never below another
+smaller one         | min(x, y) = x                                     | exact | x <= y           | never above the other
+larger one          | max(x, y) = y                                     | exact | x <= y           | never below the other
 clamp turned        | max(min(x, c), d) = min(max(x, d), c)             | exact | d <= c | bounds in either order
 magnitude           | max(x, -1 * x) = abs(x)                           | exact |                  | by definition
 negative magnitude  | min(x, -1 * x) = -1 * abs(x)                      | exact |                  | by definition
@@ -144,6 +151,16 @@ min of exponentials | min(exp(x), exp(y)) = exp(min(x, y))              | real  
 max of exponentials | max(exp(x), exp(y)) = exp(max(x, y))              | real  |                  | exp is increasing
 min of tanh         | min(tanh(x), tanh(y)) = tanh(min(x, y))           | real  |                  | tanh is increasing
 max of tanh         | max(tanh(x), tanh(y)) = tanh(max(x, y))           | real  |                  | tanh is increasing
+min of sigmoids     | min(sigmoid(x), sigmoid(y)) = sigmoid(min(x, y))  | real  |                  | increasing
+max of sigmoids     | max(sigmoid(x), sigmoid(y)) = sigmoid(max(x, y))  | real  |                  | increasing
+min of logarithms   | min(ln(x), ln(y)) = ln(min(x, y))                 | real  |                  | ln is increasing
+max of logarithms   | max(ln(x), ln(y)) = ln(max(x, y))                 | real  |                  | ln is increasing
+min of signs        | min(sign(x), sign(y)) = sign(min(x, y))           | exact |                  | never decreasing
+max of signs        | max(sign(x), sign(y)) = sign(max(x, y))           | exact |                  | never decreasing
+min of powers       | min(x ^ c, y ^ c) = min(x, y) ^ c | real | x >= 0, y >= 0, c > 0 | increasing
+max of powers       | max(x ^ c, y ^ c) = max(x, y) ^ c | real | x >= 0, y >= 0, c > 0 | increasing
+min of inverses     | min(x ^ c, y ^ c) = max(x, y) ^ c | real | x >= 0, y >= 0, c < 0 | decreasing
+max of inverses     | max(x ^ c, y ^ c) = min(x, y) ^ c | real | x >= 0, y >= 0, c < 0 | decreasing
 
 # Reductions
 
@@ -167,6 +184,14 @@ quantile of scaled | quantile(k * x, c, axis) = k * quantile(x, c, axis) | real 
 min of turned | min(k * x, axis) = k * max(x, axis) | real | k without the axis, k < 0 | the order turns
 max of turned | max(k * x, axis) = k * min(x, axis) | real | k without the axis, k < 0 | the order turns
 quantile of turned | quantile(k * x, c, axis) = k * quantile(x, 1 - c, axis) | real | k without the axis, k < 0 | turns
+min of content | min(c * x + c * y, axis) = c * min(x + y, axis) | real normal | c > 0 | sums begin with 1
+max of content | max(c * x + c * y, axis) = c * max(x + y, axis) | real normal | c > 0 | sums begin with 1
+variance of content | var(c * x + c * y, axis) = c ^ 2 * var(x + y, axis) | real normal |  | sums begin with 1
+quantile of content | quantile(d * x + d * y, c, axis) = d * quantile(x + y, c, axis) | real normal | d > 0 | linear
+min of turned sum   | min(x, axis) = -1 * max(-1 * x, axis)             | exact | (x a turned sum) | the order turns
+max of turned sum   | max(x, axis) = -1 * min(-1 * x, axis)             | exact | (x a turned sum) | the order turns
+variance of turned sum | var(x, axis) = var(-1 * x, axis)               | exact | (x a turned sum) | the spread stays
+quantile of turned sum | quantile(x, c, axis) = -1 * quantile(-1 * x, 1 - c, axis) | real | (x a turned sum) | turns
 min of mins         | min(min(x, axis)) = min(x)                        | exact |  | one axis after the other
 max of maxs         | max(max(x, axis)) = max(x)                        | exact |  | one axis after the other
 min of smaller      | min(min(x, y), axis) = min(min(x, axis), min(y, axis)) | exact |             | minima in any order
@@ -177,6 +202,8 @@ min of ln           | min(ln(x), axis) = ln(min(x, axis))               | real  
 max of ln           | max(ln(x), axis) = ln(max(x, axis))               | real  |                  | ln is increasing
 min of tanh over axis | min(tanh(x), axis) = tanh(min(x, axis))         | real  |                  | tanh is increasing
 max of tanh over axis | max(tanh(x), axis) = tanh(max(x, axis))         | real  |                  | tanh is increasing
+min of sign         | min(sign(x), axis) = sign(min(x, axis))           | exact |                  | never decreasing
+max of sign         | max(sign(x), axis) = sign(max(x, axis))           | exact |                  | never decreasing
 min of sigmoid      | min(sigmoid(x), axis) = sigmoid(min(x, axis))     | real  |                  | increasing
 max of sigmoid      | max(sigmoid(x), axis) = sigmoid(max(x, axis))     | real  |                  | increasing
 min of power        | min(x ^ c, axis) = min(x, axis) ^ c               | real  | x >= 0, c > 0    | increasing

@@ -23,7 +23,6 @@ OF_FIRST: dict[str, Unary] = {
         "sqr": signs.magnitude,
         "sqrt": lambda s: s & Sign.NON_NEGATIVE,
         "exp": lambda s: Sign.POSITIVE,
-        "ln": lambda s: Sign.ANY,
         "tanh": lambda s: s,
         "sigmoid": lambda s: Sign.POSITIVE,
         "sign": lambda s: s,
@@ -97,12 +96,23 @@ def _clamped(args: Args) -> Sign:
     return _MINIMA[_MAXIMA[x.sign][low.sign]][high.sign]
 
 
+def _logarithm(args: Args) -> Sign:
+    """ln x is never negative where x is at least 1: 1 + y for a y that is never negative, or e to such a power."""
+    x = args[0]
+    if x.op == "add" and all([t.sign.non_negative for t in x.args]):
+        for t in x.args:
+            if (t.op == "number" and t.value >= 1) or (t.op == "exp" and t.args[0].sign.non_negative):
+                return Sign.NON_NEGATIVE
+    return Sign.ANY
+
+
 OF_ALL: dict[str, Callable[[Args], Sign]] = {
     "add": _sum,
     "sub": _difference,
     "mul": _product,
     "div": lambda args: _QUOTIENTS[args[0].sign][args[1].sign],
     "pow": _power,
+    "ln": _logarithm,
     "min": _least,
     "max": _most,
     "clamp": _clamped,

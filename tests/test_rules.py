@@ -200,7 +200,7 @@ def test_a_rule_needs_each_of_its_conditions(rule: Rule, condition: str) -> None
 
 # Termination
 
-WEIGHT = {"exp": (1, 3.0), "pow": (2, 0.0), "abs": (2, 0.0), "norm": (40, 1.0), "mean": (5, 30.0), "std": (10, 1.0)}
+WEIGHT = {"exp": (1, 3.0), "pow": (2, 0.5), "abs": (2, 0.0), "norm": (40, 7.0), "mean": (5, 30.0), "std": (10, 1.0)}
 WEIGHT |= dict.fromkeys(("sign", "ln", "tanh", "sigmoid"), (2, 0.5)) | dict.fromkeys(("sqr", "sqrt"), (2, 1.0))
 WEIGHT |= dict.fromkeys(("sum", "var", "amin", "amax", "quantile", "rank"), (5, 0.0))
 WEIGHT |= {"median": (5, 1.0), "neg": (1, 1.0), "sub": (1, 1.0), "clamp": (1, 1.0)}
@@ -214,7 +214,7 @@ def weight(root: Node, ln: float = 0.5) -> float:
         if not args:
             weights[node] = 2.0
             continue
-        if node.op in ("mul", "add"):
+        if node.op in ("mul", "add", "min", "max"):
             args = tuple(a for a in args if a.op != "number") or args[:1]
         elif node.op in ("quantile", "norm") or (node.op == "pow" and args[1].op == "number"):
             args = args[:1]
@@ -237,20 +237,25 @@ def sums_inside(root: Node) -> int:
     return inside[root]
 
 
+TURNING = ("abs", "sign", "tanh", "amin", "amax", "var", "quantile")
+
+
 def rest_of_measure(root: Node) -> tuple[int, ...]:
-    """What is lowered by the rules that keep the weight: turned sums under odd and even functions, maxima of minima,
-    the depth of negative numbers and of all."""
-    turned = negative = depth = maxima = 0
-    waiting = [(root, 1, "")]
+    """What is lowered by the rules that keep the weight: turned sums under functions that can turn them, maxima of
+    minima, the minima and maxima around functions, the depth of negative numbers and of all."""
+    turned = bounded = negative = depth = maxima = 0
+    waiting = [(root, 1, "", 0)]
     while waiting:
-        node, level, parent = waiting.pop()
-        turned += node.op in ("abs", "sign", "tanh") and is_turned(node.args[0])
+        node, level, parent, bounds = waiting.pop()
+        turned += node.op in TURNING and is_turned(node.args[0])
         maxima += node.op == "max" and any(a.op == "min" for a in node.args)
+        bounded += bounds * (node.op in ("exp", "tanh", "sign", "pow"))
         if node.op == "number":
             depth += level
             negative += level * (float(node.value or 0) < 0 and parent != "add")
-        waiting += [(a, level + (node.op not in ("add", "mul")), node.op) for a in node.args]
-    return turned, maxima, negative, depth
+        bounds += node.op in ("min", "max")
+        waiting += [(a, level + (node.op not in ("add", "mul")), node.op, bounds) for a in node.args]
+    return turned, maxima, bounded, negative, depth
 
 
 @settings(max_examples=400, deadline=None)
