@@ -42,9 +42,9 @@ class Candidate:
     that made it, from `parents` of its `island`; for a published metric it is the metric's name. `genome` is what
     breeds where that is not the formula: the filling of a template's hole, or a tree of Pruner-Zero's release. `losses`
     are the objective of each fitness window that it was measured on, in nats a token, `shape` is what formulas share
-    that differ only in their numbers, `tier` the dearest statistic that it reads, `alias_of` the number of the
-    candidate that it repeats, `reason` why it was refused, `predictors` what statistics alone say of its masks,
-    `seconds` what settling it took.
+    that differ only in their numbers, `signature` some bits of its masks, `tier` the dearest statistic that it reads,
+    `alias_of` the number of the candidate that it repeats, `reason` why it was refused, `predictors` what was said of
+    it before the pruned model was run, `seconds` what settling it took.
     """
 
     number: int
@@ -67,6 +67,7 @@ class Candidate:
     losses: tuple[float, ...] = ()
     shape: str = ""
     mask_hash: str = ""
+    signature: str = ""
     alias_of: int | None = None
     reason: str = ""
     predictors: Mapping[str, float] = field(default_factory=dict, hash=False)

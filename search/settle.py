@@ -11,6 +11,7 @@ from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness
+from pzc.search.niche import signature
 from pzc.search.predictors import hopeless
 from pzc.search.proposals import Proposal, cutoff, rng_for
 from pzc.search.readable import shape
@@ -68,7 +69,8 @@ def _settled(proposal: Proposal, state: State, fitness: Fitness, bar: Bar, rung:
         return replace(new, status="refused", reason="not finite")
     except PruningError as error:
         return replace(new, status="refused", reason=error.message)
-    new = replace(new, mask_hash=mask_hash, predictors=fitness.predicted(masks))
+    predictors = {**new.predictors, **fitness.predicted(masks)}
+    new = replace(new, mask_hash=mask_hash, signature=signature(masks), predictors=predictors)
     if algorithm.identity:
         alias = state.same_mask(mask_hash)
         if alias is not None:

@@ -214,9 +214,13 @@ def binary(space: Space, rng: Rng, x: Node, y: Node) -> Node:
 def reduction(space: Space, rng: Rng, x: Node) -> Node:
     """A random reduction of x over `in`, `out` or both."""
     op = pick(rng, space.reductions)
-    axis = rng.choice(["in", "out", ""])
+    return reduced(op, x, str(rng.choice(["in", "out", ""])) or None)
+
+
+def reduced(op: Op, x: Node, axis: str | None = None) -> Node:
+    """A reduction of x over an axis, or over all that it has."""
     rest = (number(_SECOND[op.core]),) if op.core in _SECOND else ()
-    return build(op.core, x, *rest, value=str(axis) or None)
+    return build(op.core, x, *rest, value=axis)
 
 
 _SECOND = {"norm": 2.0, "quantile": 0.9}

@@ -14,8 +14,9 @@ from pzc.compiler.metric import Metric
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import MEASURED, REFERENCE, Candidate
 from pzc.search.identity import Identity
+from pzc.search.niche import few_of_a_niche
 from pzc.search.plan import Plan
-from pzc.search.population import few_of_a_shape, island_pool, survivors
+from pzc.search.population import island_pool, survivors
 from pzc.search.predictors import correlations
 from pzc.search.readable import readable
 
@@ -61,6 +62,8 @@ class State:
     """The measured metrics of the zoo, best first."""
     found: list[Candidate] = field(default_factory=list)
     """What the search itself has found and measured in full, best first."""
+    raced: list[Candidate] = field(default_factory=list)
+    """What the model was run for in closed generations, the zoo included, in the order of their numbers."""
     pending: dict[int, Candidate] = field(default_factory=dict)
     generation: int = REFERENCE
     """The generation at work; all before it are closed."""
@@ -114,6 +117,8 @@ class State:
                 self.identity.forget(c)
             elif c.mask_hash:
                 self._masks.setdefault(c.mask_hash, c.number)
+        if c.status in MEASURED:
+            self.raced.append(c)
         if c.status == "evaluated":
             insort(self.zoo if c.published else self.found, c, key=_order)
 
@@ -148,7 +153,7 @@ class State:
         """The best candidates that the search has found so far, few of one shape."""
         pending = [c for c in self.pending.values() if c.status == "evaluated" and not c.published]
         pool = sorted([*self.found, *pending], key=_order) if pending else self.found
-        return few_of_a_shape(pool, self.plan.alike, n)
+        return few_of_a_niche(pool, self.plan.alike, n)
 
     def population(self, generation: int, island: int = 0) -> list[Candidate]:
         """What breeds on an island in a generation, in the order in which it breeds."""
