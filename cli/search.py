@@ -162,7 +162,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
         if not silent:
             say(_plan(run, given["workers"]))
-        before = len(store.study.get_trials(deepcopy=False))
+        before = store.slots()
         with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
             search(run, budget)
         if budget.asked:
@@ -171,7 +171,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
                 best = run.state.standing().best[0]
                 say(f"best so far {best[0].fitness:.3f}  {best[1].formula}  per {best[0].per} → {kept[0]}")
             raise KeyboardInterrupt
-        if resumed and len(store.study.get_trials(deepcopy=False)) == before:
+        if resumed and store.slots() == before:
             say("this run has gone as far as it may; --time or --generations make it go on")
         with progress(silent) as bar:
             result = finish(run, lambda done, total: bar("held-out text", done, total))

@@ -30,13 +30,12 @@ from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import exports, hall
 from pzc.search.algorithms import ALGORITHMS
-from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
 from pzc.search.space import Genotype, Space, load_space, space_for
-from pzc.search.state import State, replay
+from pzc.search.state import State
 from pzc.search.store import Place, Store, StoreError
 from pzc.search.worker import work
 
@@ -175,16 +174,20 @@ def plan_of(settings: Settings) -> Plan:
 
 def stored_state(store: Store, plan: Plan) -> State:
     """The state of a run from its store alone: whole generations closed, of the next what is there."""
-    stored = store.generations()
-    closed: dict[int, list[Candidate]] = {}
-    for generation, (slots, size) in enumerate((stored[g] for g in sorted(stored)), REFERENCE):
-        if generation not in stored or len(slots) < size:
-            break
-        closed[generation] = [c for slot in sorted(slots) for c in slots[slot]]
-    state = replay(plan, closed)
-    for slot, candidates in stored.get(state.generation, ({}, 0))[0].items():
-        state.show(slot, candidates[-1])
+    state = State(plan)
+    catch_up(state, store)
     return state
+
+
+def catch_up(state: State, store: Store) -> None:
+    """Take in what has been settled since the state was last brought up to date."""
+    while True:
+        slots, size = store.generation(state.generation)
+        if not size or len(slots) < size:
+            break
+        state.close(c for slot in sorted(slots) for c in slots[slot])
+    for slot, candidates in slots.items():
+        state.show(slot, candidates[-1])
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pzc.compiler.core import Node
@@ -189,11 +189,3 @@ class State:
 
 def _order(c: Candidate) -> tuple[float, int, int]:
     return c.order
-
-
-def replay(plan: Plan, generations: Mapping[int, Sequence[Candidate]]) -> State:
-    """The state of a run from its stored candidates, by generation; those that are not whole are not among them."""
-    state = State(plan)
-    for generation in sorted(generations):
-        state.close(generations[generation])
-    return state

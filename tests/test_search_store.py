@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline
-from pzc.search.candidate import Candidate
+from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, Settings, open_store, prepare, search
 from pzc.search.store import JOURNAL, Place, Store, StoreError
@@ -66,8 +66,9 @@ def filled(folder: Path, n: int = 8, slots: int | None = None) -> list[Candidate
 
 def read(folder: Path) -> list[Candidate]:
     """Every candidate that is stored, those of the zoo first."""
-    generations = Store(Place(folder), resume=True).generations()
-    return [c for g in sorted(generations) for slot in sorted(generations[g][0]) for c in generations[g][0][slot]]
+    store = Store(Place(folder), resume=True)
+    generations = [store.generation(g)[0] for g in range(REFERENCE, 100)]
+    return [c for slots in generations for slot in sorted(slots) for c in slots[slot]]
 
 
 def test_candidates_survive(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_drafts_that_repeated_others_are_kept_with_the_slot(tmp_path: Path) -> N
     store = Store(Place(tmp_path), resume=False)
     for c in (first, second):
         tell(store, c, of)
-    assert Store(Place(tmp_path), resume=True).generations() == {0: ({0: [alias, first], 1: [alias, second]}, 2)}
+    assert Store(Place(tmp_path), resume=True).generation(0) == ({0: [alias, first], 1: [alias, second]}, 2)
     assert store.settled(0) == {0: first, 1: second}
     assert store.settled(1) == {}
     assert store.claim(of) is None
@@ -134,7 +135,7 @@ def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: 
     want = filled(tmp_path, 5, slots=6)
     lock = tmp_path / f"{JOURNAL}.lock"
     lock.touch()
-    monkeypatch.setattr("pzc.search.store.STALE_LOCK", 3)
+    monkeypatch.setattr("pzc.search.journal.STALE_LOCK", 3)
     store = Store(Place(tmp_path), resume=True)
     tell(store, candidates(6)[5], proposed(candidates(6)))
     assert read(tmp_path) == [*want, candidates(6)[5]]

@@ -109,14 +109,14 @@ def test_processes_on_one_journal(workers: list[int | None], alone: list[Candida
 def assert_one_run(place: Place, alone: list[Candidate], killed: int) -> None:
     """The run is whole and as it should be; slots were settled once, those of killed workers by others."""
     assert found(place) == alone
-    trials = Store(place, resume=True)._trials()
+    trials = Store(place, resume=True).study.get_trials()
     settled = Counter(tuple(t.user_attrs["place"][:2]) for t in trials if "result" in t.user_attrs)
     assert set(settled.values()) == {1}
     assert {(c.generation, c.slot) for c in alone} == set(settled)
     left = [tuple(t.user_attrs["place"][:2]) for t in trials if not t.state.is_finished()]
     assert len(left) == killed
     assert set(left) <= set(settled)
-    by = {t.user_attrs["claim"][0] for t in trials}
+    by = {t.user_attrs["worker"] for t in trials}
     assert len(by) > killed
 
 
@@ -206,7 +206,7 @@ def test_of_two_claims_on_a_slot_the_first_counts(store: Store, monkeypatch: pyt
     mine = store.claim(PROPOSED)
     (theirs,) = raced
     assert (theirs.slot, mine.slot) == (0, 1)
-    assert [t.state.name for t in store._trials()] == ["RUNNING", "FAIL", "RUNNING"]
+    assert [t.state.name for t in store.study.get_trials()] == ["RUNNING", "FAIL", "RUNNING"]
     assert store.settled(0) == {}
     other.tell(theirs, SETTLED[0])
     store.tell(mine, SETTLED[1])
@@ -224,7 +224,7 @@ def test_a_late_claim_does_not_hide_the_next_generation(store: Store) -> None:
     first = store.claim(following)
     assert first is not None
     store.tell(first, replace(SETTLED[0], generation=1))
-    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "claim": [other.worker, "late"]})
+    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "worker": other.worker})
     other.study.add_trial(late)
     assert sorted(store.settled(1)) == [0]
     assert slots(store, following) == [1, 2]
@@ -242,7 +242,7 @@ def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> No
     store.tell(again, SETTLED[0])
     other.tell(late, replace(SETTLED[0], losses=(0.25,)))
     assert store.settled(0) == {0: SETTLED[0]}
-    assert Store(store.place, resume=True).generations() == {0: ({0: [SETTLED[0]]}, 3)}
+    assert Store(store.place, resume=True).generation(0) == ({0: [SETTLED[0]]}, 3)
 
 
 def test_a_budget_that_changes_in_the_middle_of_a_generation(store: Store) -> None:
@@ -251,7 +251,7 @@ def test_a_budget_that_changes_in_the_middle_of_a_generation(store: Store) -> No
         claim = store.claim(of)
         assert claim is not None
         store.tell(claim, SETTLED[claim.slot])
-    (slots_found, size) = store.generations()[0]
+    (slots_found, size) = store.generation(0)
     assert (sorted(slots_found), size) == ([0, 1], 3)
 
 
@@ -294,7 +294,7 @@ def claimed(run: Path, pid: int) -> bool:
     """Whether a process has claimed a slot of a run."""
     journal = run / JOURNAL
     return journal.is_file() and f":{pid}:".encode() in b"".join(
-        line for line in journal.read_bytes().splitlines() if b'"claim"' in line
+        line for line in journal.read_bytes().splitlines() if b'"place"' in line
     )
 
 
