@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 
 from pzc.cli.console import THEME
-from pzc.cli.live import Heading, draw
+from pzc.cli.live import STOPS, View
 from pzc.search import exports, worker
 from pzc.search.run import Budget, Prepared, Settings, open_store, plan_of, prepare, search, stored_state
 from pzc.search.store import JOURNAL, Place, Store
@@ -87,8 +87,7 @@ class Rows:
         self.start = time.process_time()
 
     def view(self) -> None:
-        heading = Heading("pocket", "50 %", 0, "runs/long")
-        self.console.print(draw(self.run.state.standing(), heading, 100.0, 1000.0))
+        self.console.print(View(self.run.state.standing(), self.run.settings, "runs/long", 100.0, STOPS))
         self.console.file.seek(0)
 
 

@@ -185,7 +185,8 @@ def catch_up(state: State, store: Store) -> None:
         slots, size = store.generation(state.generation)
         if not size or len(slots) < size:
             break
-        state.close(c for slot in sorted(slots) for c in slots[slot])
+        state.close((c for slot in sorted(slots) for c in slots[slot]), replayed=True)
+    state.refresh()
     for slot, candidates in slots.items():
         state.show(slot, candidates[-1])
 

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from pzc.runtime import uncertainty
-from pzc.search.exports import pareto
+from pzc.search.pareto import unbeaten
 from pzc.search.predictors import LEAST
 from pzc.search.reading import Run
 from pzc.search.report import figures, html, model_figures
@@ -124,7 +124,7 @@ def progress(run: Run, others: Sequence[Run]) -> Section:
 
 def trade_off(run: Run, colour: Colour) -> Section:
     """The Pareto front."""
-    front = pareto([*run.zoo, *run.found])
+    front = unbeaten([*run.zoo, *run.found])
     rows = [
         [
             html.element("code", html.formula(figures.of_candidate(c), colour)),
