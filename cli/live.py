@@ -97,10 +97,10 @@ def _table(run: Standing, console: Console, width: int, lines: float) -> Table:
     """The best candidates, the rest of the Pareto front, and the best of the zoo, as many as there are lines for."""
     wide = width >= WIDE
     front = {c for c, _ in run.front}
-    rows = [*run.best, *(row for row in run.front if row not in run.best)]
+    rows = [*run.best, *(row for row in run.front if row not in run.best and row[0] != run.zoo)]
     heads = ["#", "fitness", "vs zoo", "size", *(["gen", "cost"] if wide else [])]
     cells = {c: _cells(place, c, metric, run, wide) for place, (c, metric) in enumerate(rows, 1)}
-    last = _zoo(run.zoo, wide) if run.zoo else [""] * len(heads)
+    last = _zoo(run.zoo, run.front, wide) if run.zoo else [""] * len(heads)
     widths = [max(map(len, column)) for column in zip(heads, last, *cells.values(), strict=True)]
     per = max((len(c.per) for c, _ in rows), default=3)
     room = max(20, width - sum(widths) - per - 2 * (len(heads) + 1))
@@ -133,8 +133,10 @@ def _cells(place: int, c: Candidate, metric: Metric, run: Standing, wide: bool) 
     return [name, _fitness(c), _versus(c, run.zoo).plain, str(metric.complexity), *more]
 
 
-def _zoo(c: Candidate, wide: bool) -> list[str]:
-    return ["· ", _fitness(c), "", str(c.complexity), *(["", c.tier] if wide else [])]
+def _zoo(c: Candidate, front: Sequence[Row], wide: bool) -> list[str]:
+    size = next((metric.complexity for member, metric in front if member == c), c.complexity)
+    mark = "◆" if any(member == c for member, _ in front) else " "
+    return [f"·{mark}", _fitness(c), "", str(size), *(["", c.tier] if wide else [])]
 
 
 def _fitting(rows: Sequence[Row], best: Sequence[Row], heights: dict[Candidate, int], lines: float) -> set[Candidate]:

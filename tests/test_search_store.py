@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,12 +14,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from click.testing import CliRunner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline
-from pzc.search.candidate import REFERENCE, Candidate
+from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, Settings, open_store, prepare, search
 from pzc.search.store import JOURNAL, Place, Store, StoreError
@@ -91,18 +96,84 @@ def test_drafts_that_repeated_others_are_kept_with_the_slot(tmp_path: Path) -> N
     assert store.claim(of) is None
 
 
-def test_it_is_an_optuna_study(tmp_path: Path) -> None:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def as_optuna_reads_it(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="search", storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))))
 
+
+def test_it_is_an_optuna_study(tmp_path: Path) -> None:
+    """For whatever reads Optuna's studies: the fitness has a name, trials have parameters, and rungs are to be compared
+    with the fitness."""
     filled(tmp_path, 6)
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
-    study = optuna.load_study(study_name="search", storage=storage)
+    study = as_optuna_reads_it(tmp_path)
     assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED", "FAIL", "COMPLETE"]
     assert study.best_trial.user_attrs["source"] == "abs(W) * X per row"
     assert study.best_trial.user_attrs["result"]["formula"] == "abs(W) * X"
     assert study.best_value == pytest.approx(candidates(1)[0].fitness)
+    assert study.metric_names == ["perplexity"]
+    read = {"reads inputs": True, "reads outputs": False, "reads gradients": False, "reads Hessians": False}
+    assert study.best_trial.params == {"per": "row", "complexity": 4, **read}
+    outcomes = [t.user_attrs["outcome"] for t in study.trials]
+    assert outcomes[1:5] == [
+        "lost race",
+        "same ranking as candidate 0",
+        "same mask as candidate 1",
+        "refused: not finite",
+    ]
+    store = Store(Place(tmp_path / "rungs"), resume=False)
+    claim = store.claim(proposed(candidates(1)))
+    assert claim is not None
+    for number, loss in enumerate((math.log(30), math.log(20), 900.0)):
+        store.rung(claim, number, loss)
+    (trial,) = as_optuna_reads_it(tmp_path / "rungs").trials
+    assert trial.intermediate_values == pytest.approx({0: 30, 1: 20, 2: math.inf})
+
+
+def test_the_disk_is_waited_for_once_a_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    store = Store(Place(tmp_path), resume=False)
+    monkeypatch.setattr("os.fsync", waits.append)
+    for c in candidates(3):
+        claim = store.claim(proposed(candidates(3)))
+        assert claim is not None
+        for number in range(4):
+            store.rung(claim, number, 2.0)
+        store.tell(claim, c)
+    assert len(waits) == 3
+    store.set_settings(asdict(SETTINGS))
+    assert len(waits) == 5  # the settings, and what the fitness is called
+
+
+def test_a_store_holds_a_candidate_once(tmp_path: Path) -> None:
+    """What Optuna keeps in memory and what the search reads are one object, and repetitions share their keys."""
+    of = [Proposal(p.candidate, p.core, (candidates(3)[2],)) for p in proposed(candidates(1))]
+    store = Store(Place(tmp_path), resume=False)
+    tell(store, candidates(1)[0], of)
+    (trial,) = store.study.get_trials(deepcopy=False)
+    assert store.generation(0)[0][0] == [candidates(3)[2], candidates(1)[0]]
+    assert all(a is b for a, b in zip(store.generation(0)[0][0], store.generation(0)[0][0], strict=True))
+    assert trial.user_attrs["result"] is store.settled(0)[0]
+    assert (trial.params, set(trial.user_attrs)) == ({}, {"place", "worker", "repeated", "outcome", "result"})
+    again = [from_attributes({**attributes(c), "rank_key": "".join(["rank ", "key"])}) for c in candidates(2)]
+    assert again[0].rank_key is again[1].rank_key
+
+
+def test_runs_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They had a worker and a number of its own in `claim`, and every field of a candidate in its result."""
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    study = optuna.create_study(study_name="search", storage=storage)
+    study.set_user_attr("settings", json.dumps(asdict(SETTINGS)))
+    for c in candidates(3):
+        about = {"place": [c.generation, c.slot, 3], "claim": ["vm:1:ab", "cd"], "source": c.formula, "repeated": []}
+        study.add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=about))
+        if c.slot < 2:
+            trial = optuna.Trial(study, c.slot)
+            trial.set_user_attr("result", json.loads(json.dumps(asdict(c))))
+            study.tell(c.slot, state=TrialState.PRUNED)
+    assert read(tmp_path) == candidates(2)
+    store = Store(Place(tmp_path), resume=True)
+    claim = store.claim(proposed(candidates(3)))
+    assert claim is not None
+    assert claim.slot == 2
 
 
 @pytest.mark.parametrize("cut", [1, 7, 60])
