@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -34,6 +33,7 @@ from pzc.search.fitness import Fitness
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
+from pzc.search.shared import private_folder
 from pzc.search.space import Genotype, Space, load_space, space_for
 from pzc.search.state import State
 from pzc.search.store import Place, Store, StoreError
@@ -140,6 +140,8 @@ class Prepared:
     given: Given
     fitness: Fitness
     held_out: Tensor
+    kept: Path
+    """The file in which processes of this machine share what was gathered."""
 
 
 def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings]:
@@ -220,6 +222,7 @@ def prepare(
         settings = replace(settings, fitness_dtype=_fast_dtype(loaded))
     about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)}"
     about = hashlib.sha256(about.encode()).hexdigest()
+    kept = _kept(store.place, about)
     fitness = Fitness(
         loaded.model,
         calibration_windows(tokens, settings.windows, length),
@@ -229,7 +232,7 @@ def prepare(
         seed=settings.seed,
         dtype=resolve_dtype(settings.fitness_dtype),
         objective=OBJECTIVES[settings.objective],
-        kept=_kept(store.place, about),
+        kept=kept,
         about=about,
         progress=progress,
     )
@@ -237,7 +240,8 @@ def prepare(
     plan = plan_of(settings)
     if not keeps_settings:
         store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
-    return Prepared(settings, store.place.folder, store, stored_state(store, plan), given(settings), fitness, held_out)
+    state = stored_state(store, plan)
+    return Prepared(settings, store.place.folder, store, state, given(settings), fitness, held_out, kept)
 
 
 def target_of(settings: Settings) -> Target:
@@ -276,7 +280,7 @@ def leaves_for(settings: Settings) -> frozenset[str]:
 
 def _kept(place: Place, about: str) -> Path:
     """Where processes of one machine share what was gathered."""
-    return Path(tempfile.gettempdir()) / f"pzc-{about[:16]}.safetensors" if place.url else place.folder / KEPT
+    return private_folder() / f"{about[:16]}.safetensors" if place.url else place.folder / KEPT
 
 
 FAST_FROM = 20_000_000
@@ -357,8 +361,7 @@ def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, to
     dense = perplexity(run.fitness.on(None, run.held_out))
     files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
-    if not run.store.place.url:
-        (run.folder / KEPT).unlink(missing_ok=True)
+    run.kept.unlink(missing_ok=True)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
 
 
