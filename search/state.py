@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import merge
 
@@ -87,12 +87,12 @@ class State:
         first. While a run is replayed from its store nobody looks on: `refresh` afterwards.
         """
         with self._lock:
-            taken = [self._told_apart(c) for c in settled]
-            for c in taken:
-                self._take(c)
+            before = len(self.candidates)
+            for c in settled:
+                self._take(self._told_apart(c))  # one after the other: the first of twins is taken in already
             if self.found:
                 self._history[self.generation] = self.found[0].fitness
-            self._front = unbeaten([*self._front, *taken])
+            self._front = unbeaten([*self._front, *self.candidates[before:]])
             self._correlations = None
             self.generation += 1
             self.pending = {}
@@ -170,10 +170,11 @@ class State:
         return self._masks.get(mask_hash)
 
     def best(self, n: int) -> list[Candidate]:
-        """The best candidates that the search has found so far, few of one shape."""
+        """The best candidates that the search has found so far, few of one shape and none with the masks of another:
+        an algorithm that knows no identity may have measured them twice."""
         pending = [c for c in self.pending.values() if c.status == "evaluated" and not c.published]
         pool = merge(self.found, sorted(pending, key=_order), key=_order) if pending else self.found
-        return few_of_a_shape(pool, self.plan.alike, n)
+        return few_of_a_shape(_distinct(pool), self.plan.alike, n)
 
     def population(self, generation: int, island: int = 0) -> list[Candidate]:
         """What breeds on an island in a generation, in the order in which it breeds."""
@@ -211,6 +212,15 @@ class State:
                 tuple(self._history.values()),
                 dict(self.predictors),
             )
+
+
+def _distinct(pool: Iterable[Candidate]) -> Iterator[Candidate]:
+    """The candidates of a pool without those that have the masks of an earlier one."""
+    seen: set[str] = set()
+    for c in pool:
+        if not c.mask_hash or c.mask_hash not in seen:
+            seen.add(c.mask_hash)
+            yield c
 
 
 def _undominated(rows: Sequence[tuple[Candidate, Metric]]) -> tuple[tuple[Candidate, Metric], ...]:
