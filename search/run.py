@@ -36,12 +36,10 @@ from pzc.search.proposals import Given
 from pzc.search.shared import private_folder
 from pzc.search.space import Genotype, Space, load_space, space_for
 from pzc.search.state import State
-from pzc.search.store import Place, Store, StoreError
+from pzc.search.store import KEPT, Place, Store, StoreError
 from pzc.search.worker import work
 
 HALL = "hall_of_fame"
-KEPT = "statistics.safetensors"
-"""What was gathered, while a run goes on."""
 
 ZOO_MEMBERS = 5
 """How many metrics of the zoo, the best by fitness, are measured on held-out text beside the hall of fame."""

@@ -185,13 +185,20 @@ class State:
 
     def over(self) -> bool:
         """Whether the plan says that the generation at work is not to be begun."""
-        plan, generations = self.plan, self.generation
-        if generations >= plan.generations or (plan.evaluations is not None and self.measured >= plan.evaluations):
-            return True
+        return bool(self.ended())
+
+    def ended(self) -> str:
+        """What has been reached, in words, that the plan ends with; empty while the run may go on."""
+        plan, best = self.plan, list(self._history.values())
+        if self.generation >= plan.generations:
+            return f"{plan.generations:,} generation{'' if plan.generations == 1 else 's'} (--generations)"
+        if plan.evaluations is not None and self.measured >= plan.evaluations:
+            return f"{self.measured:,} measured candidates (--evaluations)"
         if plan.target is not None and self.found and self.found[0].fitness <= plan.target:
-            return True
-        best = list(self._history.values())
-        return plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]
+            return f"a fitness of {self.found[0].fitness:.4g} (--reach)"
+        if plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]:
+            return f"{plan.patience:,} generation{'' if plan.patience == 1 else 's'} without a better one (--patience)"
+        return ""
 
     def standing(self) -> Standing:
         """The run at this moment."""

@@ -37,7 +37,8 @@ from pzc.search.journal import Journal, Line
 from pzc.search.parameters import parameters
 from pzc.search.proposals import Proposal
 
-JOURNAL = "study.journal"
+JOURNAL, KEPT = "study.journal", "statistics.safetensors"
+"""In a run's folder: the study, and what was gathered, while the run goes on."""
 STUDY = "search"
 
 BEAT, PATIENCE = 15.0, 60.0
@@ -152,6 +153,13 @@ class Store:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.set_metric_names(["e^KL" if settings.get("objective") == "kl" else "perplexity"])
+
+    def discard(self) -> None:
+        """Take away the folder of a run that never began, if nothing else is in it."""
+        for name in (JOURNAL, f".{KEPT}.lock"):
+            (self.place.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.place.folder.rmdir()
 
     def _notes(self) -> dict[str, Any]:
         """What is kept of the study as a whole: the settings, and each worker's heartbeat."""

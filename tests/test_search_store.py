@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline
+from pzc.runtime.errors import PruningError
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, Settings, open_store, prepare, search
@@ -310,6 +311,33 @@ def test_the_limit_of_a_run_is_kept(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         _, settings = open_store(Place(folder), None)
         assert settings.limit == limit
+
+
+def test_a_run_says_what_it_ended_with(begun: Path) -> None:
+    for options, ended in (
+        ([], "2 generations (--generations)"),
+        (["--reach", "1e9", "--generations", "9"], "(--reach)"),
+        (["--evaluations", "3", "--generations", "9"], "measured candidates (--evaluations)"),
+    ):
+        result = CliRunner().invoke(cli, ["search", "--resume", str(begun), *options])
+        assert result.exit_code == 0, result.output
+        assert "this run has gone as far as it may: " in result.output
+        assert ended in result.output
+    longer = CliRunner().invoke(
+        cli, ["search", "--resume", str(begun), "--generations", "3", "--evaluations", "99", "--reach", "0"]
+    )
+    assert "ended with 3 generations (--generations)" in longer.output
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+    """So that the next try has its name."""
+    for folder in (tmp_path / "run", tmp_path / "deep" / "run"):
+        result = CliRunner().invoke(cli, ["search", "--model", "nowhere", "--run", str(folder)])
+        assert isinstance(result.exception, PruningError)
+        assert not folder.exists()
+    (tmp_path / "mine").mkdir()
+    CliRunner().invoke(cli, ["search", "--model", "nowhere", "--run", str(tmp_path / "mine")])
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_time_counts_the_sessions_before(begun: Path) -> None:

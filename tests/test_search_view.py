@@ -134,7 +134,7 @@ def test_the_view_shows_the_pareto_front() -> None:
     state = closed(PLAN, numbered([zoo, rest, bred]))
     text = drawn(state, 120)
     front = [line.split() for line in text.splitlines() if "◆" in line.split("  ")[0]]
-    assert [row[0] for row in front] == ["1◆", "◆", "◆", "◆"]
+    assert [row[0] for row in front] == ["1◆", "◆", "◆", "·◆"]  # the last is the best of the zoo
     assert "(◆ on the Pareto front)" in text
     found = [(c.operator, m.complexity, c.tier) for c, m in state.standing().front]
     assert found == [
@@ -290,7 +290,9 @@ def test_events_are_json_lines_and_nothing_else(run: tuple[Path, subprocess.Comp
     folder, done = run
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.stderr == ""
-    assert [e["event"] for e in events] == ["begin", *["best"] * (len(events) - 2), "done"]
+    kinds = [e["event"] for e in events]
+    assert (kinds[0], kinds[-1]) == ("begin", "done")
+    assert set(kinds[1:-1]) <= {"best", "progress"}  # the latter after a while with nothing better
     assert events[-1]["run"] == events[0]["run"] == str(folder)
     assert (events[0]["model"], events[0]["until"]) == ("pocket", {"generations": 4})
     fitness = [e["fitness"] for e in events[1:-1]]

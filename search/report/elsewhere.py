@@ -27,9 +27,10 @@ def rows_of(run: Run) -> list[Row]:
     ]
 
 
-def where(row: Row) -> str:
-    """Where a row was measured: `smollm2, 2:4`."""
-    return f"{Path(row['model']).name}, {row['target']}"
+def where(row: Row, rows: Sequence[Row]) -> str:
+    """Where a row was measured: `smollm2, 2:4`, with the text where the rows have several."""
+    text = f", {row['text']}" if len({r["text"] for r in rows}) > 1 else ""
+    return f"{Path(row['model']).name}, {row['target']}{text}"
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -50,7 +51,7 @@ def figure(rows: Sequence[Row]) -> Figure:
             axes.plot([amount - error, amount + error], [y, y], color=colour, linewidth=2)
             axes.plot(amount, y, "o" if amount < 0 else "s", color=colour, markersize=6)
         axes.axvline(0, color=theme.ink, linewidth=1)
-        axes.set_yticks(range(len(rows)), [f"{where(r)}  ({r['best_published']})" for r in rows[::-1]])
+        axes.set_yticks(range(len(rows)), [f"{where(r, rows)}  ({r['best_published']})" for r in rows[::-1]])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel("perplexity against the best published metric (%)")
         axes.grid(False, axis="y")
