@@ -36,6 +36,8 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     from pzc.search.store import Place, Store
 
     store = Store(Place(Path(place), place if "://" in place else None, study), resume=True)
+    while watch and store.settings is None:  # the statistics are still being gathered
+        time.sleep(EVERY)
     state = State(plan_of(settings_of(store)))
 
     def standing() -> Standing:

@@ -1,6 +1,6 @@
 """Draw the live table of a finished search as the picture in the README.
 
-pzc search --model pocket --windows 64 --fitness-windows 64 --time 5m --seed-zoo --run runs/readme
+pzc search --model pocket --windows 8 --fitness-windows 16 --length 64 --time 4m --seed-zoo --run runs/readme
 python scripts/search_svg.py runs/readme docs/search.svg
 """
 

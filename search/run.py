@@ -152,7 +152,10 @@ def settings_of(store: Store) -> Settings:
     """What a stored run was started with. Raises StoreError for one that ended before it was ready to search."""
     kept = store.settings
     if kept is None:
-        raise StoreError(f"the search in {store.place} never began", f"begin it with --run {store.place.folder}")
+        raise StoreError(
+            f"the search in {store.place} has not begun",
+            f"it may still be gathering statistics; if nobody is at it, begin it with --run {store.place.folder}",
+        )
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
     return Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
 

@@ -226,7 +226,7 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_search_that_never_began_can_be_begun(tmp_path: Path) -> None:
     Store(Place(tmp_path), resume=False)
-    with pytest.raises(StoreError, match="never began") as caught:
+    with pytest.raises(StoreError, match="has not begun") as caught:
         open_store(Place(tmp_path), None)
     assert str(tmp_path) in str(caught.value.hint)
     assert open_store(Place(tmp_path), SETTINGS)[1] == SETTINGS
