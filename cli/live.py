@@ -144,10 +144,9 @@ def _fitting(rows: Sequence[Row], best: Sequence[Row], heights: dict[Candidate, 
     order = [*best[:FIRST], *(row for row in rows if row not in best), *best[FIRST:]]
     shown: set[Candidate] = set()
     for c, _ in order:
-        if heights[c] > lines:
-            break
-        lines -= heights[c]
-        shown.add(c)
+        if heights[c] <= lines:
+            lines -= heights[c]
+            shown.add(c)
     return shown
 
 

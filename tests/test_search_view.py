@@ -101,6 +101,8 @@ def test_the_view_keeps_to_the_height(width: int, height: int) -> None:
     assert len(lines) < height
     assert max(map(cell_len, lines)) <= width
     assert any(line.split()[:1] == ["1◆"] for line in lines)
+    whole = drawn(filled(), width, 200).splitlines()
+    assert len(lines) >= min(len(whole), height - LINES)  # what still fits is shown
     assert "best of the zoo: wanda" in text
     assert "ctrl-c" in text
     if height > 50:
