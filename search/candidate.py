@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
+from sys import intern
 from typing import Any, Literal
 
 from pzc.runtime.evaluate import perplexity
@@ -90,11 +91,28 @@ class Candidate:
         return self.fitness, self.complexity, self.number
 
 
+_FIELDS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Candidate)}
+"""The fields of a candidate with their defaults."""
+
 _TUPLES = ("parents", "losses")
 
 
-def from_attributes(attributes: Mapping[str, Any]) -> Candidate:
-    """A candidate from what the store keeps of it."""
-    known: dict[str, Any] = {f.name: attributes[f.name] for f in fields(Candidate) if f.name in attributes}
-    known.update({name: tuple(known[name]) for name in _TUPLES})
+def attributes(c: Candidate) -> dict[str, Any]:
+    """What the store keeps of a candidate: the fields that say something."""
+    found: dict[str, Any] = {}
+    for name, default in _FIELDS.items():
+        value = getattr(c, name)
+        if value != default:
+            found[name] = list(value) if name in _TUPLES else value
+    return found
+
+
+def from_attributes(kept: Mapping[str, Any]) -> Candidate:
+    """A candidate from what the store keeps of it. Of equal texts one is kept: repetitions share their keys."""
+    known: dict[str, Any] = {
+        name: intern(value) if isinstance(value, str) else value for name, value in kept.items() if name in _FIELDS
+    }
+    known |= {name: tuple(known[name]) for name in _TUPLES if name in known}
+    if "predictors" in known:
+        known["predictors"] = {intern(name): value for name, value in known["predictors"].items()}
     return Candidate(**known)

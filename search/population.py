@@ -21,7 +21,7 @@ def survivors(pool: Iterable[Candidate], plan: Plan, n: int) -> list[Candidate]:
     if not fittest:
         return []
     by_worth = sorted(fittest, key=lambda c: worth(c, plan))
-    chosen = dict.fromkeys([fittest[0], *by_worth][: n - round(plan.pareto * n)])
+    chosen = dict.fromkeys([fittest[0], *by_worth][: max(1, n - round(plan.pareto * n))])
     for c in [*nsga2(fittest, n), *by_worth]:
         if len(chosen) == n:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pzc.runtime.errors import NonFiniteScore, PruningError
@@ -85,8 +85,3 @@ def _settled(proposal: Proposal, state: State, fitness: Fitness, bar: Bar, rung:
     if not whole:
         return replace(new, status="lost race")
     return replace(new, status="evaluated", shape=shape(proposal.core, new.per))
-
-
-def whole(proposals: Sequence[Proposal], settled: Sequence[Candidate]) -> list[Candidate]:
-    """Every candidate of a generation in the order of numbers: those that were only drafted, and the settled ones."""
-    return [c for p, s in zip(proposals, settled, strict=True) for c in (*p.repeated, s)]

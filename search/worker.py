@@ -11,7 +11,7 @@ from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.proposals import Given, Proposal, proposals
 from pzc.search.screening import Screen
-from pzc.search.settle import Bar, bars, settle, whole
+from pzc.search.settle import Bar, bars, settle
 from pzc.search.state import State
 from pzc.search.store import Claim, Store
 
@@ -63,9 +63,9 @@ def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: 
 def _look(state: State, store: Store, current: _Work) -> None:
     """See what others have settled, and close the generation when it is whole. Before its budget was lowered a run may
     have settled more slots than it has now."""
-    slots = range(len(current.proposals))
-    settled = {slot: c for slot, c in store.settled(current.generation).items() if slot in slots}
-    for slot, candidate in settled.items():
-        state.show(slot, candidate)
+    known, _ = store.generation(current.generation)
+    settled = [known[slot] for slot in range(len(current.proposals)) if slot in known]
+    for candidates in settled:
+        state.show(candidates[-1].slot, candidates[-1])
     if len(settled) == len(current.proposals):
-        state.close(whole(current.proposals, [settled[slot] for slot in sorted(settled)]))
+        state.close(c for candidates in settled for c in candidates)

@@ -27,7 +27,7 @@ from pzc.search.run import Settings, given, open_store, prepare
 from pzc.search.screening import Screen
 from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
-from pzc.search.state import State, replay
+from pzc.search.state import State
 from pzc.search.store import Place
 from tests.searches import PLAN, closed, genotype, made, small_search, some_windows, timeless, tiny_fitness
 
@@ -178,7 +178,7 @@ def test_every_candidate_is_counted(whole: State) -> None:
     assert whole.counts == Counter(c.status for c in bred(whole))
     assert whole.refusals == Counter(c.reason for c in bred(whole) if c.status == "refused")
     assert whole.measured == sum(c.status in MEASURED for c in bred(whole))
-    again = replay(PLAN, {g: [c for c in whole.candidates if c.generation == g] for g in range(REFERENCE, 6)})
+    again = closed(PLAN, [[c for c in whole.candidates if c.generation == g] for g in range(REFERENCE, 6)])
     for name in ("counts", "refusals", "found", "zoo", "measured", "predictors", "generation"):
         assert getattr(again, name) == getattr(whole, name), name
     again.close([made(len(again.candidates), "ln(W)", status="refused", reason="not finite", generation=6)])
