@@ -18,7 +18,7 @@ from pzc.runtime.dense import Dense
 from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.hessian import DAMPING, DAMPING_USED, FACTOR
-from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
+from pzc.runtime.layers import Layer, Layers, find_layers, zeros
 from pzc.runtime.masking import masks_each, masks_for, worth_compiling
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.obs import prune_layers, update_layers
@@ -27,6 +27,7 @@ from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics, gather, passes_for
 from pzc.runtime.targets import Targets, check_sequential, check_target, shares_of, target_of
 from pzc.runtime.unreached import unreached_of
+from pzc.runtime.values import write_masked
 
 UPDATES = ("none", "obs", "sparsegpt")
 """What becomes of the weights that are kept: nothing; SparseGPT's update, for the metric's mask; or the same with
