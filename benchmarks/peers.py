@@ -133,7 +133,7 @@ def worker(tool: str, method: str, pattern: str | None, model: str, tokens: str)
 def _pzc(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> Callable[[], object]:
     from pzc.runtime.prune import prune
 
-    return lambda: prune(model, method, windows=calibration, pattern=pattern, sequential=True)
+    return lambda: prune(model, method, windows=calibration, pattern=pattern, sequential=True, restores=False)
 
 
 def _peer(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> Callable[[], object]:
