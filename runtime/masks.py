@@ -116,7 +116,7 @@ def keep_most(scores: Tensor, count: int) -> Tensor:
     if scores.device.type != "cpu":
         return ~_lowest(flat, count).view(scores.shape)
     keep = torch.empty(flat.shape, dtype=torch.bool)
-    by_row(*flat.shape, count)(flat.numpy(), keep.numpy())
+    by_row(1, flat.shape[1], count)(flat.numpy(), keep.numpy())
     return keep.view(scores.shape)
 
 

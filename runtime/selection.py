@@ -76,7 +76,7 @@ def _keep_ties(scores: Scores, limit: Scores, count: int, keep: Keep) -> None:
 def _row_counts(mask: Keep) -> npt.NDArray[np.intp]:
     """How many of each row are true. numpy counts along an axis ten times as slowly as a whole array."""
     if mask.shape[1] < _LONG:
-        return np.count_nonzero(mask, axis=1)
+        return np.asarray(np.count_nonzero(mask, axis=1))
     return np.array([np.count_nonzero(row) for row in mask])
 
 

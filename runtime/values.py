@@ -38,7 +38,7 @@ def count_zeros(values: Tensor) -> int:
     rows, columns = values.shape
     half = values.element_size() == 2
     flat = (values.view(torch.int16) if half else values).numpy()
-    zero = np.empty((min(block_rows(columns), rows), columns), np.uint16 if half else np.bool_)
+    zero: np.ndarray = np.empty((min(block_rows(columns), rows), columns), np.uint16 if half else np.bool_)
     count = 0
     for part in _blocks(rows, columns):
         found = zero[: part.stop - part.start]
