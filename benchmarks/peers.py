@@ -43,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("calibration")
     parser.add_argument("evaluation")
-    parser.add_argument("--environment", type=Path, default=Path("build/peers"))
+    parser.add_argument("--environment", type=Path, default=Path(".venv/peers"))
     parser.add_argument("--only", help="measure this method alone")
     parser.add_argument("--target", choices=("50%", "2:4"), help="measure this target alone")
     parser.add_argument("--rounds", type=int, default=1)
