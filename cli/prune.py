@@ -217,7 +217,7 @@ def _in_memory(
         if len(sparsities) > 1:
             runs = prune_each(loaded.model, metric, sparsities, **given)
         else:
-            runs = iter([prune(loaded.model, metric, sparsity=sparsities[0], **given)])
+            runs = iter([prune(loaded.model, metric, sparsity=sparsities[0], **given, restores=False)])
         for sparsity, place, pruned in zip(sparsities, places, runs, strict=True):
             after = perplexity(window_losses(loaded.model, evaluation, bar))
             content = described_run(pruned, before, after, seconds, sparsity)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pzc.runtime.layers import Layers, write_masked
+from pzc.runtime.layers import Layers
+from pzc.runtime.values import write_masked
 
 
 class Dense:

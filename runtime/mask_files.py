@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.files import check_writable, refused_as, settle
-from pzc.runtime.layers import Layer, find_layers, write_masked
+from pzc.runtime.layers import Layer, find_layers
+from pzc.runtime.values import write_masked
 
 FORMAT = "pzc-mask/1"
 

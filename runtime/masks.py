@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pzc.compiler.groups import GROUPS
 from pzc.runtime.errors import PruningError
-from pzc.runtime.selection import Choose, by_pattern, by_row
+from pzc.runtime.selection import Choose, by_pattern, by_row, lowest_first
 from pzc.runtime.stripes import Job, block_rows, blocks, in_stripes
 
 Pattern = tuple[int, int]
@@ -112,7 +112,12 @@ def keep_mask(scores: Tensor, group: str, sparsity: float | Fraction) -> Tensor:
 
 def keep_most(scores: Tensor, count: int) -> Tensor:
     """Prune the `count` lowest of all scores of a float32 matrix: bool of its shape, true where a weight is kept."""
-    return ~_lowest(scores.reshape(1, -1), count).view(scores.shape)
+    flat = scores.reshape(1, -1)
+    if scores.device.type != "cpu":
+        return ~_lowest(flat, count).view(scores.shape)
+    keep = torch.empty(flat.shape, dtype=torch.bool)
+    by_row(1, flat.shape[1], count)(flat.numpy(), keep.numpy())
+    return keep.view(scores.shape)
 
 
 def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
@@ -208,32 +213,16 @@ def mask_hash(masks: Mapping[str, Tensor]) -> str:
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:
-    """The `count` lowest positions of each row, ties by index: bool like `scores` `[groups, members]`."""
+    """The `count` lowest positions of each row, ties by index: bool like `scores` `[groups, members]`. For any device,
+    but slow on a CPU."""
     if count == 0:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    if scores.device.type == "cpu":
-        return torch.from_numpy(_lowest_numpy(scores.numpy(), count))
-    return _lowest_torch(scores, count)
-
-
-def _lowest_torch(scores: Tensor, count: int) -> Tensor:
     limit = scores.kthvalue(count, dim=1, keepdim=True).values
     drop = scores <= limit
     if bool((drop.sum(1) == count).all()):
         return drop
     below, ties = scores < limit, scores == limit
     return below | (ties & (ties.cumsum(1) <= count - below.sum(1, keepdim=True)))
-
-
-def _lowest_numpy(scores: np.ndarray, count: int) -> np.ndarray:
-    limit = np.partition(scores, count - 1, axis=1)[:, count - 1 : count]
-    drop: np.ndarray = scores <= limit
-    crowded = np.flatnonzero(np.count_nonzero(drop, axis=1) > count)
-    if crowded.size:  # more scores tie at the limit than may go
-        for row in crowded:
-            ties = np.flatnonzero(scores[row] == limit[row])
-            drop[row, ties[count - np.count_nonzero(drop[row]) + len(ties) :]] = False
-    return drop
 
 
 class Parts(Protocol):
@@ -246,7 +235,7 @@ def _kth(parts: list[Tensor], k: int) -> float:
     """The k-th smallest of all scores, k from 1: float32 `[numel]` each."""
     if parts[0].device.type == "cpu" and sum(part.numel() for part in parts) <= _JOINED_UP_TO:
         joined = np.concatenate([part.numpy() for part in parts])
-        joined.partition(k - 1)
+        lowest_first(joined, k)
         return float(joined[k - 1])
     return kth_by_radix(parts, k)
 

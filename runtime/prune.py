@@ -18,7 +18,7 @@ from pzc.runtime.dense import Dense
 from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.hessian import DAMPING, DAMPING_USED, FACTOR
-from pzc.runtime.layers import Layer, Layers, find_layers, write_masked, zeros
+from pzc.runtime.layers import Layer, Layers, find_layers, zeros
 from pzc.runtime.masking import masks_each, masks_for, worth_compiling
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.obs import prune_layers, update_layers
@@ -27,6 +27,7 @@ from pzc.runtime.sequential import through_blocks
 from pzc.runtime.statistics import Statistics, gather, passes_for
 from pzc.runtime.targets import Targets, check_sequential, check_target, shares_of, target_of
 from pzc.runtime.unreached import unreached_of
+from pzc.runtime.values import write_masked
 
 UPDATES = ("none", "obs", "sparsegpt")
 """What becomes of the weights that are kept: nothing; SparseGPT's update, for the metric's mask; or the same with
@@ -82,6 +83,7 @@ def prune(
     progress: Progress = silent,
     on_mask: TakeMask | None = None,
     cache: Path | None = None,
+    restores: bool = True,
 ) -> Pruned:
     """Set the least important weights of the linear layers of every decoder block to zero, in place.
 
@@ -100,7 +102,8 @@ def prune(
     and taken from.
 
     Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
-    model's weights are untouched.
+    model's weights are untouched. A run that goes block by block holds a copy of them for that; without `restores`, for
+    a model that would be given up then, it holds none, and blocks that were done stay pruned.
     """
     metric = load(metric) if isinstance(metric, str) else metric
     target = Target(per, sparsity, parse_pattern(pattern) if isinstance(pattern, str) else pattern)
@@ -131,7 +134,7 @@ def prune(
                 fused = worth_compiling(layers)
                 masks = masks_for(metric, targets, statistics, layers.layers, progress, fused=fused)
     if by_block and windows is not None:
-        with restored_on_error() as apply, _timed(seconds, "blocks"):
+        with restored_on_error(restores) as apply, _timed(seconds, "blocks"):
 
             def prune_block(tables: Mapping[str, dict[str, Tensor]], block: Sequence[Layer]) -> None:
                 new: Mapping[str, Tensor] = {}
@@ -266,16 +269,16 @@ def _damped(tables: Mapping[str, dict[str, Tensor]]) -> dict[str, float]:
 
 
 @contextmanager
-def restored_on_error() -> Iterator[Callable[[Layer, Tensor, Tensor | None], None]]:
+def restored_on_error(restores: bool = True) -> Iterator[Callable[[Layer, Tensor, Tensor | None], None]]:
     """Yield a function `(layer, keep, new)` that prunes a layer, of its own weight or the `new` one, which is rounded
-    to the layer's type once. It keeps a copy of the weight: all get theirs back if the context is left by an
-    exception."""
+    to the layer's type once. Unless `restores` is off it keeps a copy of the weight: all get theirs back if the context
+    is left by an exception."""
     originals: list[tuple[Layer, Tensor]] = []
 
     def apply(layer: Layer, keep: Tensor, new: Tensor | None = None) -> None:
-        originals.append((layer, layer.weight.clone()))
-        dense = originals[-1][1]
-        write_masked(layer.weight, dense if new is None else new.to(dense.dtype), keep)
+        if restores:
+            originals.append((layer, layer.weight.clone()))
+        write_masked(layer.weight, layer.weight if new is None else new.to(layer.weight.dtype), keep)
 
     try:
         yield apply

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import collecting
 from pzc.runtime.layers import Layer, Layers
 from pzc.runtime.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent
+from pzc.runtime.shortcuts import Enough, ending_at, handing_on, last_to_read
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a block but for the hidden states: positional and by name."""
@@ -47,10 +48,11 @@ def through_blocks(
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
             with collecting(members, leaves, len(windows)) as tables:
-                for i, call in enumerate(calls[index]):
-                    state = run_block(block, hidden[i], call)
-                    if not changes:
-                        hidden[i] = state
+                if changes:
+                    _read(block, members, leaves, hidden, calls[index])
+                else:
+                    for i, call in enumerate(calls[index]):
+                        hidden[i] = run_block(block, hidden[i], call)
             visit(tables(), members)
             if changes and index + 1 < len(layers.blocks):
                 for i, call in enumerate(calls[index]):
@@ -61,6 +63,17 @@ def through_blocks(
                 for ids in batches(model, windows):
                     logits_of(model, ids)
             visit(tables(), layers.outside)
+
+
+def _read(
+    block: nn.Module, layers: Sequence[Layer], leaves: Collection[str], hidden: Sequence[Tensor], calls: Sequence[Call]
+) -> None:
+    """Run the windows through a block for what its layers read: the first whole, the others as far as need be."""
+    last = last_to_read(block, layers, leaves, lambda: run_block(block, hidden[0], calls[0]))
+    with ending_at(last):
+        for state, call in zip(hidden[1:], calls[1:], strict=True):
+            with suppress(Enough):
+                run_block(block, state, call)
 
 
 def run_block(block: nn.Module, hidden: Tensor, call: Call) -> Tensor:
@@ -104,7 +117,8 @@ def _capture(model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor) -> 
 
 
 def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
-    """Run one window through all blocks, and see to it that each reads what the one before it puts out."""
+    """Run one window through all blocks, and see to it that each reads what the one before it puts out. Where the first
+    block puts out hidden states alone, others of its kind do so too, and just hand on theirs."""
     entering: list[Tensor] = []
     leaving: list[Tensor] = []
     calls: list[Call] = []
@@ -123,6 +137,8 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         leaving.append(_first(output))
+        if module is blocks[0] and isinstance(output, Tensor):
+            stack.enter_context(handing_on(blocks[1:], module))
 
     with ExitStack() as stack:
         for block in blocks:

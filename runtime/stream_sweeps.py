@@ -20,7 +20,7 @@ from pzc.compiler.metric import Metric
 from pzc.runtime.activations import Table
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
-from pzc.runtime.layers import Layer, Layers, write_masked, zeros
+from pzc.runtime.layers import Layer, Layers, zeros
 from pzc.runtime.masking import checked_score, masks_for, worth_compiling
 from pzc.runtime.masks import Target
 from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
@@ -34,6 +34,7 @@ from pzc.runtime.stream_states import States
 from pzc.runtime.stream_work import Journal
 from pzc.runtime.targets import group_of
 from pzc.runtime.unreached import unreached_of
+from pzc.runtime.values import write_masked
 
 LOGITS_AT_ONCE = 1 << 22
 """Logits of evaluation windows that are held at once."""

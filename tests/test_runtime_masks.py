@@ -22,6 +22,7 @@ from pzc.runtime.masks import (
     parse_pattern,
     pruned_count,
 )
+from pzc.runtime.selection import by_row, lowest_first
 
 few = st.sampled_from([-2.0, -0.0, 0.0, 1.0, 1.5])  # so that many scores tie
 any_score = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -61,8 +62,10 @@ def test_rows_and_columns_and_layers_are_a_stable_sort(scores: np.ndarray, spars
 def test_both_ways_of_selection_are_a_stable_sort(scores: np.ndarray, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, scores.shape[1]))
     expected = ~np.stack([stable(row, count) for row in scores])
-    assert np.array_equal(masks._lowest_numpy(scores, count), expected)  # on a CPU
-    assert np.array_equal(masks._lowest_torch(torch.from_numpy(scores), count).numpy(), expected)  # elsewhere
+    kept = np.empty(scores.shape, np.bool_)
+    by_row(*scores.shape, count)(scores, kept)
+    assert np.array_equal(~kept, expected)  # on a CPU
+    assert np.array_equal(masks._lowest(torch.from_numpy(scores), count).numpy(), expected)  # elsewhere
 
 
 @given(st.lists(matrices(5), min_size=1, max_size=4), st.data())
@@ -156,3 +159,20 @@ def test_a_gpu_gives_the_masks_of_the_cpu() -> None:
         assert torch.equal(keep_mask_nm(scores.cuda(), 3, 32).cpu(), keep_mask_nm(scores, 3, 32))
         there, here = joint_masks({"a": scores.cuda()}, 0.7), joint_masks({"a": scores}, 0.7)
         assert torch.equal(there["a"].cpu(), here["a"])
+
+
+@given(matrices(), st.data())
+def test_the_lowest_scores_of_a_row_go_first(scores: np.ndarray, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, scores.shape[1]))
+    for values in (scores, np.abs(scores)):  # with signs, and as integers without
+        parted = values.copy()
+        lowest_first(parted, count)
+        assert np.array_equal(np.sort(parted[:, :count], axis=1), np.sort(values, axis=1)[:, :count])
+        assert np.array_equal(parted[:, count - 1], np.sort(values, axis=1)[:, count - 1])
+
+
+@pytest.mark.parametrize("columns", [3, 200])
+def test_ties_of_long_and_short_rows_go_by_index(columns: int) -> None:
+    scores = np.random.default_rng(columns).integers(0, 4, (50, columns)).astype(np.float32)
+    expected = np.stack([stable(row, columns // 2) for row in scores])
+    assert np.array_equal(keep_mask(torch.from_numpy(scores), "row", 0.5).numpy(), expected)
