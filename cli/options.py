@@ -83,6 +83,17 @@ def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> i
     return value
 
 
+def _groups(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Comparison groups with commas between them, each once, in the order of the language."""
+    if value is None:
+        return None
+    asked = [part.strip() for part in value.split(",")]
+    for group in asked:
+        if group not in GROUPS:
+            raise click.BadParameter(f"`{group}` is no comparison group; there are {', '.join(GROUPS)}", ctx, param)
+    return ",".join(group for group in GROUPS if group in asked)
+
+
 model = click.option(
     "--model",
     "-m",
@@ -135,6 +146,12 @@ patterns = click.option(
     help="Keep N of every M consecutive inputs, or several: 2:4,4:8.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
+groups = click.option(
+    "--per",
+    metavar="G,…",
+    callback=_groups,
+    help="Comparison groups instead of the space's, one or several: row,col,layer keeps every layer at the sparsity.",
+)
 include = click.option(
     "--include",
     multiple=True,

@@ -32,7 +32,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 @click.group("search", invoke_without_command=True)
 @options.loading
 @options.target
-@options.per
+@options.groups
 @options.data
 @options.eval_data
 @options.windows

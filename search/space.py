@@ -116,10 +116,11 @@ TRIES = 100
 
 
 def space_for(reference: str, per: str | None = None, template: str | None = None) -> Space:
-    """A space by name or file, with all its comparison groups or with one alone, and a template such as
-    `abs(W) * <hole>`. Raises SourceError for a template that is none."""
+    """A space by name or file, with its own comparison groups or those of `per`, such as `row,layer`, and a template
+    such as `abs(W) * <hole>`. Raises SourceError for a template that is none."""
     space = space_of(load_space(reference))
-    return replace(space, groups=(per,) if per else space.groups, template=template_of(template) if template else None)
+    groups = tuple(per.split(",")) if per else space.groups
+    return replace(space, groups=groups, template=template_of(template) if template else None)
 
 
 HOLE = "<hole>"
