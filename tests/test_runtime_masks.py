@@ -76,6 +76,23 @@ def test_both_ways_to_the_kth_score_of_a_model(layers: list[np.ndarray], data: s
     assert masks._kth(parts, k) == masks.kth_by_radix(parts, k) == np.sort(flat)[k - 1]
 
 
+@pytest.mark.parametrize("sampled", [16, 1 << 10])
+@pytest.mark.parametrize("values", ["normal", "few", "zeros", "one"])
+def test_a_sample_finds_the_kth_score_of_many(sampled: int, values: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "_SAMPLED", sampled)
+    rng = np.random.default_rng(1)
+    made = {
+        "normal": rng.normal(size=20_000),
+        "few": rng.integers(0, 4, 20_000),
+        "zeros": np.maximum(rng.normal(size=20_000), 0),
+        "one": np.where(np.arange(20_000) % 1250 == 0, -1.0, 1.0),  # what a sample at even distances sees is no sample
+    }[values].astype(np.float32)
+    parts = [torch.from_numpy(made[:7_001]), torch.from_numpy(made[7_001:])]
+    ordered = np.sort(made)
+    for k in (1, 2, 37, 5_000, 10_000, 15_001, 19_998, 20_000):
+        assert masks._kth(parts, k) == ordered[k - 1]
+
+
 @given(st.lists(matrices(5), min_size=1, max_size=4), sparsities)
 def test_layers_of_one_group_are_one_stable_sort_in_their_order(layers: list[np.ndarray], sparsity: float) -> None:
     flat = np.concatenate([scores.ravel() for scores in layers])
