@@ -120,7 +120,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         "generations on islands, with elitism, identity before work, and racing",
         "default",
         32,
-        lambda plan, generation: plan.population,
+        lambda plan, generation: plan.population if generation == 0 else max(plan.islands, plan.population // 2),
         evolve,
         identity=True,
         racing=True,

@@ -73,7 +73,7 @@ def test_one_seed_gives_one_run(whole: State, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_as_it_would_have(whole: State, tmp_path: Path) -> None:
-    for slots in (1, PUBLISHED - 5, 9, 12, 1, 25):
+    for slots in (1, PUBLISHED - 5, 9, 12, 1, 9):
         partly = small_search(tmp_path, slots=slots, resume=slots != 1 or (tmp_path / "study.journal").exists())
         assert partly.generation < PLAN.generations
     resumed = small_search(tmp_path, resume=True)
@@ -89,7 +89,8 @@ def test_places_are_taken_in_order_and_once(whole: State) -> None:
     assert slots == sorted(slots)
     assert [c.number for c in whole.candidates] == list(range(len(whole.candidates)))
     for generation in generations(whole):
-        assert {c.slot for c in bred(whole) if c.generation == generation} == set(range(PLAN.population))
+        slots = PLAN.population if generation == 0 else PLAN.population // 2
+        assert {c.slot for c in bred(whole) if c.generation == generation} == set(range(slots))
     assert all(c.island == c.slot % PLAN.islands for c in bred(whole))
     assert all(c.attempt < ATTEMPTS for c in whole.candidates)
     for c, following in pairwise(bred(whole)):
@@ -334,5 +335,5 @@ def test_a_genotype_of_no_use_stands_for_its_slot(tmp_path: Path) -> None:
     last = [c for c in bred(state) if c.attempt == ATTEMPTS - 1]
     assert state.generation == 2
     assert len(state.found) == 1
-    assert [(c.generation, c.slot) for c in last] == [(0, 1), (0, 2), (0, 3), *((1, slot) for slot in range(4))]
+    assert [(c.generation, c.slot) for c in last] == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
     assert Genotype(inline("abs(W)").core, "row") == genotype(f"{state.found[0].formula} per row")
