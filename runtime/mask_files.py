@@ -53,11 +53,7 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
     """
     path = Path(path).absolute()
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    metadata = {
-        "format": FORMAT,
-        "layers": json.dumps({name: list(mask.shape) for name, mask in masks.items()}),
-        "about": json.dumps(dict(about or {}), ensure_ascii=False),
-    }
+    metadata = metadata_of({name: tuple(mask.shape) for name, mask in masks.items()}, about or {})
     try:
         with refused_as(f"{path} cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +63,15 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def metadata_of(shapes: Mapping[str, tuple[int, ...]], about: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a file of masks with these shapes."""
+    return {
+        "format": FORMAT,
+        "layers": json.dumps({name: list(shape) for name, shape in shapes.items()}),
+        "about": json.dumps(dict(about), ensure_ascii=False),
+    }
 
 
 def read_masks(path: Path | str) -> MaskFile:
@@ -85,6 +90,15 @@ def read_masks(path: Path | str) -> MaskFile:
         raise PruningError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PruningError(f"{path} is no mask file, or is damaged: {error}") from error
+
+
+def recorded_masks(path: Path) -> str | None:
+    """The run that a file of masks came from, None where there is no such file, or it does not say."""
+    try:
+        found = read_masks(path).about.get("run")
+    except PruningError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def packed(mask: Tensor) -> Tensor:

@@ -89,6 +89,12 @@ def batches(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
         yield part.to(device)
 
 
+def singly(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
+    """The windows on the model's device, one at a time: `[1, length]`."""
+    device = device_of(model)
+    return (window.to(device) for window in windows.split(1))
+
+
 def windows_at_once(model: nn.Module, length: int) -> int:
     """How many windows of so many tokens are run together."""
     limit = _LOGITS_AT_ONCE.get(device_of(model).type, _LOGITS_AT_ONCE_ELSEWHERE)
