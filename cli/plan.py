@@ -55,14 +55,17 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if asked.trust_remote_code:
         raise click.UsageError("a plan runs no code that comes with a model", ctx)
     request = asked.request()
+    from pzc.runtime.passes import check_length
     from pzc.runtime.plan import plan
     from pzc.runtime.texts import default_length
 
     model = opened(asked, placeholders=True)
     request.check(model.layers.layers)
+    length = asked.length or default_length(model.loaded.model)
+    check_length(model.loaded.model, length)
     found = plan(
-        model.loaded, model.layers, request, windows=asked.windows, eval_windows=asked.eval_windows,
-        length=asked.length or default_length(model.loaded.model), mask_only=asked.mask_only,
+        model.loaded, model.layers, request, windows=asked.windows, eval_windows=asked.eval_windows, length=length,
+        mask_only=asked.mask_only,
     )  # fmt: skip
     if asked.as_json:
         print_json(asdict(found))

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,9 +59,13 @@ def check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise PruningError(
-            f"{path} needs {needed / 1e9:.3g} GB, but the disk has {free / 1e9:.3g} GB left: {parent}",
+            f"{path} needs {_size(needed)}, but the disk has {_size(free)} left: {parent}",
             hint="name a folder on another disk, or write masks alone with --mask-only",
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 @contextmanager
@@ -75,7 +80,9 @@ def refused_as(message: str) -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """Why something could not be written, in a few words."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return "the disk is full" if "No space left" in reason else reason.lower()
+    number = re.search(r"\(os error (\d+)\)", reason)  # as safetensors tells what the system said
+    reason = os.strerror(int(number[1])) if number else reason
+    return "the disk is full" if "No space left" in reason else reason[:1].lower() + reason[1:]
 
 
 def strict_json(value: Any) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pzc.compiler.arm import matches
 from pzc.grammar.diagnostics import did_you_mean
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NonFiniteWeight, PruningError
 from pzc.runtime.matrices import Matrix, has_linear, matrices_of, outside_of, packed_module
 from pzc.runtime.values import count_true, count_zeros, is_finite
 
@@ -212,12 +212,12 @@ def _check(layer: Layer) -> None:
 
 
 def check_finite(layers: Sequence[Layer], updated: Sequence[Tensor] | None = None) -> None:
-    """Raise PruningError where a weight is infinite or NaN, and name its layer: of the model's weights, or of those
+    """Raise NonFiniteWeight where a weight is infinite or NaN, and name its layer: of the model's weights, or of those
     that they are to be `updated` to, `[out, in]` each."""
     for layer, weight in zip(layers, updated or [layer.weight for layer in layers], strict=True):
         if not is_finite(weight):
             bad = count_true(~torch.isfinite(weight))
-            raise PruningError(
+            raise NonFiniteWeight(
                 f"{bad} of the {layer.size} {'updated ' if updated else ''}weights of {layer.name} are infinite or NaN",
                 hint="load the model as float32" if updated else "the model's files may be damaged",
                 layer=layer.name,

@@ -105,21 +105,25 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
     """Raise PruningError when the model cannot read these windows: too long, or tokens it does not know."""
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise PruningError("at least one window of two tokens is needed", shape=tuple(windows.shape))
-    longest = longest_window(model)
-    length = windows.shape[1]
-    if longest is not None and length > longest:
-        raise PruningError(
-            f"windows of {length} tokens are longer than the {longest} that the model can read",
-            hint=f"use a length of at most {longest}",
-            length=length,
-            longest=longest,
-        )
+    check_length(model, windows.shape[1])
     highest, known = int(windows.max()), vocabulary_of(model)
     if highest >= known:
         raise PruningError(
             f"the text holds token {highest}, but the model knows {known}: its tokenizer does not fit it",
             token=highest,
             vocabulary=known,
+        )
+
+
+def check_length(model: nn.Module, length: int) -> None:
+    """Raise PruningError when windows of so many tokens are longer than the model can read."""
+    longest = longest_window(model)
+    if longest is not None and length > longest:
+        raise PruningError(
+            f"windows of {length} tokens are longer than the {longest} that the model can read",
+            hint=f"use a length of at most {longest}",
+            length=length,
+            longest=longest,
         )
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from pzc.runtime.allocation import is_measured, leaves_for
 from pzc.runtime.checkpoint import check_output
-from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.errors import REFUSALS, NonFiniteScore, NonFiniteWeight, PruningError
 from pzc.runtime.evaluate import perplexity
+from pzc.runtime.files import reason_of
 from pzc.runtime.forward import forward_leaves
 from pzc.runtime.identity import facts
 from pzc.runtime.mask_files import check_mask_output
@@ -84,8 +85,8 @@ def stream(
     check_request(shell, request, windows)
     mark = mark_of(shell, request, windows, mask_only=mask_only)
     with work_folder(output.absolute(), mark) as folder:
-        outputs = [_output(shell, folder, k, mask_only=mask_only) for k in range(len(request.targets))]
         try:
+            outputs = [_output(shell, folder, k, mask_only=mask_only) for k in range(len(request.targets))]
             run, evaluation, calibration, file = _prepared(shell, request, windows, outputs, folder, progress)
             with evaluating(shell.model):
                 _sweep(run, calibration, file)
@@ -95,9 +96,17 @@ def stream(
                 for each in outputs:
                     each.rest()
                 run.journal.finish("rest", 1)
-        except (NonFiniteScore, NoChain):  # so it would end the next time too
+        except (NonFiniteScore, NonFiniteWeight, NoChain):  # so it would end the next time too
             clear(folder)
             raise
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            begun = Journal(folder / "work" / "journal.json").begun
+            if not begun:
+                clear(folder)
+            hint = "the same command goes on at the last finished block" if begun else None
+            raise PruningError(f"{output} cannot be written: {reason_of(error)}", hint=hint) from error
         saved: list[int] = []
 
         def save(k: int, record: Mapping[str, Any]) -> None:

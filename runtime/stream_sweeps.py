@@ -23,7 +23,7 @@ from pzc.runtime.allocation import measure, targets_for
 from pzc.runtime.block import Block, pruned_blocks
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
-from pzc.runtime.layers import Layer, Layers, zeros
+from pzc.runtime.layers import Layer, Layers, check_finite, zeros
 from pzc.runtime.masking import checked_score, worth_compiling
 from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
 from pzc.runtime.request import Request
@@ -132,6 +132,8 @@ def forward(run: Run, sweep: Sweep) -> None:
         found: dict[str, Any] = {}
         with torch.no_grad(), run.shell.block(index, following=index + 1 if index < last else None) as block:
             members = run.shell.layers.of_block(index)
+            if sweep.dense:  # the first of all sweeps
+                check_finite(members)
             tables = _gathered(run, sweep, block, index, members)
             if sweep.dense:
                 run.advance("dense", block, index)

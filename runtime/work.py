@@ -53,6 +53,11 @@ class Journal:
             os.fsync(stream.fileno())
         fresh.replace(self._path)
 
+    @property
+    def begun(self) -> bool:
+        """Whether any block is done."""
+        return bool(self._content["done"].keys() - {"embeddings"})
+
     def value(self, name: str, default: Any = None) -> Any:
         """What a step found."""
         return self._content["values"].get(name, default)
