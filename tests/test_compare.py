@@ -20,6 +20,7 @@ from pzc.runtime.compare import Compared, compare
 from pzc.runtime.comparison import names, rows, written
 from pzc.runtime.evaluate import kl_divergence, window_losses
 from pzc.runtime.masks import Target
+from pzc.runtime.plots import draw
 from pzc.runtime.prune import prune
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
 from tests.terminal import Terminal, terminal_of
@@ -162,9 +163,34 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
     drawn = (tmp_path / "grid" / "perplexity.svg").read_text(encoding="utf-8")
     assert "perplexity on pydoc (evaluation)" in drawn
     assert "sparsity of the blocks' linear weights, %" in drawn
+    assert "bars: one standard error of the change from the dense model, windows paired" in drawn
     again = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
     assert again.code == 1
     assert "grid holds results already" in again.err
+
+
+def test_bars_are_errors_of_the_change_from_the_dense_model(
+    tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    targets = [Target(None, 0.3), Target(None, 0.5), Target(None, 0.5, (2, 4))]
+    found = list(compare(tiny(), [load("wanda"), load("magnitude")], windows, windows, targets))
+    drawn: dict[float, float] = {}
+    errorbar = Axes.errorbar
+
+    def note(self: Any, x: Any, y: Any, *, yerr: Any, **how: Any) -> Any:
+        drawn.update(zip(y, yerr, strict=True))
+        return errorbar(self, x, y, yerr=yerr, **how)
+
+    monkeypatch.setattr(Axes, "errorbar", note)
+    draw(rows(found), "a title", "a text", [tmp_path / "plot.svg"])
+    dense, *others = (np.array(r.losses) for r in found)
+    for losses in others:
+        d = losses - dense
+        error = np.exp(dense.mean()) * np.exp(d.mean()) * d.std(ddof=1) / len(d) ** 0.5
+        assert drawn[math.exp(losses.mean())] == pytest.approx(error)
+    assert len(drawn) == len(others) == 6
 
 
 @pytest.mark.parametrize(
@@ -173,6 +199,8 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
         (("-s", "0.5,1"), "1 is not between 0 and 1"),
         (("-s", "0.5,half"), "`half` is no number"),
         (("-s", "0.5,"), "`` is no number"),
+        (("-s", "0.5,.50"), "0.5 is given twice"),
+        (("--pattern", "2:4,2:4"), "2:4 is given twice"),
         (("--pattern", "2:4,4:2"), "`4:2` is no pattern"),
         (("--pattern", "2:4", "--per", "row"), "--pattern 2:4 replaces --per"),
     ],
