@@ -126,7 +126,7 @@ def _bar(row: Row, dense: Row) -> float:
 def _draw(axis: Axes, points: Sequence[tuple[float, float, float]], name: str, place: int, **style: Any) -> None:
     """Points `(x, perplexity, error)` of a metric, with bars."""
     x, y, errors = zip(*points, strict=True)
-    bars = {"yerr": errors, "elinewidth": 1, "capsize": 2} if any(errors) else {}
+    bars: dict[str, Any] = {"yerr": errors, "elinewidth": 1, "capsize": 2} if any(errors) else {}
     axis.errorbar(x, y, label=_label(name), **{**_style(place), **style}, **bars)
 
 
