@@ -123,7 +123,9 @@ def taken(plan: Plan, way: str) -> str:
 
 def gigabytes(size: float) -> str:
     """A number of bytes, rounded to what an estimate is good for."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
+    if size >= 1e8:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def duration(seconds: float) -> str:

@@ -146,8 +146,11 @@ def check_request(shell: Shell, request: Request, windows: Windows) -> None:
 def _output(shell: Shell, folder: Path, k: int, *, mask_only: bool) -> Output:
     place = folder / "output" / str(k)
     place.mkdir(exist_ok=True)
-    if mask_only:
-        return Masks(shell, place)
+    return Masks(shell, place) if mask_only else weights_output(shell, place)
+
+
+def weights_output(shell: Shell, place: Path) -> Weights:
+    """Shards like the model's in the folder `place`, in the types that its weights have in memory."""
     dtypes = {
         part.key: slot.tensor.dtype
         for slot in shell.slots.values()
