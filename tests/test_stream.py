@@ -113,8 +113,18 @@ metric roles {
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("run", RUNS)
+IN_EVERY_TYPE = (
+    "weights only", "wanda one-shot", "wanda 2:4 sequential", "hessian sequential", "gradient",
+    "gradient and activations, sequential", "per model, with gradients", "by role", "update", "update, gradients",
+    "update, per model", "sparsegpt", "owl", "owl, gradients", "alpha, update",
+)  # fmt: skip
+"""Runs that are tried in float32 and float16 too, one or two of each kind; the others in bfloat16 alone."""
+
+
+@pytest.mark.parametrize(
+    ("run", "dtype"),
+    [(run, "bfloat16") for run in RUNS] + [(run, dtype) for dtype in ("float32", "float16") for run in IN_EVERY_TYPE],
+)
 def test_every_bit_is_as_in_memory(
     run: str, dtype: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
 ) -> None:
