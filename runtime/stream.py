@@ -152,10 +152,9 @@ def _output(shell: Shell, folder: Path, k: int, *, mask_only: bool) -> Output:
 def weights_output(shell: Shell, place: Path) -> Weights:
     """Shards like the model's in the folder `place`, in the types that its weights have in memory."""
     dtypes = {
-        part.key: slot.tensor.dtype
-        for slot in shell.slots.values()
-        for part in slot.source.parts
-        if part.torch_dtype.is_floating_point and part.torch_dtype != slot.tensor.dtype
+        key: dtype
+        for key, dtype in shell.types.items()
+        if (stored := shell.shards.tensors[key].torch_dtype).is_floating_point and stored != dtype
     }
     return Weights(shell, Copy(shell.shards, place, dtypes), place, partial(_write_settings, shell))
 

@@ -7,6 +7,7 @@ the head) when their module is called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -48,7 +49,8 @@ class Slot:
 class Shell:
     """A model of placeholders, and where their contents are.
 
-    `blocks` are the slots of each decoder block, `outside` those of the modules around them.
+    `blocks` are the slots of each decoder block, `outside` those of the modules around them. `types` are those that the
+    model has in memory, by the keys of the shards, of its buffers too, which are always there.
     """
 
     loaded: Loaded
@@ -58,6 +60,7 @@ class Shell:
     device: torch.device
     blocks: tuple[tuple[Slot, ...], ...]
     outside: Mapping[nn.Module, tuple[Slot, ...]]
+    types: Mapping[str, torch.dtype]
     _ahead: dict[tuple[int, bool], Future[Arriving]] = field(default_factory=dict)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "pzc-read"))
 
@@ -184,9 +187,7 @@ def open_shell(
             model.generation_config = attempt(
                 name, "generation configuration", lambda: GenerationConfig.from_pretrained(folder)
             )
-    kept_wide = kind != torch.float32 and getattr(model, "_keep_in_fp32_modules", None)
-    if kept_wide:
-        raise PruningError(f"{name} keeps some modules in float32 whatever its type", hint=_WITHOUT, model=name)
+    _widen(model, kind)
     sources = find_sources(name, model, shards)
     _put_placeholders(model, target)
     for key, buffer in list(model.named_buffers()):
@@ -195,7 +196,9 @@ def open_shell(
     if layers.outside:
         raise PruningError(f"{layers.outside[0].name} is outside the blocks, and --stream prunes block by block")
     loaded = Loaded(model.eval(), tokenizer, name, kind, shards.files)
-    return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, sources))
+    state = model.state_dict()
+    types = {part.key: state[key].dtype for key, source in sources.items() for part in source.parts}
+    return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, sources), types)
 
 
 def local_folder(name: str) -> Path:
@@ -225,6 +228,21 @@ def _on_meta(config: Any, dtype: torch.dtype) -> Any:
             if "Unrecognized configuration class" in str(error):
                 raise PruningError("the configuration is of no causal language model") from error
             raise
+
+
+def _widen(model: Any, dtype: torch.dtype) -> None:
+    """Give those parameters and buffers float32 that transformers keeps so whatever the model's type."""
+    plan: dict[str, torch.dtype] = model._get_dtype_plan(dtype)
+    if not plan:
+        return
+    pattern = re.compile("|".join(f"(?:{name.replace('*', '.*')})" for name in plan))
+    for path, module in model.named_modules():
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            if pattern.search(f"{path}.{key}"):
+                module._parameters[key] = nn.Parameter(parameter.to(torch.float32), requires_grad=False)
+        for key, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_floating_point() and pattern.search(f"{path}.{key}"):
+                module._buffers[key] = buffer.to(torch.float32)
 
 
 @contextmanager

@@ -24,6 +24,14 @@ from tests.test_stream import source, streamed, weights_of
 
 __all__ = ["source"]
 
+DEEPSEEK = {
+    "hidden_size": 16, "intermediate_size": 32, "moe_intermediate_size": 8, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
+    "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 8,
+    "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4, "max_position_embeddings": 32,
+}  # fmt: skip
+"""A mixture that is none of the tested families, with layers of its own kind of attention."""
+
 
 @pytest.mark.parametrize(
     ("metric", "how"),
@@ -50,6 +58,31 @@ def test_every_family_is_streamed_as_it_is_pruned_in_memory(
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, again[key]), key
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "keeps"),
+    [
+        ("GptOss", "float16", True),  # its norms
+        ("GptOss", "bfloat16", False),
+        ("Mixtral", "bfloat16", False),
+        ("DeepseekV3", "bfloat16", True),  # a buffer
+    ],
+)
+def test_what_transformers_keeps_in_float32_stays_so(
+    family: str, dtype: str, keeps: bool, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "DeepseekV3", (DEEPSEEK, "model.layers", []))
+    make_family(family).to(getattr(torch, dtype)).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    streamed(tmp_path / "source", tmp_path / "out", "wanda", some_windows(), sequential=True)
+    loaded = load_model(str(tmp_path / "source"), device="cpu").model
+    prune(loaded, "wanda", windows=some_windows(), sequential=True)
+    loaded.save_pretrained(tmp_path / "expected")
+    found, expected = weights_of(tmp_path / "out"), weights_of(tmp_path / "expected")
+    assert {key: value.dtype for key, value in found.items()} == {key: value.dtype for key, value in expected.items()}
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    assert (torch.float32 in {value.dtype for value in found.values()}) is keeps
 
 
 def several(
