@@ -128,7 +128,7 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
         if work:
             work.journal.finish("dense", 1, before=before)
             request = replace(request, cache=request.cache or work.folder)
-            runs = iter([carry_out(loaded.model, request, calibration, finished=work.finished, **given)])
+            runs = iter([carry_out(loaded.model, request, calibration, finished=work.finished, restores=False, **given)])
         elif len(request.targets) == 1:
             runs = iter([carry_out(loaded.model, request, calibration, **given)])
         else:

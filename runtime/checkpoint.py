@@ -138,12 +138,24 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
             output.parent.mkdir(parents=True, exist_ok=True)
             partial.mkdir()
             with quiet():
-                model.save_pretrained(partial)
+                _save_weights(model, partial)
                 tokenizer.save_pretrained(partial)
             publish(partial, record, output, given)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output
+
+
+def _save_weights(model: Any, folder: Path) -> None:
+    try:
+        model.save_pretrained(folder)
+    except RuntimeError as error:
+        if "share memory" not in str(error):
+            raise
+        raise PruningError(
+            "transformers can't save weights that are tied and offloaded",
+            hint="`pzc prune --stream` holds one block at a time",
+        ) from error
 
 
 def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path | None = None) -> None:

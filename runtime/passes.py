@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.offload import runs_on
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`."""
@@ -38,8 +39,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter, where its inputs go."""
-    return next(model.parameters()).device
+    """The device of the model's first parameter, or where it is taken to when it is used: there its inputs go."""
+    device = next(model.parameters()).device
+    return runs_on(model) or device if device.type == "meta" else device
 
 
 def logits_of(model: nn.Module, ids: Tensor) -> Tensor:

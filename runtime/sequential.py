@@ -49,7 +49,7 @@ def through_blocks(
         hidden, calls = _capture(model, layers.blocks, windows)
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
-            gathers = frozenset[str]() if skips and skips(members) else leaves
+            gathers = leaves if members and not (skips and skips(members)) else frozenset[str]()
             with collecting(members, gathers, len(windows)) as tables:
                 if changes and gathers:
                     _read(block, members, gathers, hidden, calls[index])

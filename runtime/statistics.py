@@ -113,6 +113,12 @@ def gather(
     if windows is None:
         raise PruningError("this metric needs calibration windows", hint="give calibration text")
     check_windows(model, windows)
+    if "backward" in passes and (away := next((x for x in layers.layers if x.is_offloaded), None)):
+        raise PruningError(
+            f"gradients need all weights where they are used, but {away.name} is offloaded",
+            hint="`pzc prune --stream` holds one block at a time",
+            layer=away.name,
+        )
     lasting = keepable(leaves)
     if cache is not None and lasting:
         file = file_of(cache, model, layers.layers, windows, lasting)
