@@ -128,9 +128,9 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
         if work:
             work.journal.finish("dense", 1, before=before)
             request = replace(request, cache=request.cache or work.folder)
-            runs = iter([carry_out(loaded.model, request, calibration, finished=work.finished, restores=False, **given)])
-        elif len(request.targets) == 1:
-            runs = iter([carry_out(loaded.model, request, calibration, **given)])
+        if len(request.targets) == 1:
+            finished = work.finished if work else None
+            runs = iter([carry_out(loaded.model, request, calibration, finished=finished, restores=False, **given)])
         else:
             runs = carry_out_each(loaded.model, request, calibration, **given)
         for place, pruned in zip(left.values(), runs, strict=True):
