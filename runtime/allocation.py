@@ -25,6 +25,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target, pruned_count
 from pzc.runtime.statistics import Statistics
+from pzc.runtime.values import count_true
 
 HIGHEST = 0.99
 """The highest sparsity that an allocation gives to a layer."""
@@ -188,9 +189,10 @@ def _proposed(
 
 def outliers(members: Sequence[Layer], statistics: Statistics) -> float:
     """The share of a block's weights that are outliers: whose score |W| · ‖x‖, Wanda's, is more than `OUTLIER` times
-    the block's mean."""
-    scores = torch.cat([_wanda(layer, statistics).flatten() for layer in members])
-    return float((scores > OUTLIER * scores.mean()).float().mean())
+    the block's mean. The scores of one layer are held at a time."""
+    size = sum(layer.size for layer in members)
+    mean = sum(float(_wanda(layer, statistics).sum(dtype=torch.float64)) for layer in members) / size
+    return sum(count_true(_wanda(layer, statistics) > OUTLIER * mean) for layer in members) / size
 
 
 def owl(share: float, shares: Mapping[int, float]) -> dict[int, float]:
@@ -240,7 +242,7 @@ _BY_BLOCK = {"owl": _Way(outliers, owl, False), "alpha": _Way(tail, alpha, True)
 
 def _wanda(layer: Layer, statistics: Statistics) -> Tensor:
     leaves = statistics.of(layer, ("W", "X.l2"))
-    scores: Tensor = leaves["W"].float().abs() * leaves["X.l2"]
+    scores: Tensor = leaves["W"].float().abs().mul_(leaves["X.l2"])
     return scores
 
 
