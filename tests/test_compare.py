@@ -52,6 +52,36 @@ def test_every_metric_at_every_target_is_as_if_pruned_alone(tiny: Callable[..., 
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("sequential", "update", "divergence"), [(True, "none", False), (None, "obs", True), (None, "own", False)]
+)
+def test_metrics_that_walk_the_model_are_as_if_pruned_alone(
+    tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool | None, update: str, divergence: bool
+) -> None:
+    model, before = tiny(), tiny().state_dict()
+    metrics = [load("wanda"), load("sparsegpt"), inline("abs(W) * X * G per layer"), inline("abs(W) per model")]
+    targets = [Target(None, 0.4), Target(None, 0.5, (2, 4))]
+    _, *found = compare(
+        model, metrics, windows, windows[:4], targets, sequential=sequential, update=update, divergence=divergence
+    )
+    for result, (metric, target) in zip(found, ((m, t) for m in metrics for t in targets), strict=True):
+        refused = metric.per == "model" and not target.pattern and update != "own"
+        assert ("cannot be pruned block by block" in (result.failure or "")) is refused
+        if refused:
+            continue
+        alone = tiny()
+        how = {"sequential": sequential, "update": None if update == "own" else update}
+        done = prune(alone, metric, windows=windows, sparsity=target.sparsity, pattern=target.pattern, **how)
+        assert list(result.losses) == pytest.approx(window_losses(alone, windows[:4]), rel=1e-6)
+        assert result.sparsity == done.sparsity
+        if divergence:
+            expected = kl_divergence(alone, tiny(), windows[:4])
+            assert np.mean(result.divergences) == pytest.approx(expected, rel=1e-4)
+    per = {r.per for r in found if r.metric and r.metric.name == "sparsegpt"}
+    assert per == {"128 columns" if update == "own" else "layer", "2:4"}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 def test_a_metric_that_cannot_be_measured_says_why(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
     metrics = [inline("X per row"), load("wanda")]
     _, failed, fine = compare(tiny(), metrics, windows, windows, [Target(per="col")])
@@ -209,6 +239,13 @@ def test_a_grid_that_is_none_is_refused(options: tuple[str, ...], message: str, 
     shown = terminal("compare", "-f", "wanda", *options)
     assert shown.code == 2
     assert message in shown.err
+
+
+def test_metrics_are_compared_as_published(terminal: Terminal) -> None:
+    shown = terminal("compare", "-f", "wanda", "-f", "sparsegpt", "--sequential", "--update", "own", *SMALL)
+    assert shown.code == 0, shown.err
+    assert "sequential, SparseGPT with its update" in shown.out
+    assert "128 columns" in shown.out
 
 
 def test_a_pattern_that_fits_no_layer_is_refused_before_anything_is_measured(terminal: Terminal) -> None:
