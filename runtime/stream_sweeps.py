@@ -147,6 +147,7 @@ def forward(run: Run, sweep: Sweep) -> None:
             if sweep.moves == "after" and index < last:
                 run.advance("calibration", block, index)
         _note(run, sweep.stage, index + 1, tables, found)
+        del tables  # factors of Hessians may be larger than the block
         for name in sweep.spent(index, len(run.outputs)):
             run.states.drop(name, index)
         run.progress(sweep.stage, index + 1, run.depth)
