@@ -44,6 +44,12 @@ class Dense:
             written += 1
         return written
 
+    def put_back(self) -> None:
+        """Give every layer its dense weight back, whatever has been done to the model beside `apply`."""
+        for layer in self._layers.layers:
+            layer.weight.copy_(self.weights[layer.name])
+        self._on.clear()
+
     def restore(self) -> None:
         """Give every layer its dense weight back."""
         self.apply({})

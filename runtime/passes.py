@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.offload import runs_on
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`."""
@@ -38,8 +39,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter, where its inputs go."""
-    return next(model.parameters()).device
+    """The device of the model's first parameter, or where it is taken to when it is used: there its inputs go."""
+    device = next(model.parameters()).device
+    return runs_on(model) or device if device.type == "meta" else device
 
 
 def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
@@ -89,6 +91,12 @@ def batches(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
         yield part.to(device)
 
 
+def singly(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
+    """The windows on the model's device, one at a time: `[1, length]`."""
+    device = device_of(model)
+    return (window.to(device) for window in windows.split(1))
+
+
 def windows_at_once(model: nn.Module, length: int) -> int:
     """How many windows of so many tokens are run together."""
     limit = _LOGITS_AT_ONCE.get(device_of(model).type, _LOGITS_AT_ONCE_ELSEWHERE)
@@ -99,21 +107,25 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
     """Raise PruningError when the model cannot read these windows: too long, or tokens it does not know."""
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise PruningError("at least one window of two tokens is needed", shape=tuple(windows.shape))
-    longest = longest_window(model)
-    length = windows.shape[1]
-    if longest is not None and length > longest:
-        raise PruningError(
-            f"windows of {length} tokens are longer than the {longest} that the model can read",
-            hint=f"use a length of at most {longest}",
-            length=length,
-            longest=longest,
-        )
+    check_length(model, windows.shape[1])
     highest, known = int(windows.max()), vocabulary_of(model)
     if highest >= known:
         raise PruningError(
             f"the text holds token {highest}, but the model knows {known}: its tokenizer does not fit it",
             token=highest,
             vocabulary=known,
+        )
+
+
+def check_length(model: nn.Module, length: int) -> None:
+    """Raise PruningError when windows of so many tokens are longer than the model can read."""
+    longest = longest_window(model)
+    if longest is not None and length > longest:
+        raise PruningError(
+            f"windows of {length} tokens are longer than the {longest} that the model can read",
+            hint=f"use a length of at most {longest}",
+            length=length,
+            longest=longest,
         )
 
 

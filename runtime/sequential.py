@@ -35,11 +35,13 @@ def through_blocks(
     progress: Progress = silent,
     *,
     changes: bool = True,
+    skips: Callable[[Sequence[Layer]], bool] | None = None,
 ) -> None:
     """For each block in turn gather the forward `leaves` of its layers over `windows` `[n, length]` and
     call `visit(tables, layers of the block)`, which may change the block's weights; the next block reads what
-    the changed block puts out. Layers outside of the blocks come last, together. Without `changes`, when `visit` leaves
-    the weights alone, no block runs twice.
+    the changed block puts out. Layers outside of the blocks come last, together. Without `changes` the next block reads
+    what the block put out as it was before, and no block runs twice. Where `skips` says so of a block's layers, nothing
+    is gathered for them and their tables are empty.
 
     Raises NoChain before the first visit.
     """
@@ -47,10 +49,11 @@ def through_blocks(
         hidden, calls = _capture(model, layers.blocks, windows)
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
-            with collecting(members, leaves, len(windows)) as tables:
-                if changes:
-                    _read(block, members, leaves, hidden, calls[index])
-                else:
+            gathers = leaves if members and not (skips and skips(members)) else frozenset[str]()
+            with collecting(members, gathers, len(windows)) as tables:
+                if changes and gathers:
+                    _read(block, members, gathers, hidden, calls[index])
+                elif not changes:
                     for i, call in enumerate(calls[index]):
                         hidden[i] = run_block(block, hidden[i], call)
             visit(tables(), members)
@@ -59,8 +62,9 @@ def through_blocks(
                     hidden[i] = run_block(block, hidden[i], call)
             progress("blocks", index + 1, len(layers.blocks))
         if layers.outside:  # the head and the like: the whole model once more, as it is by now
-            with collecting(layers.outside, leaves, len(windows)) as tables:
-                for ids in batches(model, windows):
+            gathers = frozenset[str]() if skips and skips(layers.outside) else leaves
+            with collecting(layers.outside, gathers, len(windows)) as tables:
+                for ids in batches(model, windows) if gathers else ():
                     logits_of(model, ids)
             visit(tables(), layers.outside)
 

@@ -24,7 +24,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.models import Loaded, load_model, resolve_dtype
-from pzc.runtime.passes import Progress, device_of, silent
+from pzc.runtime.passes import Progress, check_length, device_of, silent
 from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import exports, hall
@@ -212,6 +212,7 @@ def prepare(
         torch.set_num_threads(settings.threads)
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
+    check_length(loaded.model, length)
     needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)

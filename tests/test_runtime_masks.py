@@ -22,6 +22,7 @@ from pzc.runtime.masks import (
     parse_pattern,
     pruned_count,
 )
+from pzc.runtime.models import resolve_device
 from pzc.runtime.selection import by_row, lowest_first
 
 few = st.sampled_from([-2.0, -0.0, 0.0, 1.0, 1.5])  # so that many scores tie
@@ -170,12 +171,13 @@ def test_a_gpu_gives_the_masks_of_the_cpu() -> None:
     generator = torch.Generator().manual_seed(0)
     smooth = torch.randn(96, 256, generator=generator)
     for scores in (smooth, smooth.round(), torch.zeros(96, 256)):
+        there = scores.to(resolve_device("auto"))
         for group in ("row", "col", "layer"):
-            assert torch.equal(keep_mask(scores.cuda(), group, 0.3).cpu(), keep_mask(scores, group, 0.3))
-        assert torch.equal(keep_mask_nm(scores.cuda(), 3, 8).cpu(), keep_mask_nm(scores, 3, 8))
-        assert torch.equal(keep_mask_nm(scores.cuda(), 3, 32).cpu(), keep_mask_nm(scores, 3, 32))
-        there, here = joint_masks({"a": scores.cuda()}, 0.7), joint_masks({"a": scores}, 0.7)
-        assert torch.equal(there["a"].cpu(), here["a"])
+            assert torch.equal(keep_mask(there, group, 0.3).cpu(), keep_mask(scores, group, 0.3))
+        assert torch.equal(keep_mask_nm(there, 3, 8).cpu(), keep_mask_nm(scores, 3, 8))
+        assert torch.equal(keep_mask_nm(there, 3, 32).cpu(), keep_mask_nm(scores, 3, 32))
+        one, other = joint_masks({"a": there}, 0.7), joint_masks({"a": scores}, 0.7)
+        assert torch.equal(one["a"].cpu(), other["a"])
 
 
 @given(matrices(), st.data())

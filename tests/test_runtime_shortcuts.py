@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.prune import prune
+from pzc.runtime.prune import carry_out
+from pzc.runtime.request import Request
 from pzc.runtime.sequential import through_blocks
 from pzc.runtime.shortcuts import Enough, ending_at, last_to_read
 
@@ -74,6 +75,6 @@ def test_without_restoring_finished_blocks_stay_pruned(tiny: Callable[..., Any],
         each.model.layers[1].input_layernorm.weight.data.fill_(torch.inf)
     for each, restores in ((model, False), (kept, True)):
         with pytest.raises(Exception, match="finite"):
-            prune(each, "wanda", windows=windows, sequential=True, restores=restores)
+            carry_out(each, Request.of("wanda", sequential=True), windows, restores=restores)
         first = find_layers(each).of_block(0)
         assert all(int((layer.weight == 0).sum()) == (0 if restores else layer.size // 2) for layer in first)
