@@ -8,6 +8,7 @@ rank of a candidate among the measured ones, as a normal score: losses have long
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -45,8 +46,8 @@ class Surrogate:
     def predict(self, sketch: Sketch) -> tuple[float, float]:
         """The normal score of a candidate's rank, small for a good one, and its standard deviation."""
         likeness = self._likeness(sketch)
-        variance = self._likeness_to_itself - likeness @ self._inverse @ likeness
-        return self._prior + float(likeness @ self._weights), float(np.sqrt(max(variance, 0.0)))
+        variance = self._likeness_to_itself - float(likeness @ self._inverse @ likeness)
+        return self._prior + float(likeness @ self._weights), math.sqrt(max(variance, 0.0))
 
     def expected_gain(self, sketch: Sketch) -> float:
         """By how much a candidate is expected to be better than the best measured one, where worse counts as nothing
@@ -59,10 +60,11 @@ class Surrogate:
 
     @property
     def _likeness_to_itself(self) -> float:
-        return 1.0 + (self._predicted.shape[1] > 0)
+        return 2.0 if self._predicted.shape[1] else 1.0
 
     def _scaled(self, predicted: Array) -> Array:
-        return (predicted - self._mean) / self._spread
+        scaled: Array = (predicted - self._mean) / self._spread
+        return scaled
 
     def _likeness(self, sketch: Sketch) -> Array:
         """The covariance with every measured candidate, `[measured]`."""
