@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -44,30 +44,26 @@ class Clock:
 
     def timed(self, function: Any) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - start
+                self.seconds += time.process_time() - start
 
         return run
 
 
-def plain(model: nn.Module, windows: Tensor) -> float:
+def plain(model: Any, windows: Tensor) -> float:
     """One Hessian a layer, one column at a time. Returns seconds of the update."""
     layers, clock = find_layers(model), Clock()
     totals: dict[str, Tensor] = {}
-    calls = Counter[str]()
-    first = min(2, len(windows))  # so many windows go through all blocks before the walk, to see what blocks are given
 
     def add(name: str, x: Tensor) -> None:
         x = x.flatten(0, -2)
         totals[name] = totals.get(name, 0) + x.T @ x
 
     def hook(module: nn.Module, args: Any, output: Tensor, *, name: str) -> None:
-        calls[name] += 1
-        if first < calls[name] <= first + len(windows):
-            clock.timed(add)(name, args[0])
+        clock.timed(add)(name, args[0])
 
     def sweep(layer: Layer) -> None:
         h = totals.pop(layer.name) * (2 / len(windows))
@@ -82,15 +78,40 @@ def plain(model: nn.Module, windows: Tensor) -> float:
             w[:, j + 1 :] -= error.unsqueeze(1) @ u[j : j + 1, j + 1 :]
         layer.weight.copy_(w)
 
-    def visit(tables: Tables, block: Sequence[Layer]) -> None:
-        for layer in block:
-            clock.timed(sweep)(layer)
-
-    handles = [layer.module.register_forward_hook(partial(hook, name=layer.name)) for layer in layers.layers]
-    through_blocks(model, layers, windows, (), visit)
-    for handle in handles:
-        handle.remove()
+    with torch.no_grad():
+        hidden, others = entering(model, windows)
+        for index, block in enumerate(layers.blocks):
+            members = layers.of_block(index)
+            handles = [layer.module.register_forward_hook(partial(hook, name=layer.name)) for layer in members]
+            for state in hidden:
+                block(state, **others)
+            for handle in handles:
+                handle.remove()
+            for layer in members:
+                clock.timed(sweep)(layer)
+            if index + 1 < len(layers.blocks):
+                hidden = [block(state, **others) for state in hidden]
     return clock.seconds
+
+
+class Entered(Exception):
+    """Ends a forward pass at the first block."""
+
+
+def entering(model: Any, windows: Tensor) -> tuple[list[Tensor], dict[str, Any]]:
+    """What the first block of a LLaMA is called with: hidden states by window, and what all windows share."""
+    found: list[tuple[Tensor, dict[str, Any]]] = []
+
+    def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        found.append((args[0], kwargs))
+        raise Entered
+
+    handle = model.model.layers[0].register_forward_pre_hook(before, with_kwargs=True)
+    for window in windows.split(1):
+        with suppress(Entered):
+            model(input_ids=window, use_cache=False)
+    handle.remove()
+    return [hidden for hidden, _ in found], found[0][1]
 
 
 def shared(model: nn.Module, windows: Tensor) -> float:
@@ -135,9 +156,9 @@ def main() -> None:
         for name, way in (("plain", plain), ("pzc", shared)):
             for layer, weight in zip(layers, dense, strict=True):
                 layer.weight.copy_(weight)
-            start = time.perf_counter()
+            start = time.process_time()
             update = way(model, windows)
-            seconds[name].append((update, time.perf_counter() - start))
+            seconds[name].append((update, time.process_time() - start))
             weights[name] = [layer.weight.clone() for layer in layers]
     middle = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in seconds.items()}
     print(f"{options.model}, {options.blocks} blocks, {options.windows} × {options.length} tokens, "

@@ -1,13 +1,15 @@
 """pzc beside llm-compressor on SmolLM2-135M: time, peak memory and perplexity.
 
-    python benchmarks/peers.py wikitext2-raw-valid.txt wikitext2-raw-test.txt [--only wanda] [--rounds 3]
+    python benchmarks/peers.py wikitext2-raw-valid.txt wikitext2-raw-test.txt [--only wanda] [--target 2:4] [--rounds 3]
 
 The files are WikiText-2's raw validation and test splits. llm-compressor comes from PyPI into an environment of its
 own, which the script makes (`--environment FOLDER`). Every cell is a process of its own, the tools by turns.
 
 Both read the same float32 weights and the same 16 windows of 512 tokens, both go block by block through what is pruned
 already, and one function measures both: the first 16 windows of 512 tokens of the second file. Time is that of pruning
-alone, the median over the rounds; memory the highest resident set of the whole process, loading and measuring included.
+alone, by the clock and of the processor (all threads together, which other work on the machine disturbs less), medians
+over the rounds. Memory is the highest resident set of the whole process, loading and measuring included; measuring
+makes no more than 128 tokens' logits at once, so that it is pruning that shows.
 llm-compressor prunes every `Linear` unless told otherwise, the head too, which is tied to the embedding here:
 `--defaults` adds rows in which it does.
 """
@@ -15,7 +17,6 @@ llm-compressor prunes every `Linear` unless told otherwise, the head too, which 
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import math
 import os
@@ -25,12 +26,13 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-PEER = "llmcompressor==0.14.0.1"
-WINDOWS, LENGTH = 16, 512
+PEER = ("torch==2.13.0", "llmcompressor==0.14.0.1")  # in this order: torch as pzc has it
+WINDOWS, LENGTH, AT_ONCE = 16, 512, 128
 
 # method, what is asked for, N:M
 CASES = (("wanda", "50%", None), ("wanda", "2:4", "2:4"), ("sparsegpt", "50%", None), ("sparsegpt", "2:4", "2:4"))
@@ -41,8 +43,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("calibration")
     parser.add_argument("evaluation")
-    parser.add_argument("--environment", type=Path, default=Path("build/peers"))
+    parser.add_argument("--environment", type=Path, default=Path(".venv/peers"))
     parser.add_argument("--only", help="measure this method alone")
+    parser.add_argument("--target", choices=("50%", "2:4"), help="measure this target alone")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--defaults", action="store_true", help="also llm-compressor without an `ignore` of its user")
     options = parser.parse_args()
@@ -53,10 +56,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         tokens = Path(scratch) / "tokens.json"
         model = _tokens(options.calibration, options.evaluation, tokens)
-        print("| method | target | tool | s | peak MB | perplexity | embedding zero |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
+        print("| method | target | tool | s | processor s | peak MB | perplexity | embedding zero |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for method, target, pattern in CASES:
-            if options.only not in (None, method):
+            if options.only not in (None, method) or options.target not in (None, target):
                 continue
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in tools}
             for _ in range(options.rounds):
@@ -68,11 +71,10 @@ def main() -> int:
                         return 1
                     runs[name].append(json.loads(found.stdout.splitlines()[-1]))
             for name, results in runs.items():
-                if "perplexity" in results[0]:
-                    seconds, peak = (median(r[key] for r in results) for key in ("seconds", "peak"))
-                    quality, zero = results[0]["perplexity"], results[0]["zero"]
-                    row = (method, target, name, f"{seconds:.1f}", f"{peak:.0f}", f"{quality:.2f}", f"{zero:.1%}")
-                    print(f"| {' | '.join(row)} |", flush=True)
+                seconds, cpu, peak = (median(r[key] for r in results) for key in ("seconds", "cpu", "peak"))
+                quality, zero = results[0]["perplexity"], results[0]["zero"]
+                row = (method, target, name, f"{seconds:.1f}", f"{cpu:.1f}", f"{peak:.0f}", f"{quality:.2f}")
+                print(f"| {' | '.join((*row, f'{zero:.1%}'))} |", flush=True)
     return 0
 
 
@@ -82,7 +84,8 @@ def _environment(folder: Path) -> str:
     if not python.exists():
         venv.create(folder, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, PEER], check=True, stdout=sys.stderr)
+    for package in PEER:
+        subprocess.run([*pip, package], check=True, stdout=sys.stderr)
     return str(python)
 
 
@@ -106,34 +109,34 @@ def worker(tool: str, method: str, pattern: str | None, model: str, tokens: str)
 
     calibration, evaluation = (torch.tensor(windows) for windows in json.loads(Path(tokens).read_text()))
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    seconds = (_pzc if tool == "pzc" else _peer)(loaded, method, pattern, calibration, tool)
-    if seconds is None:
-        return {}
-    losses = []
+    prune = (_pzc if tool == "pzc" else _peer)(loaded, method, pattern, calibration, tool)
+    start, cpu = time.perf_counter(), time.process_time()
+    prune()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    losses: list[float] = []
     with torch.no_grad():
         for window in evaluation:
-            logits = loaded(window[None]).logits[0, :-1].float()
-            losses.append(float(torch.nn.functional.cross_entropy(logits, window[1:])))
+            states = loaded.model(window[None], use_cache=False).last_hidden_state[0, :-1]
+            for part, following in zip(states.split(AT_ONCE), window[1:].split(AT_ONCE), strict=True):
+                found = torch.nn.functional.cross_entropy(loaded.lm_head(part).float(), following, reduction="none")
+                losses += found.tolist()
     embedding = loaded.get_input_embeddings().weight
     return {
         "seconds": seconds,
+        "cpu": cpu,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "perplexity": math.exp(sum(losses) / len(losses)),
         "zero": float((embedding == 0).float().mean()),
     }
 
 
-def _pzc(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> float | None:
+def _pzc(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> Callable[[], object]:
     from pzc.runtime.prune import prune
 
-    if method == "sparsegpt" and "update" not in inspect.signature(prune).parameters:
-        return None  # the score alone is not the method
-    start = time.perf_counter()
-    prune(model, method, windows=calibration, pattern=pattern, sequential=True)
-    return time.perf_counter() - start
+    return lambda: prune(model, method, windows=calibration, pattern=pattern, sequential=True, restores=False)
 
 
-def _peer(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> float:
+def _peer(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> Callable[[], object]:
     from datasets import Dataset
     from llmcompressor import oneshot
     from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
@@ -143,12 +146,10 @@ def _peer(model: Any, method: str, pattern: str | None, calibration: Any, tool: 
     kind = WandaPruningModifier if method == "wanda" else SparseGPTModifier
     ignore = [] if "defaults" in tool else ["re:.*lm_head"]
     recipe = kind(sparsity=0.5, mask_structure=pattern or "0:0", ignore=ignore)
-    start = time.perf_counter()
-    oneshot(
+    return lambda: oneshot(
         model=model, dataset=data, recipe=recipe, num_calibration_samples=len(ids), max_seq_length=len(ids[0]),
         shuffle_calibration_samples=False,
     )  # fmt: skip
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def main() -> None:
             print(f"journal {(Path(folder) / JOURNAL).stat().st_size / 1e6:.1f} MB")
         start = time.perf_counter()
         again = Store(place, resume=True)
-        again.generations()
+        again.slots()
         print(f"read     {time.perf_counter() - start:6.1f} s")
         start = time.perf_counter()
         state = stored_state(again, Plan(population=SLOTS))

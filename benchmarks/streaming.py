@@ -21,7 +21,15 @@ import time
 from pathlib import Path
 
 BLOCKS_A_SHARD = 4
-METRICS = {"magnitude": [], "wanda": [], "wanda, sequential": ["--sequential"], "pruner_zero": []}
+METRICS = {
+    "magnitude": [],
+    "wanda": [],
+    "wanda, sequential": ["--sequential"],
+    "wanda, owl": ["--allocation", "owl"],
+    "wanda, obs": ["--update", "obs"],
+    "wanda, three sparsities": ["--sparsity", "0.3,0.5,0.7"],
+    "pruner_zero": [],
+}
 
 
 def make(folder: Path, hidden: int, inner: int, blocks: int, vocabulary: int) -> None:

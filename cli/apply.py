@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pzc.cli import options
 from pzc.cli.console import output, print_json, say
 
+if TYPE_CHECKING:
+    from pzc.runtime.mask_files import MaskFile
+    from pzc.runtime.models import Loaded
+
 
 @click.command("apply")
 @click.argument("masks", type=click.Path(path_type=Path, dir_okay=False))
 @options.loading
 @click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@options.overwrite
 @click.option("--force", is_flag=True, help="Put the masks on another model than the one that they were made for.")
+@options.streams
 @options.as_json
 def command(
     masks: Path, model: str, device: str, dtype: str | None, trust_remote_code: bool, folder: Path, overwrite: bool,
-    force: bool, as_json: bool,
+    force: bool, streams: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Put the masks of a file on a model and save it as a Hugging Face folder.
 
@@ -32,25 +38,57 @@ def command(
     pzc apply wanda50.safetensors -m pocket --dtype bfloat16 -o out/half
     pzc apply wanda50.safetensors -m out/tuned --force -o out/tuned50
     """
-    from pzc.runtime.card import known_license
-    from pzc.runtime.checkpoint import FORMAT, RECORD, check_output, save, versions
+    if streams and trust_remote_code:
+        raise click.UsageError("--stream runs no code that comes with a model")
+    from pzc.runtime.checkpoint import RECORD, check_output, save
     from pzc.runtime.layers import Layers, zeros
-    from pzc.runtime.mask_files import apply_masks, check_model, masked_layers, read_masks
-    from pzc.runtime.models import hash_files, load_model
+    from pzc.runtime.mask_files import apply_masks, check_model, masked_layers, read_about, read_masks
+    from pzc.runtime.models import load_model
+    from pzc.runtime.stream_apply import stream_masks
+    from pzc.runtime.stream_model import open_shell
 
     check_output(folder, overwrite=overwrite)
-    file = read_masks(masks)
-    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    known = loaded.sha256 == file.sha256
+    _, file = read_about(masks)
+    if streams:
+        shell = open_shell(model, device=device, dtype=dtype)
+        loaded = shell.loaded
+    else:
+        shell = None
+        loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if not force:
         check_model(file, loaded.sha256)
-    layers = Layers((), masked_layers(loaded.model, file.masks))
-    before = zeros(layers)
-    apply_masks(loaded.model, file.masks)
-    after = zeros(layers)
-    sizes = {layer.name: layer.size for layer in layers.layers}
+    if shell:
+        with stream_masks(shell, masks, folder, overwrite=overwrite) as applied:
+            content = _record(loaded, file, masks, applied.before, applied.after, applied.sizes)
+            applied.save(content)
+    else:
+        whole = read_masks(masks)
+        layers = Layers((), masked_layers(loaded.model, whole.masks))
+        before = zeros(layers)
+        apply_masks(loaded.model, whole.masks)
+        sizes = {layer.name: layer.size for layer in layers.layers}
+        content = _record(loaded, file, masks, before, zeros(layers), sizes)
+        save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)
+    if as_json:
+        print_json({"output": str(folder), **content})
+        return
+    zero = content["sparsity"]
+    output.print(f"sparsity  {zero['after']:.2%}   {len(zero['layers'])} layers", soft_wrap=True)
+    say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {folder}")
+
+
+def _record(
+    loaded: Loaded, file: MaskFile, masks: Path, before: Mapping[str, int], after: Mapping[str, int],
+    sizes: Mapping[str, int],
+) -> dict[str, Any]:  # fmt: skip
+    """What becomes of the record in the file of masks when they are put on a model."""
+    from pzc.runtime.card import known_license
+    from pzc.runtime.checkpoint import FORMAT, versions
+    from pzc.runtime.models import hash_files
+
     run = file.about if file.about.get("format") == FORMAT else {}
-    content: dict[str, Any] = {
+    known, weights = loaded.sha256 == file.sha256, sum(sizes.values())
+    return {
         **run,
         "format": FORMAT,
         "model": {
@@ -62,17 +100,11 @@ def command(
         "mask": {"name": masks.name, "sha256": hash_files((masks,)), "of_this_model": known}
         | ({} if run else {"about": dict(file.about)}),
         "sparsity": {
-            "before": sum(before.values()) / layers.size,
-            "after": sum(after.values()) / layers.size,
-            "weights": layers.size,
+            "before": sum(before.values()) / weights,
+            "after": sum(after.values()) / weights,
+            "weights": weights,
             "layers": {name: after[name] / size for name, size in sizes.items()},
         },
         "perplexity": run.get("perplexity") if known else None,
         "versions": versions(),
     }
-    save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)
-    if as_json:
-        print_json({"output": str(folder), **content})
-        return
-    output.print(f"sparsity  {content['sparsity']['after']:.2%}   {len(file.masks)} layers", soft_wrap=True)
-    say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {folder}")

@@ -40,6 +40,14 @@ LONGEST_NAME = 22
 @options.targets
 @options.per
 @options.chosen_layers
+@click.option("--sequential/--one-shot", default=None, help="Activations after earlier blocks are pruned, or dense.")
+@click.option(
+    "--update",
+    type=click.Choice(["none", "obs", "own"]),
+    default="none",
+    show_default=True,
+    help="What the kept weights do about the pruned; own: for each metric as published, which is for sparsegpt alone.",
+)
 @click.option("--kl", is_flag=True, help="Also measure KL(dense ‖ pruned); the dense model reads every window again.")
 @click.option(
     "--baseline",
@@ -63,15 +71,17 @@ def command(
     trust_remote_code: bool, cache: Path | None, kl: bool, baseline: str, folder: Path | None, overwrite: bool,
     as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
-    """Prune one model with several metrics, one-shot, and print what each costs. The model is not saved.
+    """Prune one model with several metrics and print what each costs. The model is not saved.
 
-    Every metric is measured at every sparsity and pattern; statistics are gathered once. Perplexities come with their
-    standard errors over the windows, changes with those of the paired differences.
+    Every metric is measured at every sparsity and pattern. One-shot, statistics are gathered once; with --sequential or
+    --update each walks the model for itself. Perplexities come with their standard errors over the windows, changes
+    with those of the paired differences.
 
     \b
     pzc compare --model pocket
     pzc compare -f wanda -f my.pzm:best -m smollm2 --data text.txt
     pzc compare -f wanda -f ria -s 0.3,0.5,0.7 --pattern 2:4,4:8 --output out/grid
+    pzc compare -f wanda -f sparsegpt --sequential --update own
     """
     options.check_targets(ctx, how["patterns"])
     metrics = list(dict.fromkeys([load(r) for r in references] or zoo().values()))
@@ -94,7 +104,8 @@ def command(
     found: list[Compared] = []
     measuring = compare(
         loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, include=how["include"],
-        exclude=how["exclude"], divergence=kl, seed=how["seed"], progress=(bar := _Late()), cache=cache,
+        exclude=how["exclude"], sequential=how["sequential"], update=how["update"], divergence=kl, seed=how["seed"],
+        progress=(bar := _Late()), cache=cache,
     )  # fmt: skip
     try:
         with progress(quiet or as_json) as bar.shown:
@@ -109,11 +120,11 @@ def command(
 
             write(folder, results, _about(loaded, texts, model, how, baseline))
             where = f"{texts.evaluation.name} ({texts.evaluation.part})"
-            draw(results, f"{model}, one-shot", where, [folder / "perplexity.png", folder / "perplexity.svg"])
+            draw(results, f"{model}, {_way(how)}", where, [folder / "perplexity.png", folder / "perplexity.svg"])
     if as_json:
         print_json([numbers(row) for row in results])
         ctx.exit(1 if any(r.failure for r in found) else 0)
-    output.print(_table(results, f"{model} · {', '.join(map(written, targets))} · one-shot", baseline, kl))
+    output.print(_table(results, f"{model} · {', '.join(map(written, targets))} · {_way(how)}", baseline, kl))
     output.print()
     output.print(_formulas(results))
     errors.print(described(texts, how), style="dim", soft_wrap=True)
@@ -135,6 +146,15 @@ class _Late:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self.shown(stage, done, total)
+
+
+def _way(how: dict[str, Any]) -> str:
+    """How the metrics are run, in words."""
+    update = how["update"]
+    sequential = update != "none" if how["sequential"] is None else how["sequential"]
+    if update == "own":
+        return "sequential, SparseGPT with its update" if how["sequential"] else "SparseGPT as published"
+    return ("sequential" if sequential else "one-shot") + (f", update {update}" if update != "none" else "")
 
 
 def _targets(ctx: click.Context, how: dict[str, Any]) -> list[Target]:

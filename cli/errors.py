@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 
+MEMORY = "use fewer or shorter windows or a smaller --dtype; `pzc prune --stream` holds one block at a time"
+
 
 def described(error: Exception) -> tuple[str, str | None] | None:
     """Message and hint of an error that a user can cause, None for a defect. Imports torch: call it late."""
-    from pzc.runtime.errors import PruningError
+    if isinstance(error, MemoryError):  # then there may be none for imports either
+        return "out of memory", MEMORY
+    from pzc.runtime.errors import REFUSALS, PruningError, is_out_of_memory
     from pzc.search.store import StoreError
 
     if isinstance(error, PruningError | StoreError):
@@ -18,10 +22,10 @@ def described(error: Exception) -> tuple[str, str | None] | None:
             f"the storage does not answer: {reason}",
             "what is settled is kept; --resume goes on when it is there again",
         )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory", "use fewer or shorter windows, or a smaller --dtype"
+    if is_out_of_memory(error):
+        return "out of memory", MEMORY
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {error.filename or error.strerror}", "what was written whole is kept"
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror.lower()}: {error.filename}", None
+    if isinstance(error, OSError) and error.strerror and (error.filename or error.errno in REFUSALS):
+        return f"{error.strerror.lower()}{f': {error.filename}' if error.filename else ''}", None
     return None

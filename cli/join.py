@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
     from pzc.cli.watch import gentle, watching
     from pzc.search.run import Budget, open_store, plan_of, prepare, search, stored_state
+    from pzc.search.shared import private_folder
     from pzc.search.store import Place
 
     where: str = given["join"]
     url = where if "://" in where else None
-    folder = Path(tempfile.gettempdir()) / "pzc-joined" / given["study"] if url else Path(where)
+    folder = private_folder() / given["study"] if url else Path(where)
     store, settings = open_store(Place(folder, url, given["study"]), None)
     default = click.core.ParameterSource.DEFAULT
     changed = {name: given[name] for name in HERE if ctx.get_parameter_source(name) != default}
@@ -49,6 +49,8 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
 
     with gentle(budget), watching(run, budget, given["quiet"] or given["as_json"], given["as_json"]):
         search(run, budget, leads=False, over=over)
+    if url and not budget.asked:
+        run.kept.unlink(missing_ok=True)
     if not given["quiet"]:
         say("stopped helping" if budget.asked else "this run has gone as far as it may")
     ctx.exit(130 if budget.asked else 0)

@@ -1,99 +1,216 @@
-"""What a running search looks like: drawn from its state, at any width from 80 columns."""
+"""What a running search looks like: drawn from its state, at any width from 80 columns and in as many lines as there
+are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pzc.cli.console import formula
-from pzc.search.candidate import Candidate
+from pzc.compiler.metric import Metric
+from pzc.search.candidate import ALIASES, MEASURED, Candidate
+from pzc.search.run import Settings
 from pzc.search.state import Standing
 
 _BARS = "▁▂▃▄▅▆▇█"
 
+WIDE = 100
+"""Columns from which there is room for more than what matters most."""
+
+LINES = 3
+"""How many lines of the table a formula may take."""
+
+OTHER = 7
+"""Lines that are neither rows of the table nor below it, and one for the cursor."""
+
+FIRST = 3
+"""How many of the best come before the Pareto front where lines are few."""
+
+LEGEND = "metric (◆ on the Pareto front)"
+STOPS = "ctrl-c stops after this candidate; --resume goes on"
+STOPPING = "stopping after this candidate; ctrl-c once more stops at once"
+
+Row = tuple[Candidate, Metric]
+
 
 @dataclass(frozen=True)
-class Heading:
-    """What the top line says of a run."""
+class View:
+    """A run at one moment, as rich draws it. `elapsed` are seconds of searching, `note` is the last line; with `fits`
+    it keeps to the height of the terminal."""
 
-    model: str
-    target: str
-    seed: int
+    run: Standing
+    settings: Settings
     folder: str
+    elapsed: float
+    note: str
+    fits: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = options.max_width
+        bottom = _bottom(self.run, self.settings, self.note)
+        lines = console.height - OTHER - len(console.render_lines(bottom, options)) if self.fits else math.inf
+        yield _top(self.settings, self.folder, self.elapsed)
+        yield _middle(self.run, self.settings, self.elapsed, width)
+        if self.run.best or self.run.zoo:
+            yield Text()
+            yield _table(self.run, console, width, lines)
+        yield Text()
+        yield bottom
 
 
-def draw(run: Standing, heading: Heading, elapsed: float, limit: float, workers: int | None = None) -> RenderableType:
-    """The whole view; the number of workers is for a run that is only looked at."""
-    return Group(
-        _top(heading, elapsed, limit),
-        _middle(run, elapsed),
-        Text(),
-        _table(run),
-        Text(),
-        *_bottom(run, workers),
-    )
-
-
-def _top(h: Heading, elapsed: float, limit: float) -> Table:
+def _top(s: Settings, folder: str, elapsed: float) -> Table:
     line = Table.grid(expand=True)
     line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     line.add_column(justify="right", no_wrap=True)
-    left = Text.assemble(("pzc search", "bold"), f" · {h.model} · {h.target} · seed {h.seed} · {h.folder}")
-    rest = f" of {clock(limit)}, {clock(max(0.0, limit - elapsed))} left" if math.isfinite(limit) else ""
+    model = s.model.rstrip("/").rpartition("/")[2]
+    target = s.pattern or f"{s.sparsity:.0%}".replace("%", " %")
+    left = Text.assemble(("pzc search", "bold"), f" · {model} · {target} · seed {s.seed} · {folder}")
+    rest = f" of {clock(s.limit)}, {clock(max(0.0, s.limit - elapsed))} left" if s.limit else ""
     line.add_row(left, f" {clock(elapsed)}{rest}")
     return line
 
 
-def _middle(run: Standing, elapsed: float) -> Table:
-    settled = run.counts.total()
-    measured = run.counts["evaluated"] + run.counts["lost race"]
-    rate = 60 * measured / elapsed if elapsed > 1 else 0.0
-    line = Table.grid(expand=True)
-    line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    line.add_column(justify="right", no_wrap=True)
+def _middle(run: Standing, s: Settings, elapsed: float, width: int) -> Text:
+    settled, measured = run.counts.total(), sum(run.counts[status] for status in MEASURED)
+    rate = 60 * settled / elapsed if elapsed > 1 else 0.0
     now = f"generation {run.generation}" if run.generation >= 0 else "measuring the zoo"
-    left = f"{now} · {measured:,} measured · {settled:,} settled · {rate:.0f}/min"
-    right = Text()
+    bound = f" of {s.evaluations:,}" if s.evaluations else ""
+    line = Text(f"{now} · {measured:,}{bound} measured · {settled:,} settled, {rate:,.0f}/min")
     if run.best and run.zoo:
-        right = Text.assemble("best ", (sparkline(run.history), "cyan"), " ", _versus(run.best[0][0], run.zoo))
-    line.add_row(left, right)
+        versus = _versus(run.best[0][0], run.zoo)
+        room = width - line.cell_len - versus.cell_len - len("  best  ")
+        if room >= 0:
+            best = Text.assemble("best ", (sparkline(run.history, room), "cyan"), " ", versus)
+            line.append(" " * (width - line.cell_len - best.cell_len))
+            line.append_text(best)
+    line.truncate(width, overflow="ellipsis")
     return line
 
 
-def _table(run: Standing) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), expand=True)
-    for heading in ("#", "fitness", "vs zoo", "size", "gen"):
-        table.add_column(heading, justify="right", header_style="dim", no_wrap=True)
-    table.add_column("metric", header_style="dim", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("per", header_style="dim", no_wrap=True)
-    for place, (c, metric) in enumerate(run.best, 1):
-        size = str(metric.complexity)
-        text = formula(metric.formula)
-        table.add_row(str(place), _fitness(c), _versus(c, run.zoo), size, str(c.generation), text, c.per)
+def _table(run: Standing, console: Console, width: int, lines: float) -> Table:
+    """The best candidates, the rest of the Pareto front, and the best of the zoo, as many as there are lines for."""
+    wide = width >= WIDE
+    front = {c for c, _ in run.front}
+    rows = [*run.best, *(row for row in run.front if row not in run.best and row[0] != run.zoo)]
+    heads = ["#", "fitness", "vs zoo", "size", *(["gen", "cost"] if wide else [])]
+    cells = {c: _cells(place, c, metric, run, wide) for place, (c, metric) in enumerate(rows, 1)}
+    last = _zoo(run.zoo, run.front, wide) if run.zoo else [""] * len(heads)
+    widths = [max(map(len, column)) for column in zip(heads, last, *cells.values(), strict=True)]
+    per = max((len(c.per) for c, _ in rows), default=3)
+    room = max(20, width - sum(widths) - per - 2 * (len(heads) + 1))
+    texts = {c: _wrapped(_formula(c, metric), console, room) for c, metric in rows}
+    shown = _fitting(rows, run.best, {c: len(text.split("\n")) for c, text in texts.items()}, lines)
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for head, size in zip(heads, widths, strict=True):
+        left = head == "cost"
+        table.add_column(head, justify="left" if left else "right", header_style="dim", no_wrap=True, width=size)
+    table.add_column("metric" if not front else LEGEND, header_style="dim", width=room)
+    table.add_column("per", header_style="dim", no_wrap=True, width=per)
+    for c, _ in rows:
+        if c in shown:
+            place, fitness, *rest = cells[c]
+            style = "dim" if c.published else ""
+            mark = Text(place, style="bold cyan" if c in front else "")
+            table.add_row(mark, fitness, _versus(c, run.zoo), *rest[1:], texts[c], c.per, style=style)
     if run.zoo is not None:
         name = Text.assemble("best of the zoo: ", (run.zoo.operator, "bold"))
-        table.add_row("·", _fitness(run.zoo), "", str(run.zoo.complexity), "", name, run.zoo.per, style="dim")
+        table.add_row(*last, name, run.zoo.per, style="dim")
     return table
 
 
-def _bottom(run: Standing, workers: int | None) -> list[Text]:
+def _cells(place: int, c: Candidate, metric: Metric, run: Standing, wide: bool) -> list[str]:
+    ranked = place <= len(run.best)
+    more = [str(c.generation) if c.generation >= 0 else "", c.tier] if wide else []
+    front = any(c is member for member, _ in run.front)
+    name = (f"{place}" if ranked else "") + ("◆" if front else " ")
+    return [name, _fitness(c), _versus(c, run.zoo).plain, str(metric.complexity), *more]
+
+
+def _zoo(c: Candidate, front: Sequence[Row], wide: bool) -> list[str]:
+    size = next((metric.complexity for member, metric in front if member == c), c.complexity)
+    mark = "◆" if any(member == c for member, _ in front) else " "
+    return [f"·{mark}", _fitness(c), "", str(size), *(["", c.tier] if wide else [])]
+
+
+def _fitting(rows: Sequence[Row], best: Sequence[Row], heights: dict[Candidate, int], lines: float) -> set[Candidate]:
+    """The rows that there is room for: some of the best, then the front, then the rest of the best."""
+    order = [*best[:FIRST], *(row for row in rows if row not in best), *best[FIRST:]]
+    shown: set[Candidate] = set()
+    for c, _ in order:
+        if heights[c] <= lines:
+            lines -= heights[c]
+            shown.add(c)
+    return shown
+
+
+@lru_cache(maxsize=64)
+def _coloured(text: str) -> Text:
+    return formula(text)
+
+
+def _formula(c: Candidate, metric: Metric) -> Text:
+    text = _coloured(metric.formula)
+    return Text.assemble((f"{c.operator}  ", "bold"), text) if c.published else text
+
+
+def _wrapped(text: Text, console: Console, width: int) -> Text:
+    """A formula over a few lines, cut where it needs more."""
+    lines = text.wrap(console, width)
+    if len(lines) > LINES:
+        lines[LINES - 1].truncate(width - 2)
+        lines[LINES - 1].append(" …")
+    return Text("\n").join(lines[:LINES])
+
+
+def _bottom(run: Standing, s: Settings, note: str) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
     settled = run.counts.total()
-    shares = [f"{name} {count / settled:.0%}" for name, count in run.counts.most_common()] or ["–"]
-    lines = ["settled  " + " · ".join(shares)]
-    if run.predictors:
-        lines.append("predictors  " + " · ".join(f"{name} ρ {r:.2f}" for name, r in run.predictors.items()))
+    if settled:
+        table.add_row("settled", _shares(run, settled))
+    if any(run.counts[status] for status in ALIASES):
+        alike = [(status.removeprefix("same "), run.counts[status]) for status in ALIASES if run.counts[status]]
+        table.add_row("duplicates", "same " + " · ".join(f"{how} {n:,}" for how, n in alike))
     if run.refusals:
-        lines.append("refused  " + " · ".join(f"{why} {n:,}" for why, n in run.refusals.most_common(3)))
-    at_work = f"{workers} at work" if workers else "nobody is at work on it"
-    lines.append("ctrl-c stops after this candidate; --resume goes on" if workers is None else at_work)
-    texts = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
-    texts[-1].stylize("dim")
-    return texts
+        table.add_row("refused", " · ".join(f"{why} {n:,}" for why, n in run.refusals.most_common(4)))
+    if run.predictors:
+        known = " · ".join(f"{name} " + f"{r:.2f}".replace("-", "−") for name, r in run.predictors.items())
+        table.add_row("predictors", f"ρ with fitness: {known}")
+    until = _until(s)
+    if until:
+        table.add_row("until", until)
+    table.add_row("", Text(note, style="dim"))
+    return table
+
+
+def _shares(run: Standing, settled: int) -> str:
+    shares = {
+        "evaluated": run.counts["evaluated"],
+        "lost race": run.counts["lost race"],
+        "predicted worse": run.counts["predicted worse"],
+        "duplicates": sum(run.counts[status] for status in ALIASES),
+        "refused": run.counts["refused"],
+    }
+    return " · ".join(f"{name} {n / settled:.0%}" for name, n in shares.items() if n)
+
+
+def _until(s: Settings) -> str:
+    """What ends the run beside its time."""
+    ends = [
+        f"{s.generations:,} generations" if s.generations != Settings.generations else "",
+        f"{s.evaluations:,} measured" if s.evaluations else "",
+        f"{s.patience:,} generations without a better one" if s.patience else "",
+        f"a fitness of {s.reach:g}" if s.reach is not None else "",
+    ]
+    return ", or ".join(filter(None, ends))
 
 
 def _fitness(c: Candidate) -> str:
@@ -109,12 +226,18 @@ def _versus(c: Candidate, zoo: Candidate | None) -> Text:
     return Text(f"{change:+.1%}".replace("-", "−"), style="good" if change < 0 else "")
 
 
-def sparkline(values: Sequence[float], width: int = 16) -> str:
-    """The last values as bars."""
-    values = values[-width:]
-    if not values:
+SPARKLINE = 24
+"""Bars at most."""
+
+
+def sparkline(values: Sequence[float], width: int = SPARKLINE) -> str:
+    """A series as bars, the first and the last value among them, on a logarithmic scale."""
+    width = min(width, SPARKLINE, len(values))
+    if width < 1:
         return ""
-    logs = [math.log(min(v, 1e300)) for v in values]
+    step = (len(values) - 1) / max(1, width - 1)
+    chosen = [values[len(values) - 1 - round(step * i)] for i in range(width)][::-1]
+    logs = [math.log(min(v, 1e300)) for v in chosen]
     low, high = min(logs), max(logs)
     span = high - low or 1.0
     return "".join(_BARS[round((v - low) / span * (len(_BARS) - 1))] for v in logs)

@@ -70,7 +70,10 @@ def _each(
                 found.append(one(ctx, param, read(part.strip())))
             except ValueError:
                 raise click.BadParameter(f"`{part.strip()}` is no number", ctx, param) from None
-        return tuple(dict.fromkeys(found))
+        for value in found:
+            if found.count(value) > 1:
+                raise click.BadParameter(f"{value} is given twice", ctx, param)
+        return tuple(found)
 
     return check
 
@@ -81,6 +84,17 @@ def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> i
 
         torch.set_num_threads(value)
     return value
+
+
+def _groups(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Comparison groups with commas between them, each once, in the order of the language."""
+    if value is None:
+        return None
+    asked = [part.strip() for part in value.split(",")]
+    for group in asked:
+        if group not in GROUPS:
+            raise click.BadParameter(f"`{group}` is no comparison group; there are {', '.join(GROUPS)}", ctx, param)
+    return ",".join(group for group in GROUPS if group in asked)
 
 
 model = click.option(
@@ -135,6 +149,12 @@ patterns = click.option(
     help="Keep N of every M consecutive inputs, or several: 2:4,4:8.",
 )
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
+groups = click.option(
+    "--per",
+    metavar="G,…",
+    callback=_groups,
+    help="Comparison groups instead of the space's, one or several: row,col,layer keeps every layer at the sparsity.",
+)
 include = click.option(
     "--include",
     multiple=True,
@@ -207,12 +227,40 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+allocation = click.option(
+    "--allocation",
+    default="uniform",
+    show_default=True,
+    metavar="A",
+    help="Sparsities of blocks: uniform, owl, alpha, or a TOML or JSON file of blocks or layers.",
+)
+sequential = click.option(
+    "--sequential/--one-shot",
+    default=None,
+    help="Activations after earlier blocks are pruned, or dense. [default: one-shot, but sequential with an update]",
+)
+update = click.option(
+    "--update",
+    type=click.Choice(["none", "obs", "sparsegpt"]),
+    help="What the kept weights do about the pruned: obs makes up for them. [default: none; sparsegpt for that metric]",
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+mask_only = click.option(
+    "--mask-only", is_flag=True, help="Write the masks to a safetensors file instead, for `pzc apply`."
+)
+streams = click.option(
+    "--stream", "streams", is_flag=True, help="Hold one decoder block at a time, from shard to shard."
+)
 loading = together(model, device, dtype, trust, threads)
 target = together(sparsity, pattern)
 chosen_layers = together(include, exclude)
 targets = together(sparsities, patterns)
 stored = together(storage, study)
 calibration = together(data, eval_data, windows, eval_windows, length)
+pruning = together(
+    metric, parameter, loading, sparsities, pattern, per, allocation, chosen_layers, sequential, update, calibration,
+    cache, seed,
+)  # fmt: skip
 
 
 def check_pattern(ctx: click.Context, pattern: str | None) -> None:
@@ -230,22 +278,3 @@ def check_targets(ctx: click.Context, patterns: tuple[str, ...]) -> None:
 
     if patterns and typed("per") and not typed("sparsities"):
         raise click.UsageError(f"--pattern {','.join(patterns)} replaces --per; give one of them", ctx)
-
-
-def check_stream(
-    ctx: click.Context, trust_remote_code: bool, sparsities: tuple[float, ...], mask_only: bool, how: dict[str, Any]
-) -> None:
-    """Raise UsageError for options that `--stream` cannot serve."""
-    unserved = {
-        "several sparsities": len(sparsities) > 1,
-        "--mask-only": mask_only,
-        f"--update {how['update']}": how["update"] != "none",
-        f"--allocation {how['allocation']}": how["allocation"] != "uniform",
-    }
-    for name, asked in unserved.items():
-        if asked:
-            raise click.UsageError(f"--stream prunes block by block to one sparsity, and can't do {name}", ctx)
-    if trust_remote_code:
-        raise click.UsageError("--stream runs no code that comes with a model", ctx)
-    if "self" in (how["data"], how["eval_data"]):
-        raise click.UsageError("the text `self` is written by the whole model; give --stream another text", ctx)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pzc.cli import options
+from pzc.cli.asked import Asked, opened
 from pzc.cli.console import output, print_json
-from pzc.compiler.load import load
 
 if TYPE_CHECKING:
-    from pzc.runtime.plan import Plan
+    from pzc.runtime.plan import Pass, Plan
 
 PASSES = {
     "forward": "a forward pass",
@@ -22,61 +22,52 @@ PASSES = {
 }
 """What each pass over the calibration text is, by the tier of the leaves that it is for."""
 
+ALLOCATIONS = {
+    "owl": "OWL: each block's share of outliers, from activations of the dense model",
+    "alpha": "AlphaPruning: the singular values of every layer",
+    "file": "as the file says",
+}
+"""What sparsities of blocks or layers come from."""
+
 
 @click.command("plan")
-@options.metric
-@options.parameter
-@options.loading
-@options.target
-@options.per
-@options.chosen_layers
-@click.option("--sequential/--one-shot", default=False, help="Activations after earlier blocks are pruned, or dense.")
-@options.calibration
-@options.seed
-@click.option(
-    "--output", "-o", "folder", type=click.Path(path_type=Path), help="As for `pzc prune`; nothing is written."
-)
-@click.option("--overwrite", is_flag=True, help="As for `pzc prune`.")
+@options.pruning
+@click.option("--output", "-o", "folder", type=click.Path(path_type=Path), help="The folder to write: is there space?")
+@options.overwrite
+@options.mask_only
 @click.option("--stream", "streams", is_flag=True, help="As for `pzc prune`; both ways are planned.")
 @options.as_json
 @options.quiet
 @click.pass_context
-def command(
-    ctx: click.Context, /, metric: str, settings: dict[str, float], model: str, device: str, dtype: str | None,
-    trust_remote_code: bool, folder: Path | None, overwrite: bool, streams: bool, as_json: bool, quiet: bool,
-    **how: Any,
-) -> None:  # fmt: skip
-    """Say what `pzc prune` with the same options would do and take, but for updates and allocations. No weights are
-    loaded and no text is read.
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Say what `pzc prune` with the same options would do and take. No weights are loaded and no text is read.
 
-    Memory is counted from the model's shapes, time guessed from a moment's work on this machine.
+    Memory is counted from the model's shapes, time guessed from a moment's work on this machine. What `pzc prune` would
+    refuse for its options or the model's layers is refused here.
 
     \b
     pzc plan --metric wanda --model pocket
-    pzc plan -f wanda -m smollm2 --pattern 2:4 --sequential
+    pzc plan -f wanda -m smollm2 --pattern 2:4 --update obs
     pzc plan -f pruner_zero -m meta-llama/Llama-3.1-70B -n 128 -l 2048 --json
     """
-    options.check_pattern(ctx, how["pattern"])
-    if trust_remote_code:
+    asked = Asked(**given)
+    asked.check(ctx)
+    if asked.trust_remote_code:
         raise click.UsageError("a plan runs no code that comes with a model", ctx)
-    chosen = load(metric, settings)
-    from pzc.runtime.masks import Target, parse_pattern
+    request = asked.request()
+    from pzc.runtime.passes import check_length
     from pzc.runtime.plan import plan
-    from pzc.runtime.stream_model import open_shell
-    from pzc.runtime.targets import check_sequential, check_target
     from pzc.runtime.texts import default_length
 
-    target = Target(how["per"], how["sparsity"], parse_pattern(how["pattern"]) if how["pattern"] else None)
-    shell = open_shell(model, device=device, dtype=dtype, include=how["include"], exclude=how["exclude"])
-    check_target(chosen, target, shell.layers.layers)
-    if how["sequential"]:
-        check_sequential(chosen, target)
-    length = how["length"] or default_length(shell.model)
+    model = opened(asked, placeholders=True)
+    request.check(model.layers.layers)
+    length = asked.length or default_length(model.loaded.model)
+    check_length(model.loaded.model, length)
     found = plan(
-        shell.loaded, shell.layers, chosen, target, sequential=how["sequential"], windows=how["windows"],
-        eval_windows=how["eval_windows"], length=length,
+        model.loaded, model.layers, request, windows=asked.windows, eval_windows=asked.eval_windows, length=length,
+        mask_only=asked.mask_only,
     )  # fmt: skip
-    if as_json:
+    if asked.as_json:
         print_json(asdict(found))
         return
     for name, text in described(found):
@@ -87,7 +78,7 @@ def described(plan: Plan) -> list[tuple[str, str]]:
     """A plan as rows of a name and a text."""
     rows = [
         ("model", f"{size_of(plan)}, of {plan.parameters / 1e6:.2f} M parameters"),
-        *(("pass", f"{PASSES[p.tier]} for {', '.join(p.leaves)}") for p in plan.passes),
+        *(("pass", f"{said(each)} for {', '.join(each.leaves)}") for each in plan.passes),
     ]
     if not plan.passes:
         rows.append(("passes", "none: the metric reads nothing but weights"))
@@ -95,11 +86,22 @@ def described(plan: Plan) -> list[tuple[str, str]]:
         rows.append(
             ("blocks", "one after another, twice each: what a block reads has gone through those pruned before")
         )
+    if plan.allocation != "uniform":
+        rows.append(("allocation", ALLOCATIONS[plan.allocation]))
+    if plan.update != "none":
+        rows.append(("update", "of the weights that are kept, one Hessian for linears that read the same input"))
     counts = plan.tokens
     rows.append(("tokens", f"{counts['calibration']:,} to calibrate on, {counts['evaluation']:,} to evaluate on"))
+    results = f"{plan.results} results, " if plan.results > 1 else ""
+    rows.append(("output", f"{results}{gigabytes(plan.output)}"))
     for way, name in (("memory", "in memory"), ("stream", "--stream")):
         rows.append((name, taken(plan, way) + f", {gigabytes(plan.disk[way])} written"))
     return rows
+
+
+def said(each: Pass) -> str:
+    """What a pass is, in words."""
+    return PASSES[each.tier] + (", block by block" if each.by_block else "")
 
 
 def size_of(plan: Plan) -> str:
@@ -107,10 +109,10 @@ def size_of(plan: Plan) -> str:
     return f"{plan.blocks} blocks, {plan.linears} linears, {plan.weights / 1e6:.2f} M weights"
 
 
-def line(plan: Plan, way: str, how: dict[str, Any], length: int) -> str:
+def line(plan: Plan, way: str, windows: int, length: int) -> str:
     """A plan for one way of running in a line."""
-    passes = ", then ".join(PASSES[p.tier] for p in plan.passes)
-    over = f"{passes} over {how['windows']} × {length} tokens" if passes else "no calibration"
+    passes = ", then ".join(map(said, plan.passes))
+    over = f"{passes} over {windows} × {length} tokens" if passes else "no calibration"
     return f"{size_of(plan)} · {over} · {taken(plan, way)}"
 
 
@@ -121,7 +123,9 @@ def taken(plan: Plan, way: str) -> str:
 
 def gigabytes(size: float) -> str:
     """A number of bytes, rounded to what an estimate is good for."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
+    if size >= 1e8:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def duration(seconds: float) -> str:

@@ -71,13 +71,16 @@ def command(
     run, others = read_run(Place(folder, storage, study)), [read_run(Place(other)) for other in against]
     for other in others:
         check_comparable(run, other)
+    from pzc.runtime.files import check_writable
     from pzc.search.report.write import write
 
+    into = output or folder / "report"
+    check_writable(into / "report.html")
     silent = quiet or as_json
     with progress(silent) as bar:
         measured = None if no_model else _measured(run, model, device, trust_remote_code, eval_windows, bar)
         written = write(
-            run, output or folder / "report", others=others, measured=measured, colour=coloured, progress=bar
+            run, into, others=others, measured=measured, colour=coloured, progress=bar
         )  # fmt: skip
     if as_json:
         pictures = {name: [str(path) for path in paths] for name, paths in written.figures.items()}

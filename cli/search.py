@@ -32,7 +32,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 @click.group("search", invoke_without_command=True)
 @options.loading
 @options.target
-@options.per
+@options.groups
 @options.data
 @options.eval_data
 @options.windows
@@ -135,6 +135,7 @@ command.add_command(transfer.command)
 def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     """Begin a run or go on with one, with helpers on this machine, up to its hall of fame."""
     from pzc.cli.helpers import helping
+    from pzc.cli.live import clock
     from pzc.cli.watch import gentle, watching
     from pzc.cli.winners import report
     from pzc.search.run import Budget, finish, keep, open_store, prepare, search
@@ -144,6 +145,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
     silent = given["quiet"] or given["as_json"]
     place = _place(resumed or given["storage"], given)
+    anew = not (resumed or place.url or place.folder.exists())
     store, settings = open_store(place, None if resumed else _settings(ctx, given))
     try:
         if resumed:
@@ -162,7 +164,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
         if not silent:
             say(_plan(run, given["workers"]))
-        before = len(store.study.get_trials(deepcopy=False))
+        before = store.slots()
         with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
             search(run, budget)
         if budget.asked:
@@ -171,17 +173,24 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
                 best = run.state.standing().best[0]
                 say(f"best so far {best[0].fitness:.3f}  {best[1].formula}  per {best[0].per} → {kept[0]}")
             raise KeyboardInterrupt
-        if resumed and len(store.study.get_trials(deepcopy=False)) == before:
-            say("this run has gone as far as it may; --time or --generations make it go on")
+        ended = run.state.ended() or f"{clock(budget.seconds)} of searching (--time)"
+        if resumed and store.slots() == before:
+            say(f"this run has gone as far as it may: {ended}; with more it goes on")
+        elif not silent:
+            say(f"ended with {ended}")
         with progress(silent) as bar:
             result = finish(run, lambda done, total: bar("held-out text", done, total))
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
-        following = f"; go on with: pzc search --resume {shlex.quote(resumed or str(place.folder))}"
+        where = f"{place.url} --study {place.study} --run {place.folder}" if place.url else resumed or str(place.folder)
+        following = f"; go on with: pzc search --resume {where if place.url else shlex.quote(where)}"
         say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
         if given["as_json"]:
             print_json({"event": "stopped", "run": str(place.folder)})
         ctx.exit(130)
+    finally:
+        if anew and store.settings is None:
+            store.discard()
 
 
 def _place(where: str | None, given: dict[str, Any]) -> Place:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import RenderableType
 from rich.live import Live
 
 from pzc.cli import options
 from pzc.cli.console import errors, output, print_json
-from pzc.cli.live import Heading, draw
+
+EVERY = 2.0
+"""Seconds between two looks."""
 
 
 @click.command("status")
@@ -28,43 +29,42 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     pzc search status runs/first --watch
     pzc search status postgresql://host/db --study first --json
     """
-    from pzc.search.run import plan_of, settings_of, stored_state
+    from pzc.cli.live import View
+    from pzc.cli.watch import follow, stands
+    from pzc.search.run import catch_up, plan_of, settings_of
+    from pzc.search.state import Standing, State
     from pzc.search.store import Place, Store
 
     store = Store(Place(Path(place), place if "://" in place else None, study), resume=True)
-    settings = settings_of(store)
-    heading = Heading(
-        Path(settings.model).name, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(store.place)
-    )
+    while watch and store.settings is None:  # the statistics are still being gathered
+        time.sleep(EVERY)
+    state = State(plan_of(settings_of(store)))
 
-    def view() -> RenderableType:
-        state = stored_state(store, plan_of(settings))
-        return draw(state.standing(), heading, store.spent(), settings.limit or math.inf, store.workers())
+    def standing() -> Standing:
+        catch_up(state, store)
+        return state.standing()
 
-    if as_json:
-        standing = stored_state(store, plan_of(settings)).standing()
-        print_json(
-            {
-                "run": str(store.place),
-                "generation": standing.generation,
-                "counts": standing.counts,
-                "refusals": standing.refusals,
-                "seconds": store.spent(),
-                "workers": store.workers(),
-                "predictors": standing.predictors,
-                "best": [
-                    {"formula": m.formula, "per": c.per, "fitness": c.fitness, "candidate": c.number}
-                    for c, m in standing.best
-                ],
-                "zoo": None
-                if standing.zoo is None
-                else {"name": standing.zoo.operator, "fitness": standing.zoo.fitness},
-            }
-        )
+    def view(fits: bool) -> View:
+        workers = store.workers()
+        note = f"{workers} at work" if workers else "nobody is at work on it"
+        return View(standing(), settings_of(store), str(store.place), store.spent(), note, fits)
+
+    def wait() -> bool:
+        time.sleep(EVERY)
+        return False
+
+    def found() -> dict[str, Any]:
+        now = standing()
+        best = [{"formula": m.formula, "per": c.per, "fitness": c.fitness, "candidate": c.number} for c, m in now.best]
+        return {"run": str(store.place), "workers": store.workers(), **stands(now, store.spent()), "best": best}
+
+    if as_json and not watch:
+        print_json(found())
+    elif watch and (as_json or not errors.is_terminal):
+        follow(standing, store.spent, wait, as_json)
     elif watch:
-        with Live(view(), console=errors, auto_refresh=False) as live:
-            while True:
-                time.sleep(2)
-                live.update(view(), refresh=True)
+        with Live(view(True), console=errors, auto_refresh=False, vertical_overflow="crop") as live:
+            while not wait():
+                live.update(view(True), refresh=True)
     else:
-        output.print(view())
+        output.print(view(False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def command(
     from pzc.runtime.models import load_model
     from pzc.search.reading import read_run
     from pzc.search.store import Place
-    from pzc.search.transfer import as_row, entries, transfer
+    from pzc.search.transfer import as_row, entries, keep, transfer
 
     run = read_run(Place(folder, storage, study))
     how = _completed(how, run, models)
@@ -107,6 +108,10 @@ def command(
             texts = texts_of(loaded, leaves, how)
             found += transfer(loaded, model, tried, texts, targets, seed=how["seed"], progress=bar)
     table = [as_row(t) for rows in found for t in rows]
+    try:
+        kept = f"kept in {keep(folder, table)}   next: pzc report {shlex.quote(str(folder))}"
+    except OSError as error:  # somebody else's run: what was measured is worth showing all the same
+        kept = f"not kept for a report: {error.strerror}"
     if as_json:
         print_json(table)
     elif as_csv:
@@ -115,6 +120,7 @@ def command(
         for rows in found:
             _show(rows)
         say(f"{how['eval_windows']} windows; ± is the standard error over paired windows")
+        say(kept)
     ctx.exit(0 if any(not t.failure for rows in found for t in rows) else 1)
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.live import Live
 
 from pzc.cli.console import errors, print_json, say
-from pzc.cli.live import Heading, draw
-from pzc.compiler.metric import Metric
-from pzc.search.candidate import Candidate
+from pzc.cli.live import STOPPING, STOPS, View
 from pzc.search.run import Budget, Prepared
 from pzc.search.state import Standing
+
+QUIET = 15.0
+"""Seconds without anything new after which a line or an event says how the run stands."""
 
 
 @contextmanager
@@ -40,15 +41,13 @@ def gentle(budget: Budget) -> Iterator[None]:
 @contextmanager
 def watching(run: Prepared, budget: Budget, silent: bool, as_json: bool) -> Iterator[None]:
     """Show the run while it searches: live on a terminal, as lines elsewhere, as events with --json."""
-    s = run.settings
-    heading = Heading(Path(s.model).name, s.pattern or f"{s.sparsity:.0%}", s.seed, str(run.folder))
+
+    def view() -> View:
+        note = STOPPING if budget.asked else STOPS
+        return View(run.state.standing(), run.settings, str(run.folder), budget.elapsed, note, fits=True)
 
     if errors.is_terminal and not silent:
-        with Live(
-            console=errors,
-            get_renderable=lambda: draw(run.state.standing(), heading, budget.elapsed, budget.seconds),
-            refresh_per_second=2,
-        ):
+        with Live(console=errors, get_renderable=view, refresh_per_second=2, vertical_overflow="crop"):
             yield
     elif silent and not as_json:
         yield
@@ -64,45 +63,78 @@ def watching(run: Prepared, budget: Budget, silent: bool, as_json: bool) -> Iter
 
 
 def _lines(run: Prepared, budget: Budget, done: threading.Event, as_json: bool) -> None:
-    """A line for every new best, and one every quarter of a minute."""
     with suppress(BrokenPipeError):
-        _follow(run, budget, done, as_json)
+        if as_json:
+            print_json(begun(run))
+        follow(run.state.standing, lambda: budget.elapsed, lambda: done.wait(0.5), as_json, lambda: budget.asked)
         return
     budget.asked = True  # nobody reads any more
 
 
-def _follow(run: Prepared, budget: Budget, done: threading.Event, as_json: bool) -> None:
-    best, shown, last = float("inf"), time.monotonic(), False
+def follow(
+    standing: Callable[[], Standing],
+    elapsed: Callable[[], float],
+    wait: Callable[[], bool],
+    as_json: bool,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """A line or an event for every new best, and one every quarter of a minute, until `wait()` says that it is over."""
+    best, shown, last, told = float("inf"), time.monotonic(), False, as_json
     while not last:
-        last = done.wait(0.5)
-        standing = run.state.standing()
-        if not standing.best:
+        last = wait()
+        if stopping() and not told:
+            say(STOPPING)
+            told = True
+        now = standing()
+        if not now.best:
             continue
-        c, metric = standing.best[0]
-        now = time.monotonic()
-        improved = c.fitness < best
-        if improved or now - shown >= 15:
-            best, shown = c.fitness, now
-            (_event if as_json else _line)(standing, c, metric, improved, budget.elapsed)
+        improved = now.best[0][0].fitness < best
+        if improved or time.monotonic() - shown >= QUIET:
+            best, shown = now.best[0][0].fitness, time.monotonic()
+            if as_json:
+                print_json({"event": "best" if improved else "progress", **stands(now, elapsed())})
+            else:
+                _line(now, improved, elapsed())
 
 
-def _event(standing: Standing, c: Candidate, metric: Metric, improved: bool, elapsed: float) -> None:
-    print_json(
-        {
-            "event": "best" if improved else "progress",
-            "seconds": round(elapsed, 1),
-            "candidate": c.number,
-            "generation": standing.generation,
-            "fitness": c.fitness,
-            "formula": metric.formula,
-            "per": c.per,
-            "counts": standing.counts,
-            "refusals": standing.refusals,
-        }
-    )
+def begun(run: Prepared) -> dict[str, Any]:
+    """The first event: what the run is about."""
+    s = run.settings
+    kept = ("model", "data", "sparsity", "pattern", "objective", "algorithm", "space", "population", "islands", "seed")
+    bounds = ("limit", "evaluations", "generations", "patience", "reach")
+    return {
+        "event": "begin",
+        "run": str(run.store.place),
+        **{name: getattr(s, name) for name in kept},
+        "until": {name: getattr(s, name) for name in bounds if getattr(s, name) is not None},
+    }
 
 
-def _line(standing: Standing, c: Candidate, metric: Metric, improved: bool, elapsed: float) -> None:
+def stands(now: Standing, elapsed: float) -> dict[str, Any]:
+    """How a run stands, for machines."""
+    best = now.best[0] if now.best else None
+    return {
+        "seconds": round(elapsed, 1),
+        "generation": now.generation,
+        "candidate": best[0].number if best else None,
+        "fitness": best[0].fitness if best else None,
+        "formula": best[1].formula if best else None,
+        "per": best[0].per if best else None,
+        "zoo": {"name": now.zoo.operator, "fitness": now.zoo.fitness} if now.zoo else None,
+        "counts": now.counts,
+        "refusals": now.refusals,
+        "predictors": now.predictors,
+        "pareto": [
+            {"candidate": c.number, "fitness": c.fitness, "size": m.complexity, "cost": c.tier, "formula": m.formula,
+             "per": c.per}
+            for c, m in now.front
+        ],
+    }  # fmt: skip
+
+
+def _line(now: Standing, improved: bool, elapsed: float) -> None:
+    c, metric = now.best[0]
     mark = "new best" if improved else "    best"
-    settled = f"{elapsed:6.0f} s  {standing.counts.total():6,} settled"
-    say(f"{settled}  {mark} {c.fitness:8.3f}  {metric.formula}  per {c.per}")
+    settled = f"{elapsed:6.0f} s  {now.counts.total():6,} settled"
+    versus = f" {c.fitness / now.zoo.fitness - 1:+7.1%}".replace("-", "−") if now.zoo else ""
+    say(f"{settled}  {mark} {c.fitness:8.3f}{versus}  {metric.formula}  per {c.per}")

@@ -25,6 +25,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target, pruned_count
 from pzc.runtime.statistics import Statistics
+from pzc.runtime.values import count_true
 
 HIGHEST = 0.99
 """The highest sparsity that an allocation gives to a layer."""
@@ -38,37 +39,72 @@ TAU = 0.3
 """AlphaPruning's τ (Lu et al., NeurIPS 2024, arXiv 2410.10912): sparsities are spread over 1 ± τ before they are
 scaled."""
 
+Allocation = str | Mapping[str, Any]
+"""`uniform`, `owl`, `alpha`, or what an allocation file holds."""
+
 Proposed = dict[str, float]
 """A sparsity by layer, before rounding."""
 
 
-def leaves_for(allocation: str | Mapping[str, Any]) -> frozenset[str]:
+def leaves_for(allocation: Allocation) -> frozenset[str]:
     """The leaves that an allocation reads."""
     return frozenset({"W", "X.l2"}) if allocation == "owl" else frozenset()
 
 
+def is_measured(allocation: Allocation) -> bool:
+    """Whether an allocation depends on a measure of every block (`measure`)."""
+    return isinstance(allocation, str) and allocation in _BY_BLOCK
+
+
+def measure(allocation: str, members: Sequence[Layer], statistics: Statistics) -> float:
+    """What an allocation's proposals follow from, of one block's layers: a number for `targets_for`."""
+    return _BY_BLOCK[allocation].measure(members, statistics)
+
+
+def measures_of(allocation: Allocation, layers: Sequence[Layer], statistics: Statistics) -> dict[int, float]:
+    """The measure of each block, by the block's number; empty where the allocation needs none."""
+    if not isinstance(allocation, str) or not is_measured(allocation):
+        return {}
+    return {block: measure(allocation, members, statistics) for block, members in _blocks(layers).items()}
+
+
+def check_reachable(
+    allocation: Allocation, metric: Metric, target: Target, layers: Sequence[Layer], *, adaptive: bool = False
+) -> None:
+    """Raise PruningError for an allocation that is none or can't reach the target, before anything is measured.
+
+    `adaptive` says that SparseGPT chooses the masks, so that there are no groups.
+    """
+    if allocation == "uniform":
+        return
+    if isinstance(allocation, str) and allocation not in _BY_BLOCK:
+        raise _unknown(allocation)
+    if target.pattern is None and not adaptive and any((target.per or arm.per) == "model" for arm in metric.arms):
+        raise PruningError(
+            "one group for the whole model leaves nothing to allocate", hint="choose another group with --per"
+        )
+    _proposed(allocation, target.share, layers, dict.fromkeys(_blocks(layers), 0.0))
+
+
 def targets_for(
-    allocation: str | Mapping[str, Any],
+    allocation: Allocation,
     metric: Metric,
     target: Target,
     layers: Sequence[Layer],
-    statistics: Statistics,
+    measures: Mapping[int, float],
     *,
     adaptive: bool = False,
 ) -> dict[str, Target | None]:
     """The target of each layer, None for one that stays dense; together they prune the share that `target` says.
 
-    `allocation` is `uniform`, `owl`, `alpha`, or what an allocation file holds (`read_allocation`). With a pattern N:M
-    every block gets its own N. `adaptive` says that SparseGPT chooses the masks, so that a layer can lose any number.
-    Raises PruningError for an allocation that is none or cannot reach the target.
+    `allocation` is `uniform`, `owl`, `alpha`, or what an allocation file holds (`read_allocation`), `measures` are
+    those of its blocks (`measures_of`). With a pattern N:M every block gets its own N. `adaptive` says that SparseGPT
+    chooses the masks, so that a layer can lose any number. Raises PruningError as `check_reachable` does.
     """
+    check_reachable(allocation, metric, target, layers, adaptive=adaptive)
     if allocation == "uniform":
         return {layer.name: target for layer in layers}
-    if target.pattern is None and not adaptive and any((target.per or arm.per) == "model" for arm in metric.arms):
-        raise PruningError(
-            "one group for the whole model leaves nothing to allocate", hint="choose another group with --per"
-        )
-    proposed, by_block = _proposed(allocation, target.share, layers, statistics)
+    proposed, by_block = _proposed(allocation, target.share, layers, measures)
     if target.pattern is not None:
         return _patterns(target, layers, proposed, by_block)
 
@@ -139,41 +175,43 @@ def _patterns(target: Target, layers: Sequence[Layer], proposed: Proposed, by_bl
 
 
 def _proposed(
-    allocation: str | Mapping[str, Any], share: float, layers: Sequence[Layer], statistics: Statistics
+    allocation: Allocation, share: float, layers: Sequence[Layer], measures: Mapping[int, float]
 ) -> tuple[Proposed, bool]:
     """The proposals, which make `share` of all weights, and whether those of a block are the same."""
     if isinstance(allocation, str):
-        if allocation not in _BY_BLOCK:
-            raise _unknown(allocation)
-        propose, scale = _BY_BLOCK[allocation]
-        return _spread(propose(share, layers, statistics), share, layers, scale=scale), True
+        way = _BY_BLOCK[allocation]
+        return _spread(way.propose(share, measures), share, layers, scale=way.scale), True
     blocks, by_layer = allocation.get("blocks"), allocation.get("layers")
     if blocks is not None:
         return _spread(_listed(blocks, layers), share, layers, scale=True), True
     return _by_pattern(by_layer or {}, share, layers), False
 
 
-def owl(share: float, layers: Sequence[Layer], statistics: Statistics) -> dict[int, float]:
-    """A sparsity by block: the more outliers, the lower; linear, within `SPREAD` around the target.
+def outliers(members: Sequence[Layer], statistics: Statistics) -> float:
+    """The share of a block's weights that are outliers: whose score |W| · ‖x‖, Wanda's, is more than `OUTLIER` times
+    the block's mean. The scores of one layer are held at a time."""
+    size = sum(layer.size for layer in members)
+    mean = sum(float(_wanda(layer, statistics).sum(dtype=torch.float64)) for layer in members) / size
+    return sum(count_true(_wanda(layer, statistics) > OUTLIER * mean) for layer in members) / size
 
-    Outliers are the weights of a block whose score |W| · ‖x‖, Wanda's, is more than `OUTLIER` times the block's mean.
-    """
-    shares = {}
-    for block, members in _blocks(layers).items():
-        scores = torch.cat([_wanda(layer, statistics).flatten() for layer in members])
-        shares[block] = float((scores > OUTLIER * scores.mean()).float().mean())
+
+def owl(share: float, shares: Mapping[int, float]) -> dict[int, float]:
+    """A sparsity by block from its share of outliers: the more, the lower; linear, within `SPREAD` around the
+    target."""
     low, high = min(shares.values()), max(shares.values())
     scale = 2 * SPREAD / (high - low) if high > low else 0.0
     return {block: share + SPREAD - scale * (found - low) for block, found in shares.items()}
 
 
-def alpha(share: float, layers: Sequence[Layer], statistics: Statistics) -> dict[int, float]:
-    """A sparsity by block: the lighter the tails of its weights' spectra, the higher; linear in the mean exponent of
-    its layers, between 1 − `TAU` and 1 + `TAU` times the target."""
-    exponents = {
-        block: sum(hill(statistics.weights.get(layer.name, layer.weight)) for layer in members) / len(members)
-        for block, members in _blocks(layers).items()
-    }
+def tail(members: Sequence[Layer], statistics: Statistics) -> float:
+    """The mean exponent of the tails of a block's spectra."""
+    exponents = [hill(statistics.weights.get(layer.name, layer.weight)) for layer in members]
+    return sum(exponents) / len(exponents)
+
+
+def alpha(share: float, exponents: Mapping[int, float]) -> dict[int, float]:
+    """A sparsity by block from its mean exponent: the lighter the tails of its weights' spectra, the higher; linear,
+    between 1 − `TAU` and 1 + `TAU` times the target."""
     low, high = min(exponents.values()), max(exponents.values())
     scale = 2 * TAU / (high - low) if high > low else 0.0
     return {block: share * (1 - TAU + scale * (found - low)) for block, found in exponents.items()}
@@ -189,16 +227,22 @@ def hill(weight: Tensor) -> float:
     return 1 + k / total if total > 0 else 1.0
 
 
-_BY_BLOCK: dict[str, tuple[Callable[[float, Sequence[Layer], Statistics], dict[int, float]], bool]] = {
-    "owl": (owl, False),
-    "alpha": (alpha, True),
-}
-"""Each way to propose sparsities of blocks, and whether they are scaled to the target, or moved."""
+@dataclass(frozen=True)
+class _Way:
+    """How sparsities of blocks are proposed: `measure` looks at a block's layers, `propose` at the measures of all;
+    what it proposes is scaled to the target, or moved."""
+
+    measure: Callable[[Sequence[Layer], Statistics], float]
+    propose: Callable[[float, Mapping[int, float]], dict[int, float]]
+    scale: bool
+
+
+_BY_BLOCK = {"owl": _Way(outliers, owl, False), "alpha": _Way(tail, alpha, True)}
 
 
 def _wanda(layer: Layer, statistics: Statistics) -> Tensor:
     leaves = statistics.of(layer, ("W", "X.l2"))
-    scores: Tensor = leaves["W"].float().abs() * leaves["X.l2"]
+    scores: Tensor = leaves["W"].float().abs().mul_(leaves["X.l2"])
     return scores
 
 

@@ -4,6 +4,7 @@ run.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -37,6 +38,7 @@ def record(
     model: Loaded,
     options: Mapping[str, Any],
     pruned: Pruned,
+    run: str | None = None,
     calibration: Text | None = None,
     evaluation: Text | None = None,
     perplexity: Mapping[str, float] | None = None,
@@ -44,11 +46,13 @@ def record(
 ) -> dict[str, Any]:
     """The content of `pruning.json`: all that is needed to do the run again, and what came out of it.
 
-    `metric` is the metric's source, arms and keys; `options` every option of the run, the seed among them;
-    `perplexity` its values `before` and `after`; `seconds` times of stages beside those of `pruned`.
+    `metric` is the metric's source, arms and keys; `options` every option of the run, the seed among them; `run` is
+    what the same run is known by again; `perplexity` its values `before` and `after`; `seconds` times of stages beside
+    those of `pruned`.
     """
     return {
         "format": FORMAT,
+        "run": run,
         "metric": dict(metric),
         "model": {
             "name": model.name,
@@ -109,6 +113,15 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
     check_writable(output)
 
 
+def recorded_run(output: Path) -> str | None:
+    """The run that a folder came from, by its record; None where there is no folder, or it does not say."""
+    try:
+        found = json.loads((output / RECORD).read_text(encoding="utf-8")).get("run")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *, overwrite: bool = False) -> Path:
     """Write the model, its tokenizer, `pruning.json` and, of a recorded run, a model card to the folder `output`, in
     the model's own type.
@@ -125,12 +138,24 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
             output.parent.mkdir(parents=True, exist_ok=True)
             partial.mkdir()
             with quiet():
-                model.save_pretrained(partial)
+                _save_weights(model, partial)
                 tokenizer.save_pretrained(partial)
             publish(partial, record, output, given)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output
+
+
+def _save_weights(model: Any, folder: Path) -> None:
+    try:
+        model.save_pretrained(folder)
+    except RuntimeError as error:
+        if "share memory" not in str(error):
+            raise
+        raise PruningError(
+            "transformers can't save weights that are tied and offloaded",
+            hint="`pzc prune --stream` holds one block at a time",
+        ) from error
 
 
 def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path | None = None) -> None:
@@ -142,6 +167,7 @@ def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path 
     for path in partial.rglob("*"):
         if path.is_file():
             settle(path)
+    output.parent.mkdir(parents=True, exist_ok=True)
     _exchange(partial, output)
 
 

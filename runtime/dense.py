@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pzc.runtime.layers import Layers, write_masked
+from pzc.runtime.layers import Layers
+from pzc.runtime.values import write_masked
 
 
 class Dense:
@@ -42,6 +43,12 @@ class Dense:
                 self._on[layer.name] = new
             written += 1
         return written
+
+    def put_back(self) -> None:
+        """Give every layer its dense weight back, whatever has been done to the model beside `apply`."""
+        for layer in self._layers.layers:
+            layer.weight.copy_(self.weights[layer.name])
+        self._on.clear()
 
     def restore(self) -> None:
         """Give every layer its dense weight back."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
+
+REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+"""What a system says when it does not write, at times without naming a file."""
 
 
 class PruningError(Exception):
@@ -19,9 +23,21 @@ class PruningError(Exception):
         self.data: dict[str, Any] = data
 
 
+class NonFiniteWeight(PruningError):
+    """A model has weights that are infinite or NaN. `data`: `layer`, `share` of bad positions."""
+
+
 class NonFiniteScore(PruningError):
     """A metric gave infinity or NaN. `data`: `layer`, `share` of bad positions, `expression` that is bad."""
 
 
 class ConstantScore(PruningError):
     """A score that is the same for all weights that are compared with each other."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left: torch says so in an exception of its own on accelerators, and in a plain
+    RuntimeError on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -7,6 +7,9 @@ import io
 import json
 import math
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +41,31 @@ def settle(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise PruningError now if nothing could be written to `path` later: by its nearest folder that exists."""
+    """Raise PruningError now if nothing could be written to `path` later: its nearest folder that exists is tried."""
     parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PruningError(f"{parent} cannot be written to")
+    name = path.absolute().relative_to(parent).parts[0]
+    try:
+        if len(os.fsencode(f".{name}.partial-stream-{'0' * 16}")) > os.pathconf(parent, "PC_NAME_MAX"):
+            raise PruningError(f"{path} cannot be written: the name is too long")
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise PruningError(f"{path} cannot be written: {reason_of(error)}: {parent}") from error
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raise PruningError now if so many bytes could not be written to `path`."""
+    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise PruningError(
+            f"{path} needs {_size(needed)}, but the disk has {_size(free)} left: {parent}",
+            hint="name a folder on another disk, or write masks alone with --mask-only",
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 @contextmanager
@@ -50,9 +74,15 @@ def refused_as(message: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = "the disk is full" if "No space left" in reason else reason
-        raise PruningError(f"{message}: {reason}") from error
+        raise PruningError(f"{message}: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be written, in a few words."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    number = re.search(r"\(os error (\d+)\)", reason)  # as safetensors tells what the system said
+    reason = os.strerror(int(number[1])) if number else reason
+    return "the disk is full" if "No space left" in reason else reason[:1].lower() + reason[1:]
 
 
 def strict_json(value: Any) -> str:

@@ -63,7 +63,7 @@ def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -
         if not families:
             return {layer.name: {} for layer in layers}
         warn_of([layer for layer in layers if layer.expert and layer.name not in reached], "calibration token")
-        return {layer.name: table(layer) for layer in layers}
+        return {layer.name: _beside(layer, table(layer)) for layer in layers}
 
     with ExitStack() as stack:
         if families:
@@ -72,6 +72,14 @@ def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -
             if _has_hook(layer):
                 stack.callback(layer.module.register_forward_hook(_hook(layer.name, see), with_kwargs=True).remove)
         yield tables
+
+
+def _beside(layer: Layer, table: Table) -> Table:
+    """A table on the device of the weight, which is another than where it runs if accelerate has offloaded it."""
+    if not layer.is_offloaded:
+        return table
+    device = layer.parameter.device
+    return {name: value.to(device) for name, value in table.items()}
 
 
 def _has_hook(layer: Layer) -> bool:

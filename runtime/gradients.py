@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pzc.runtime.activations import Table
+from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
 from pzc.runtime.passes import Progress, cross_entropy, device_of, logits_of
@@ -115,8 +116,21 @@ class _Gradients:
             if layer.expert and self._totals and not any(layer.oriented(t).any() for t in self._totals.values())
         ]
 
+    def _check(self) -> None:
+        """Raise PruningError where a gradient was too large for float16. A NaN or an infinity passes on into sums."""
+        for total in self._totals.values() if self._scale != 1 else ():
+            low, high = torch.aminmax(total)
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                name = self._layers[0].name
+                raise PruningError(
+                    f"gradients of {name} are too large for float16",
+                    hint="load the model as bfloat16 or float32, as with --dtype bfloat16",
+                    layer=name,
+                )
+
     def finish(self, windows: int) -> Iterator[tuple[Layer, Table]]:
         """The leaves of each layer, `[out, in]`."""
+        self._check()
         unreached = set(self.unreached())
         finished = {name: _FINISHED[name](total, windows) for name, total in self._totals.items()}
         for layer in self._layers:

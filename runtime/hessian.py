@@ -73,8 +73,7 @@ class Hessians:
             raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
         total = self._totals.pop(layer)
         if self._finished[0] is not total:
-            leaves = hessian_leaves(wide(total) * (2 / self._windows), self._leaves, layer)
-            self._finished = (total, leaves)
+            self._finished = (total, hessian_leaves(_scaled(total, 2 / self._windows), self._leaves, layer))
         if not any(other is total for other in self._totals.values()):
             self._finished = (None, self._finished[1])
         return self._finished[1]
@@ -87,8 +86,14 @@ def _add_products(total: Tensor, x: Tensor) -> None:
         total[start : start + size, start:].addmm_(x[:, start : start + size].T, x[:, start:])
 
 
+def _scaled(total: Tensor, scale: float) -> Tensor:
+    """A sum times a number in float64, new, and made but once: H may be as large as all else together."""
+    widened = wide(total)
+    return total * scale if widened is total else widened.mul_(scale)
+
+
 def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Table:
-    """Leaves of a Hessian `[in, in]`, of which the upper triangle is read, and which is overwritten: float32 `[1, in]`.
+    """Leaves of a Hessian `[in, in]`, of which the upper triangle is read, and which is let go of: float32 `[1, in]`.
 
     A feature that is never active gets 1 on the diagonal, as in SparseGPT's release; then the diagonal is damped.
     Raises PruningError when H is not positive definite with any damping.
@@ -97,14 +102,16 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
     dead = diagonal == 0
     diagonal[dead] = 1
     mean = diagonal.mean().clone()
+    # With both axes turned round, the lower factor L of H is that with H⁻¹ = UᵀU, U = L⁻¹ turned back: the upper factor
+    # of the inverse without the inverse. And R = U⁻¹ is L turned back.
+    hessian = hessian.flip(0, 1)
+    diagonal = hessian.diagonal()
     factored = any(name != "H.diag" for name in leaves)
     added = 0.0
     for damping in DAMPING:
         diagonal += (damping - added) * mean
         added = damping
-        # With both axes turned round, the lower factor L of H is that with H⁻¹ = UᵀU, U = L⁻¹ turned back: the upper
-        # factor of the inverse without the inverse. And R = U⁻¹ is L turned back.
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1)) if factored else (hessian, 0)
+        lower, failed = torch.linalg.cholesky_ex(hessian) if factored else (hessian, 0)
         if not failed:
             break
     else:
@@ -113,14 +120,14 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
             hint="activations that are not finite do that; calibrate on other text, or load the model as float32",
             layer=layer,
         )
-    found = {"H.diag": diagonal}
+    found = {"H.diag": diagonal.flip(0)}
     if "H.inv_diag" in leaves:
         found["H.inv_diag"] = torch.cholesky_inverse(lower).diagonal().flip(0)
     if "H.chol_diag" in leaves:
         found["H.chol_diag"] = lower.diagonal().reciprocal().flip(0)
     table = {name: found[name].float().unsqueeze(0) for name in leaves if name != FACTOR}
     if FACTOR in leaves:
-        table[FACTOR] = lower.flip(0, 1).float()
+        table[FACTOR] = lower.float().flip(0, 1)
         table[DEAD] = dead.float().unsqueeze(0)
         table[DAMPING_USED] = torch.tensor(added)
     return table

@@ -147,6 +147,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        raise PruningError(
+            f"{folder} is a file, not a model's folder", hint="`pzc apply` puts a file of masks on a model"
+        )
     if not folder.is_dir():
         raise PruningError(f"there is no folder `{folder}`")
     return _json(folder / "config.json") if (folder / "config.json").is_file() else {}

@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -24,9 +25,13 @@ from pzc.runtime.activations import Table
 from pzc.runtime.files import refused_as
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS
+from pzc.runtime.shards import as_bytes
 from pzc.runtime.unreached import UNREACHED, mark
 
 _FORMAT = "pzc-gradients/1"
+
+METADATA = {"format": _FORMAT}
+"""What a file says of itself."""
 
 
 def keepable(leaves: Collection[str]) -> frozenset[str]:
@@ -36,11 +41,18 @@ def keepable(leaves: Collection[str]) -> frozenset[str]:
 
 def file_of(folder: Path, model: nn.Module, layers: Sequence[Layer], windows: Tensor, leaves: Collection[str]) -> Path:
     """Where the statistics of these gradients are, or would be."""
+    return named(folder, model.state_dict().items(), layers, windows, leaves)
+
+
+def named(
+    folder: Path, state: Iterable[tuple[str, Tensor]], layers: Sequence[Layer], windows: Tensor, leaves: Collection[str]
+) -> Path:
+    """The same for a model that is given by its state: every parameter and buffer with its name, in order."""
     digest = hashlib.sha256(_FORMAT.encode())
-    for name, value in [*model.state_dict().items(), ("windows", windows)]:
+    for name, value in chain(state, [("windows", windows)]):
         plain = value.detach().cpu().contiguous()
         digest.update(f"\n{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+        digest.update(as_bytes(plain))
     digest.update("\n".join([*sorted(leaves), "", *(layer.name for layer in layers)]).encode())
     return folder / f"gradients-{digest.hexdigest()}.safetensors"
 
@@ -58,19 +70,24 @@ def load_kept(file: Path, layers: Sequence[Layer], leaves: Collection[str]) -> d
         return None
 
 
-def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> None:
-    """Write the leaves of all layers, whole or not at all. Raises PruningError when that can't be done."""
-    tensors = {
+def flattened(tables: Mapping[str, Table], leaves: Collection[str]) -> dict[str, Tensor]:
+    """The leaves of some layers as a file holds them, by LEAF/LAYER, with the marks of what nothing reached."""
+    return {
         f"{leaf}/{name}": table[leaf].cpu().clone(memory_format=torch.contiguous_format)
         for name, table in tables.items()
         for leaf in (*leaves, UNREACHED)
         if leaf in table or leaf != UNREACHED
     }
+
+
+def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> None:
+    """Write the leaves of all layers, whole or not at all. Raises PruningError when that can't be done."""
+    tensors = flattened(tables, leaves)
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
         with refused_as(f"statistics cannot be kept in {file.parent}"):
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata={"format": _FORMAT})
+            save_file(tensors, partial, metadata=METADATA)
             partial.replace(file)
     finally:
         with contextlib.suppress(OSError):

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pzc.compiler.arm import matches
 from pzc.grammar.diagnostics import did_you_mean
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NonFiniteWeight, PruningError
 from pzc.runtime.matrices import Matrix, has_linear, matrices_of, outside_of, packed_module
+from pzc.runtime.offload import kept_on_cpu
+from pzc.runtime.values import count_true, count_zeros, is_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +37,18 @@ class Layer:
 
     @property
     def parameter(self) -> nn.Parameter:
-        """The parameter that holds the weight, as the module stores it: for an expert, with those of all experts."""
+        """The parameter that holds the weight, as the module stores it: for an expert, with those of all experts. Of
+        one that accelerate has offloaded, what it keeps in the CPU's memory."""
         parameter = getattr(self.module, self.key)
         if not isinstance(parameter, nn.Parameter):
             raise PruningError(f"the weight of {self.name} is no plain parameter", layer=self.name)
-        return parameter
+        kept = kept_on_cpu(self.module, self.key) if parameter.is_meta else None
+        return parameter if kept is None else nn.Parameter(kept, requires_grad=False)
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether accelerate keeps the weight elsewhere than where it is used."""
+        return bool(getattr(self.module, self.key).is_meta)
 
     @property
     def weight(self) -> Tensor:
@@ -200,7 +208,7 @@ def _check(layer: Layer) -> None:
     if weight.device.type == "meta":
         raise PruningError(
             f"the weight of {layer.name} is not in memory",
-            hint="load the model without offloading",
+            hint="`pzc prune --stream` holds one block at a time; or load the model without offloading to the disk",
             layer=layer.name,
         )
     if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64) or layer.weight.ndim != 2:
@@ -212,13 +220,12 @@ def _check(layer: Layer) -> None:
 
 
 def check_finite(layers: Sequence[Layer], updated: Sequence[Tensor] | None = None) -> None:
-    """Raise PruningError where a weight is infinite or NaN, and name its layer: of the model's weights, or of those
+    """Raise NonFiniteWeight where a weight is infinite or NaN, and name its layer: of the model's weights, or of those
     that they are to be `updated` to, `[out, in]` each."""
     for layer, weight in zip(layers, updated or [layer.weight for layer in layers], strict=True):
-        low, high = torch.aminmax(weight)  # NaN passes through it
-        if not (torch.isfinite(low) and torch.isfinite(high)):
+        if not is_finite(weight):
             bad = count_true(~torch.isfinite(weight))
-            raise PruningError(
+            raise NonFiniteWeight(
                 f"{bad} of the {layer.size} {'updated ' if updated else ''}weights of {layer.name} are infinite or NaN",
                 hint="load the model as float32" if updated else "the model's files may be damaged",
                 layer=layer.name,
@@ -228,27 +235,4 @@ def check_finite(layers: Sequence[Layer], updated: Sequence[Tensor] | None = Non
 
 def zeros(layers: Layers) -> dict[str, int]:
     """The number of weights that are exactly zero, by layer."""
-    return {layer.name: count_true(layer.weight == 0) for layer in layers.layers}
-
-
-def count_true(mask: Tensor) -> int:
-    """How many of a bool tensor are true. On a CPU by numpy: torch takes ten times as long where half of them are."""
-    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else torch.count_nonzero(mask))
-
-
-def write_masked(weight: Tensor, dense: Tensor, keep: Tensor) -> None:
-    """Write `dense` to `weight` where `keep` is true and +0 elsewhere: all `[out, in]`, `keep` bool. Both
-    weights may be the same tensor.
-
-    The bits are masked: that is five times faster than `masked_fill_`, and unlike a product it makes zeros of
-    infinities too.
-    """
-    integer = _INTEGERS[dense.element_size()]
-    bits = keep.to(integer).neg_()  # 0 or all ones
-    if weight.data_ptr() == dense.data_ptr():
-        weight.view(integer).bitwise_and_(bits)
-    else:
-        weight.copy_(bits.bitwise_and_(dense.view(integer)).view(dense.dtype))
-
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return {layer.name: count_zeros(layer.weight) for layer in layers.layers}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -25,8 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, refused_as, settle
-from pzc.runtime.layers import Layer, find_layers, write_masked
+from pzc.runtime.files import check_writable, reason_of, refused_as, settle
+from pzc.runtime.layers import Layer, find_layers
+from pzc.runtime.values import write_masked
 
 FORMAT = "pzc-mask/1"
 
@@ -52,11 +53,7 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
     """
     path = Path(path).absolute()
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    metadata = {
-        "format": FORMAT,
-        "layers": json.dumps({name: list(mask.shape) for name, mask in masks.items()}),
-        "about": json.dumps(dict(about or {}), ensure_ascii=False),
-    }
+    metadata = metadata_of({name: tuple(mask.shape) for name, mask in masks.items()}, about or {})
     try:
         with refused_as(f"{path} cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +65,30 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
     return path
 
 
+def metadata_of(shapes: Mapping[str, tuple[int, ...]], about: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a file of masks with these shapes."""
+    return {
+        "format": FORMAT,
+        "layers": json.dumps({name: list(shape) for name, shape in shapes.items()}),
+        "about": json.dumps(dict(about), ensure_ascii=False),
+    }
+
+
 def read_masks(path: Path | str) -> MaskFile:
     """Read a file that `write_masks` wrote. Raises PruningError when it is none, or is damaged."""
+    with _opened(path) as (file, shapes, about):
+        masks = {name: unpacked(file.get_tensor(name), shape, name) for name, shape in shapes.items()}
+        return MaskFile(masks, about)
+
+
+def read_about(path: Path | str) -> tuple[dict[str, tuple[int, ...]], MaskFile]:
+    """The shapes of the masks in a file, and the file without them. Raises PruningError as `read_masks` does."""
+    with _opened(path) as (_, shapes, about):
+        return shapes, MaskFile({}, about)
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[Any, dict[str, tuple[int, ...]], dict[str, Any]]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -78,12 +97,21 @@ def read_masks(path: Path | str) -> MaskFile:
             shapes, about = json.loads(metadata["layers"]), json.loads(metadata["about"])
             if sorted(shapes) != sorted(file.keys()):
                 raise PruningError(f"the mask file {path} is damaged: its layers are not those that it lists")
-            masks = {name: unpacked(file.get_tensor(name), tuple(shape), name) for name, shape in shapes.items()}
-            return MaskFile(masks, about)
+            yield file, {name: tuple(shape) for name, shape in shapes.items()}, about
     except OSError as error:
-        raise PruningError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        reason = "no such file" if isinstance(error, FileNotFoundError) else reason_of(error)
+        raise PruningError(f"cannot read {path}: {reason}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PruningError(f"{path} is no mask file, or is damaged: {error}") from error
+
+
+def recorded_masks(path: Path) -> str | None:
+    """The run that a file of masks came from, None where there is no such file, or it does not say."""
+    try:
+        found = read_about(path)[1].about.get("run")
+    except PruningError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def packed(mask: Tensor) -> Tensor:
@@ -112,16 +140,28 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 def masked_layers(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[Layer, ...]:
     """The layers that the masks are for, in the model's order. Raises PruningError as `apply_masks` does."""
-    layers = _named(model, masks)
+    found = _check(_named(model, masks), {name: tuple(mask.shape) for name, mask in masks.items()})
     for name, mask in masks.items():
+        if mask.dtype != torch.bool:
+            raise PruningError(f"the mask of {name} is {mask.dtype}, not bool", layer=name)
+    return found
+
+
+def check_shapes(layers: Sequence[Layer], path: Path) -> tuple[Layer, ...]:
+    """Those of the layers that a file has masks for. Raises PruningError as `apply_masks` does."""
+    shapes, _ = read_about(path)
+    return _check({layer.name: layer for layer in layers}, shapes)
+
+
+def _check(layers: Mapping[str, Layer], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Layer, ...]:
+    for name, shape in shapes.items():
         if name not in layers:
             raise PruningError(f"the model has no layer {name}, for which there is a mask", layer=name)
-        if tuple(mask.shape) != layers[name].shape or mask.dtype != torch.bool:
+        if shape != layers[name].shape:
             raise PruningError(
-                f"the mask of {name} is {mask.dtype} {list(mask.shape)}, but its weight is {list(layers[name].shape)}",
-                layer=name,
+                f"the mask of {name} is {list(shape)}, but its weight is {list(layers[name].shape)}", layer=name
             )
-    return tuple(layer for name, layer in layers.items() if name in masks)
+    return tuple(layer for name, layer in layers.items() if name in shapes)
 
 
 def _named(model: nn.Module, names: Collection[str]) -> dict[str, Layer]:

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from pzc.compiler.groups import GROUPS
 from pzc.runtime.errors import PruningError
-from pzc.runtime.selection import Choose, by_pattern, by_row
+from pzc.runtime.selection import Choose, by_pattern, by_row, lowest_first
 from pzc.runtime.stripes import Job, block_rows, blocks, in_stripes
 
 Pattern = tuple[int, int]
 
 _PATTERN_HINT = "write N:M with 0 < N < M, such as 2:4: of every 4 consecutive inputs 2 are kept"
-_JOINED_UP_TO = 1 << 28
+_SAMPLED = 1 << 16
 _CHUNK = 1 << 22
 
 
@@ -112,7 +112,12 @@ def keep_mask(scores: Tensor, group: str, sparsity: float | Fraction) -> Tensor:
 
 def keep_most(scores: Tensor, count: int) -> Tensor:
     """Prune the `count` lowest of all scores of a float32 matrix: bool of its shape, true where a weight is kept."""
-    return ~_lowest(scores.reshape(1, -1), count).view(scores.shape)
+    flat = scores.reshape(1, -1)
+    if scores.device.type != "cpu":
+        return ~_lowest(flat, count).view(scores.shape)
+    keep = torch.empty(flat.shape, dtype=torch.bool)
+    by_row(1, flat.shape[1], count)(flat.numpy(), keep.numpy())
+    return keep.view(scores.shape)
 
 
 def keep_mask_nm(scores: Tensor, n: int, m: int) -> Tensor:
@@ -208,32 +213,16 @@ def mask_hash(masks: Mapping[str, Tensor]) -> str:
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:
-    """The `count` lowest positions of each row, ties by index: bool like `scores` `[groups, members]`."""
+    """The `count` lowest positions of each row, ties by index: bool like `scores` `[groups, members]`. For any device,
+    but slow on a CPU."""
     if count == 0:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    if scores.device.type == "cpu":
-        return torch.from_numpy(_lowest_numpy(scores.numpy(), count))
-    return _lowest_torch(scores, count)
-
-
-def _lowest_torch(scores: Tensor, count: int) -> Tensor:
     limit = scores.kthvalue(count, dim=1, keepdim=True).values
     drop = scores <= limit
     if bool((drop.sum(1) == count).all()):
         return drop
     below, ties = scores < limit, scores == limit
     return below | (ties & (ties.cumsum(1) <= count - below.sum(1, keepdim=True)))
-
-
-def _lowest_numpy(scores: np.ndarray, count: int) -> np.ndarray:
-    limit = np.partition(scores, count - 1, axis=1)[:, count - 1 : count]
-    drop: np.ndarray = scores <= limit
-    crowded = np.flatnonzero(np.count_nonzero(drop, axis=1) > count)
-    if crowded.size:  # more scores tie at the limit than may go
-        for row in crowded:
-            ties = np.flatnonzero(scores[row] == limit[row])
-            drop[row, ties[count - np.count_nonzero(drop[row]) + len(ties) :]] = False
-    return drop
 
 
 class Parts(Protocol):
@@ -243,12 +232,26 @@ class Parts(Protocol):
 
 
 def _kth(parts: list[Tensor], k: int) -> float:
-    """The k-th smallest of all scores, k from 1: float32 `[numel]` each."""
-    if parts[0].device.type == "cpu" and sum(part.numel() for part in parts) <= _JOINED_UP_TO:
-        joined = np.concatenate([part.numpy() for part in parts])
-        joined.partition(k - 1)
-        return float(joined[k - 1])
-    return kth_by_radix(parts, k)
+    """The k-th smallest of all scores, k from 1: float32 `[numel]` each.
+
+    On a CPU a sample says between which two scores it very likely is, and what lies between them is sorted out.
+    """
+    if parts[0].device.type != "cpu":
+        return kth_by_radix(parts, k)
+    flat = [part.numpy() for part in parts]
+    total = sum(part.size for part in flat)
+    step = -(-total // _SAMPLED)
+    sample = np.sort(np.concatenate([part[::step] for part in flat]))
+    share, size = k / total, len(sample)
+    about, margin = round(share * size), 2 + round(6 * math.sqrt(size * share * (1 - share)))
+    low = sample[about - margin] if about >= margin else -np.inf
+    high = sample[about + margin] if about + margin < size else np.inf
+    before = sum(int(np.count_nonzero(part < low)) for part in flat)
+    between = np.concatenate([part[(part >= low) & (part <= high)] for part in flat])
+    if not before < k <= before + between.size:
+        return kth_by_radix(parts, k)
+    lowest_first(between, k - before)
+    return float(between[k - before - 1])
 
 
 def kth_by_radix(parts: Sequence[Parts], k: int) -> float:

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 from transformers.utils.quantization_config import GgufConfig
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import PruningError, is_out_of_memory
 from pzc.runtime.quiet import quiet
 
 POCKET = Path(__file__).parent / "pocket"
@@ -192,11 +192,10 @@ def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
         return action()
     except PruningError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise PruningError(
-            f"the model {name} does not fit into memory", hint="use --dtype bfloat16 or --device cpu"
-        ) from error
     except Exception as error:
+        if is_out_of_memory(error):
+            hint = "`pzc prune --stream` holds one block at a time; otherwise use --dtype bfloat16 or --device cpu"
+            raise PruningError(f"the model {name} does not fit into memory", hint=hint, model=name) from error
         text = str(error).strip().split("\n")[0].strip() or type(error).__name__
         if text.endswith("from one of:"):
             text = "there is none"
@@ -204,9 +203,15 @@ def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
             text = f"a weights file is damaged ({text})"
         raise PruningError(
             f"the {what} of {name} cannot be loaded: {text}",
-            hint="weights are read from safetensors or GGUF files only" if "no file named" in text else None,
+            hint=_hint(what, text),
             model=name,
         ) from error
+
+
+def _hint(what: str, text: str) -> str | None:
+    if "no file named" in text:
+        return "weights are read from safetensors or GGUF files only"
+    return "put the tokenizer's files beside the weights, as the dense model has them" if what == "tokenizer" else None
 
 
 def _check_gguf(name: str, path: Path) -> None:

@@ -164,19 +164,20 @@ def _block(w: Tensor, u: Tensor, start: int, choose: Choose, strip: int, run: in
     """The textbook's sweep of a block of columns from `start` on: `w` `[columns, rows]`, `u` `[columns, columns]`."""
     diagonal = u.diagonal().unsqueeze(1)
     errors = torch.empty((min(strip, len(w)), w.shape[1]), dtype=w.dtype, device=w.device)
+    kept, lost = torch.empty_like(w), torch.empty_like(w)
+    columns, shares, after = w.unbind(), lost.unbind(), u.unbind()
     chosen = 0  # columns whose mask is known
     for first in range(0, len(w), strip):
         last = min(first + strip, len(w))
-        for j in range(first, last):
+        for j, error in enumerate(errors[: last - first].unbind(), first):
             if j == chosen:
                 chosen = min(j + run, len(w))
-                begin, keep = j, choose(start + j, w[j:chosen], diagonal[j:chosen])
-                drop = keep.logical_not().to(w.dtype)
-            error = torch.mul(w[j], drop[j - begin], out=errors[j - first])
-            w[j] -= error
-            error /= u[j, j]
+                kept[j:chosen] = choose(start + j, w[j:chosen], diagonal[j:chosen])
+                torch.sub(1, kept[j:chosen], out=lost[j:chosen]).div_(diagonal[j:chosen])  # of a weight, its error
+            torch.mul(columns[j], shares[j], out=error)
             if j + 1 < last:
-                w[j + 1 : last].addr_(u[j, j + 1 : last], error, alpha=-1)
+                w[j + 1 : last].addr_(after[j][j + 1 : last], error, alpha=-1)
+        w[first:last] *= kept[first:last]  # no column before these is read again
         if last < len(w):
             w[last:].addmm_(u[first:last, last:].T, errors[: last - first], alpha=-1)
 

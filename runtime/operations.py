@@ -6,8 +6,10 @@ their axes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def apply(node: Node, args: Sequence[Tensor], out: Tensor | None = None) -> Tens
         return _over_axis(node, args[0])
     rest: list[Tensor | float] = list(args)
     if node.op == "pow" and node.args[1].op == "number":
-        rest[1] = float(node.args[1].value or 0.0)  # torch has faster and exact ways for 2, 0.5, −1
+        rest[1] = float(node.args[1].value or 0.0)
     return _ELEMENTWISE[node.op](*rest, out=out)
 
 
@@ -78,6 +80,33 @@ def _rank(x: Tensor, dim: tuple[int, ...]) -> Tensor:
     return smaller.reshape(x.shape) if dim != (0,) else smaller.T
 
 
+_SHORT_WAYS = frozenset({-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0})
+"""Exponents that torch has exact and fast ways for."""
+
+
+def _pow(x: Tensor, exponent: Tensor | float, out: Tensor | None = None) -> Tensor:
+    """On a CPU by numpy, which takes a third of torch's time."""
+    if isinstance(exponent, Tensor) or exponent in _SHORT_WAYS or x.device.type != "cpu" or x.dtype != torch.float32:
+        return torch.pow(x, exponent, out=out)
+    found = torch.empty_like(x) if out is None else out
+    with np.errstate(all="ignore"):  # what is not finite is found in the scores
+        np.power(x.numpy(), np.float32(exponent), out=found.numpy())
+    return found
+
+
+def deviations(x: Tensor, dim: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The mean and the sum of squared differences from it. `torch.var` goes one value at a time and takes ten times as
+    long on a CPU."""
+    mean = x.mean(dim, keepdim=True)
+    return mean, (x - mean).square_().sum(dim, keepdim=True)
+
+
+def _var(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """The sample variance, with the divisor n − 1."""
+    _, squares = deviations(x, dim)
+    return squares / (math.prod(x.shape[i] for i in dim) - 1)
+
+
 def _sign(x: Tensor, out: Tensor | None) -> Tensor:
     return torch.where(x.isnan(), x, x.sign(), out=out)  # torch.sign(nan) is 0, which would hide an error
 
@@ -87,7 +116,7 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "sub": torch.sub,
     "mul": torch.mul,
     "div": torch.div,
-    "pow": torch.pow,
+    "pow": _pow,
     "neg": torch.neg,
     "abs": torch.abs,
     "sqr": torch.square,
@@ -105,8 +134,8 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
 _OVER_AXIS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "sum": lambda x, dim: x.sum(dim, keepdim=True),
     "mean": lambda x, dim: x.mean(dim, keepdim=True),
-    "std": lambda x, dim: x.std(dim, correction=1, keepdim=True),
-    "var": lambda x, dim: x.var(dim, correction=1, keepdim=True),
+    "std": lambda x, dim: _var(x, dim).sqrt(),
+    "var": _var,
     "amin": lambda x, dim: x.amin(dim, keepdim=True),
     "amax": lambda x, dim: x.amax(dim, keepdim=True),
     "median": lambda x, dim: _quantile(x, dim, 0.5),

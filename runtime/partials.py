@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.core import Node
-from pzc.runtime.operations import constant, dims
+from pzc.runtime.operations import constant, deviations, dims
 
 Part = tuple[Tensor, ...]
 
@@ -40,9 +40,8 @@ def _sum(node: Node, x: Tensor, dim: tuple[int, ...]) -> Part:
 
 def _moments(node: Node, x: Tensor, dim: tuple[int, ...]) -> Part:
     """Number, mean, and sum of squared differences from it."""
-    variance, mean = torch.var_mean(x, dim, correction=0, keepdim=True)
-    size = _size(x, dim)
-    return size, mean.double(), variance.double() * size
+    mean, squares = deviations(x, dim)
+    return _size(x, dim), mean.double(), squares.double()
 
 
 def _join_moments(a: Part, b: Part) -> Part:

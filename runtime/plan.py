@@ -6,7 +6,7 @@ for deciding whether and how to start, and are no promise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,12 +15,12 @@ from torch import nn
 
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import LEAVES, Tier
-from pzc.compiler.metric import Metric
-from pzc.runtime.forward import forward_leaves
+from pzc.runtime.allocation import is_measured
+from pzc.runtime.hessian import FACTOR
 from pzc.runtime.layers import Layers
-from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.passes import device_of, vocabulary_of, windows_at_once
+from pzc.runtime.request import Request, as_tiers
 from pzc.runtime.speed import measure
 from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_sweeps import LOGITS_AT_ONCE
@@ -34,28 +34,35 @@ WAYS = ("memory", "stream")
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass over the calibration windows: the tier of leaves that it is for, and these leaves."""
+    """A pass over the calibration windows: the tier of leaves that it is for, these leaves, and whether it goes block
+    by block through what is pruned already (else through the dense model)."""
 
     tier: Tier
     leaves: tuple[str, ...]
+    by_block: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do and take. `parameters` counts all of the model's, `weights` those that may be pruned; `tokens`
-    are those to calibrate and to evaluate on. `memory` (bytes at the peak), `seconds` and `disk` (bytes written, those
-    removed again included) have an entry for each way: "memory" and "stream"."""
+    """What a run will do and take. `parameters` counts all of the model's, `weights` those that may be pruned,
+    `results` the models that are written (or their masks); `tokens` are those to calibrate and to evaluate on. `memory`
+    (bytes at the peak), `seconds` and `disk` (bytes written, those removed again included) have an entry for each way:
+    "memory" and "stream". `output` are the bytes that stay."""
 
     blocks: int
     linears: int
     weights: int
     parameters: int
+    results: int
     passes: tuple[Pass, ...]
     sequential: bool
+    update: str
+    allocation: str
     tokens: Mapping[str, int]
     memory: Mapping[str, int]
     seconds: Mapping[str, float]
     disk: Mapping[str, int]
+    output: int
 
 
 @dataclass(frozen=True)
@@ -80,55 +87,62 @@ class _Sizes:
 def plan(
     loaded: Loaded,
     layers: Layers,
-    metric: Metric,
-    target: Target,
+    request: Request,
     *,
-    sequential: bool,
     windows: int,
     eval_windows: int,
     length: int,
-    leaves: Collection[str] | None = None,
+    mask_only: bool = False,
 ) -> Plan:
-    """Plan a run. Of the model's weights only shapes are looked at, so that they may be placeholders.
-
-    `leaves` are those to gather, if they are not the metric's: an allocation or an update of weights reads others.
-    """
-    leaves = metric.leaves if leaves is None else frozenset(leaves)
-    passes = passes_for(leaves)
-    by_block = sequential and bool(forward_leaves(leaves))
+    """Plan a run. Of the model's weights only shapes are looked at, so that they may be placeholders."""
     sizes = _sizes(loaded.model, layers)
+    passes = _passes(request)
     tokens = {"calibration": windows * length if passes else 0, "evaluation": eval_windows * length}
-    together = min(windows_at_once(loaded.model, length), max(windows, eval_windows))
-    gradients = sum(name in leaves and LEAVES[name].tier == "backward" for name in LEAVES)
-    arm = metric.arms[0]
     biggest = max(layers.layers, key=lambda layer: prod(layer.shape))
-    file = next(iter(loaded.files), None)
-    speed = measure(biggest.shape, loaded.dtype, device_of(loaded.model), arm, target, file)
+    arm, file = request.metric.arms[0], next(iter(loaded.files), None)
+    speed = measure(biggest.shape, loaded.dtype, device_of(loaded.model), arm, request.target, file)
     files = sum(path.stat().st_size for path in loaded.files)
-    states = sizes.hidden * sizes.element * (2 * tokens["evaluation"] + tokens["calibration"])
-    whole_written = sizes.model
-    streamed_written = sizes.model + states * (sizes.depth + 1)
-    if "backward" in passes:
-        streamed_written += 2 * sizes.hidden * sizes.element * tokens["calibration"] * sizes.depth
-        streamed_written += 4 * gradients * sizes.weights if by_block else 0
-    written = {"memory": whole_written, "stream": streamed_written}
-    work = _products(sizes, passes, by_block, tokens, length)
-    reads = {"memory": files, "stream": files * _sweeps(passes, by_block)}
+    output = output_size(sizes.model, sizes.weights, request, mask_only=mask_only)
+    written = _written(sizes, request, passes, tokens, output)
+    work = _products(sizes, request, passes, tokens, length)
+    reads = {"memory": files, "stream": files * _sweeps(request, passes)}
     return Plan(
         blocks=len(layers.blocks),
         linears=len(layers.layers),
         weights=sizes.weights,
         parameters=sum(p.numel() for p in loaded.model.parameters()),
-        passes=tuple(Pass(tier, _leaves_of(tier, leaves, passes)) for tier in passes),
-        sequential=by_block,
+        results=len(request.targets),
+        passes=passes,
+        sequential=request.sequential and request.by_block,
+        update=request.update,
+        allocation=request.allocation if isinstance(request.allocation, str) else "file",
         tokens=tokens,
-        memory=_memory(sizes, metric, target, passes, by_block, gradients, windows, length, together),
+        memory=_memory(loaded.model, sizes, request, windows, eval_windows, length),
         seconds={
-            way: work[way] / speed.product + sizes.weights / speed.mask + (reads[way] + written[way]) / speed.disk
+            way: work[way] / speed.product
+            + len(request.targets) * sizes.weights / speed.mask
+            + (reads[way] + written[way]) / speed.disk
             for way in WAYS
         },
         disk=written,
+        output=output,
     )
+
+
+def output_size(model: int, weights: int, request: Request, *, mask_only: bool) -> int:
+    """Bytes of what a run leaves, for a model of so many bytes and so many weights that may be pruned."""
+    return len(request.targets) * (-(-weights // 8) if mask_only else model)
+
+
+def _passes(request: Request) -> tuple[Pass, ...]:
+    """The passes in the order in which they run: those of the dense model, then the walk over the blocks."""
+    dense = passes_for(request.early)
+    found = [Pass(tier, _leaves_of(tier, request.early, dense)) for tier in dense]
+    if request.by_block:
+        (tier,) = passes_for(as_tiers(request.walked))
+        named = tuple(name for name in (*LEAVES, FACTOR) if name in request.walked)
+        found.append(Pass(tier, named, request.sequential))
+    return tuple(found)
 
 
 def _leaves_of(tier: Tier, leaves: frozenset[str], passes: tuple[Tier, ...]) -> tuple[str, ...]:
@@ -162,54 +176,92 @@ def _sizes(model: nn.Module, layers: Layers) -> _Sizes:
 
 
 def _memory(
-    sizes: _Sizes, metric: Metric, target: Target, passes: tuple[Tier, ...], by_block: bool, gradients: int,
-    windows: int, length: int, together: int,
-) -> dict[str, int]:  # fmt: skip
+    model: nn.Module, sizes: _Sizes, request: Request, windows: int, eval_windows: int, length: int
+) -> dict[str, int]:
     """Bytes at the peak of each way: of what is there all the time, and the largest of what comes and goes."""
-    groups = [group_of(arm, target) for arm in metric.arms] if target.pattern is None else ["row"]
+    tiers = request.passes
+    together = min(windows_at_once(model, length), max(windows, eval_windows))
+    groups = [group_of(arm, request.target) for arm in request.metric.arms] if not request.target.pattern else ["row"]
     widest = max(groups, key=list(GROUPS).index)
     compared = {"row": 0, "model": sizes.weights, "block": sizes.block_weights}.get(widest, 2 * sizes.largest)
     batch = length * together
     activations = batch * (sizes.rows + 6 * sizes.hidden) * sizes.element
-    graph = length * (sizes.rows + 12 * sizes.hidden) * sizes.element if "backward" in passes else 0
+    graph = length * (sizes.rows + 12 * sizes.hidden) * sizes.element if "backward" in tiers else 0
     logits = length * together * sizes.vocabulary * (sizes.element + 8)
     chunk = min(LOGITS_AT_ONCE, length * sizes.vocabulary) * (sizes.element + 8)
-    if "backward" in passes:
+    if "backward" in tiers:
         backward = length * sizes.vocabulary * (3 * sizes.element + 12)
         logits, chunk = max(logits, backward), max(chunk, backward)
-    hessians = 8 * 2 * sizes.inputs if "hessian" in passes else 0
-    states = windows * length * sizes.hidden * sizes.element if by_block or "hessian" in passes else 0
-    gathered = 4 * gradients
+    hessians = 8 * 2 * sizes.inputs if "hessian" in tiers else 0
+    swept = 12 * sizes.largest if request.update != "none" else 0  # weights before and after, and what is lost
+    walked = request.by_block or "hessian" in tiers
+    states = windows * length * sizes.hidden * sizes.element if walked else 0
+    several = len(request.targets)
+    gathered = 4 * _gradients(request)
     whole = sizes.model + gathered * sizes.weights + states
-    whole += max(logits + graph * sizes.depth, sizes.weights + 4 * compared, activations + hessians)
-    block = sizes.block + (gathered + 1) * sizes.block_weights + hessians
-    if gradients:  # of one layer, in its own type and in float32; the backward's thread keeps as much for itself again
+    if request.by_block or several > 1:  # the dense weights, to come back to
+        whole += sizes.element * sizes.weights
+    masks = several * sizes.weights
+    whole += max(logits + graph * sizes.depth, masks + 4 * compared, activations + hessians + swept)
+    dense = sizes.element * sizes.block_weights if several > 1 else 0
+    block = sizes.block + dense + (gathered + several) * sizes.block_weights + hessians + swept
+    if gathered:  # of one layer, in its own type and in float32; the backward's thread keeps as much for itself again
         graph += 2 * (sizes.element + 4) * sizes.largest
     block += max(activations + graph, 4 * compared)
     return {"memory": BASE + whole, "stream": BASE + max(block, sizes.outside + chunk)}
 
 
+def _gradients(request: Request) -> int:
+    """How many statistics of each weight's gradients there are."""
+    return sum(LEAVES[name].tier == "backward" for name in request.early)
+
+
+def _written(
+    sizes: _Sizes, request: Request, passes: tuple[Pass, ...], tokens: Mapping[str, int], output: int
+) -> dict[str, int]:
+    """Bytes written in each way: the result, what a walk over the blocks keeps to be resumed, and hidden states."""
+    results = len(request.targets)
+    finished = 0
+    if request.by_block:
+        finished = sizes.weights // 8 + (sizes.element * sizes.weights if request.update != "none" else 0)
+        finished += 4 * _gradients(request) * sizes.weights
+    states = sizes.hidden * sizes.element * ((1 + results) * tokens["evaluation"] + tokens["calibration"])
+    streamed = output + states * (sizes.depth + 1)
+    if "backward" in {each.tier for each in passes}:
+        streamed += 2 * sizes.hidden * sizes.element * tokens["calibration"] * sizes.depth
+        streamed += 4 * _gradients(request) * sizes.weights if request.by_block and request.sequential else 0
+    return {"memory": output + finished, "stream": streamed}
+
+
 def _products(
-    sizes: _Sizes, passes: tuple[Tier, ...], by_block: bool, tokens: Mapping[str, int], length: int
+    sizes: _Sizes, request: Request, passes: tuple[Pass, ...], tokens: Mapping[str, int], length: int
 ) -> dict[str, float]:
     """Operations of matrix products in each way: two a weight and token for a forward pass, four more for a backward
-    one, and those of attention, whose keys a token has half of the window of."""
+    one, and those of attention, whose keys a token has half of the window of. Blocks that are walked run twice where
+    what they read has gone through pruned ones."""
     forward = 2.0 * sizes.weights + 2.0 * length * sizes.hidden * sizes.depth
     head = 2.0 * sizes.vocabulary * sizes.hidden
-    found = dict.fromkeys(WAYS, 2 * tokens["evaluation"] * (forward + head))
-    passes_over = {
-        "memory": {"forward": 1.0, "hessian": 1.0, "backward": 3.0},
-        "stream": {"forward": 1.0, "hessian": 0.0 if "backward" in passes else 1.0, "backward": 4.0},
-    }
+    found = dict.fromkeys(WAYS, (1 + len(request.targets)) * tokens["evaluation"] * (forward + head))
+    dense = {each.tier for each in passes if each.tier != "backward" and not each.by_block}
     for way in WAYS:
-        count = sum(passes_over[way][tier] for tier in passes if not (by_block and tier != "backward"))
-        found[way] += tokens["calibration"] * forward * (count + 2 * by_block)
-        found[way] += tokens["calibration"] * head * 3 * ("backward" in passes)
-        if "hessian" in passes:  # sums of products in float64, half as fast
+        if way == "stream" and "backward" in request.passes:
+            dense -= {"hessian", "forward"}  # they come along with the backward sweep
+        runs = float(len(dense)) + sum(2 * each.by_block for each in passes)
+        if "backward" in request.passes:
+            runs += 4.0 if way == "stream" else 3.0
+            found[way] += tokens["calibration"] * head * 3
+        found[way] += tokens["calibration"] * forward * runs
+        if "hessian" in request.passes:  # sums of products in float64, half as fast
             found[way] += tokens["calibration"] * 4.0 * sizes.inputs * sizes.depth
+        if request.update != "none":  # a factor an input, and half of a product with it for each weight
+            found[way] += sizes.depth * (sizes.inputs**1.5 + sizes.block_weights * sizes.inputs**0.5)
+        if request.allocation == "alpha":  # singular values
+            found[way] += 10.0 * sizes.weights * sizes.hidden
     return found
 
 
-def _sweeps(passes: tuple[Tier, ...], by_block: bool) -> int:
+def _sweeps(request: Request, passes: tuple[Pass, ...]) -> int:
     """How often streaming reads every block."""
-    return 3 if "backward" in passes else 1
+    if "backward" in request.passes:
+        return 3 + request.joint
+    return 1 + (request.joint or is_measured(request.allocation))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pzc.runtime.comparison import Row
 from pzc.runtime.errors import PruningError
+from pzc.runtime.uncertainty import change
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,9 @@ def check_matplotlib() -> None:
 def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -> None:
     """Draw the results into each of `files`, whose ending says how: `.png` or `.svg`.
 
-    `text` names what perplexity was measured on. Needs matplotlib; no display and no global state of it is used.
+    `text` names what perplexity was measured on. Bars are one standard error on either side, of the change from the
+    dense model over paired windows: what makes a window hard for both tells nothing about a metric. Needs matplotlib;
+    no display and no global state of it is used.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -62,9 +65,9 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
         axes = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
         for axis, panel in zip(axes, panels, strict=True):
             if panel == "shares":
-                _lines(axis, shares, order)
+                _lines(axis, shares, order, results[0])
             else:
-                _points(axis, [row for row in measured if row not in shares], patterns, order)
+                _points(axis, [row for row in measured if row not in shares], patterns, order, results[0])
             dense = axis.axhline(
                 results[0].perplexity.value, color="0.35", linewidth=1, linestyle=(0, (2, 2)), zorder=1
             )
@@ -83,8 +86,11 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
             loc="outside right upper", frameon=False, fontsize=8.5, title="best first",
             title_fontsize=8.5, alignment="left",
         )  # fmt: skip
-        if off:
-            figure.supxlabel(f"off the scale: {', '.join(map(_label, off))}", fontsize=8, x=0.01, ha="left")
+        notes = [f"off the scale: {', '.join(map(_label, off))}"] if off else []
+        if any(_bar(row, results[0]) for row in measured):
+            notes.append("bars: one standard error of the change from the dense model, windows paired")
+        if notes:
+            figure.supxlabel("\n".join(notes), fontsize=8, x=0.01, ha="left")
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         for file in files:
             fixed = {"Date": None, "Creator": "pzc"} if file.suffix == ".svg" else {"Software": "pzc"}
@@ -111,25 +117,42 @@ def _style(place: int) -> dict[str, Any]:
     }
 
 
-def _lines(axis: Axes, shares: Sequence[Row], order: Sequence[str]) -> None:
+def _bar(row: Row, dense: Row) -> float:
+    """The standard error of a perplexity beside the dense model's; 0 where it is not known."""
+    error = change(row.compared.losses, dense.compared.losses).error * dense.perplexity.value
+    return error if math.isfinite(error) else 0.0
+
+
+def _draw(axis: Axes, points: Sequence[tuple[float, float, float]], name: str, place: int, **style: Any) -> None:
+    """Points `(x, perplexity, error)` of a metric, with bars."""
+    x, y, errors = zip(*points, strict=True)
+    bars: dict[str, Any] = {"yerr": errors, "elinewidth": 1, "capsize": 2} if any(errors) else {}
+    axis.errorbar(x, y, label=_label(name), **{**_style(place), **style}, **bars)
+
+
+def _lines(axis: Axes, shares: Sequence[Row], order: Sequence[str], dense: Row) -> None:
     """A line through the sparsities of each metric: in per cent, those that were asked for."""
+
+    def at(row: Row) -> float:
+        return 100 * float(row.compared.target.sparsity)  # type: ignore[union-attr]
+
     for place, name in enumerate(order):
-        mine = sorted((100 * r.compared.target.sparsity, r.perplexity.value) for r in shares if r.name == name)  # type: ignore[union-attr]
+        mine = sorted((at(r), r.perplexity.value, _bar(r, dense)) for r in shares if r.name == name)
         if mine:
-            axis.plot(*zip(*mine, strict=True), label=_label(name), **_style(place))
+            _draw(axis, mine, name, place)
     axis.set_xlabel("sparsity of the blocks' linear weights, %")
-    ticks = sorted({100 * r.compared.target.sparsity for r in shares})  # type: ignore[union-attr]
+    ticks = sorted({at(row) for row in shares})
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
-def _points(axis: Axes, rows: Sequence[Row], patterns: Sequence[str], order: Sequence[str]) -> None:
+def _points(axis: Axes, rows: Sequence[Row], patterns: Sequence[str], order: Sequence[str], dense: Row) -> None:
     """A point for each metric at each pattern, side by side so that none hides another."""
     for place, name in enumerate(order):
-        mine = {r.target: r.perplexity.value for r in rows if r.name == name}
+        mine = {r.target: (r.perplexity.value, _bar(r, dense)) for r in rows if r.name == name}
         shift = 0.6 * ((place + 0.5) / len(order) - 0.5)
-        at = [(patterns.index(target) + shift, value) for target, value in mine.items()]
+        at = [(patterns.index(target) + shift, *values) for target, values in mine.items()]
         if at:
-            axis.plot(*zip(*at, strict=True), label=_label(name), **(_style(place) | {"linestyle": "none"}))
+            _draw(axis, at, name, place, linestyle="none")
     axis.set_xticks(range(len(patterns)), list(patterns))
     axis.set_xlim(-0.5, len(patterns) - 0.5)
     axis.set_xlabel("pattern N:M")

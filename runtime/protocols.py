@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pzc.runtime.data import Text, evaluation_windows, hub_rows
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import Loaded
-from pzc.runtime.passes import longest_window
+from pzc.runtime.passes import check_length, longest_window
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def protocol_windows(
     """The windows of a protocol, int64 `[n, length]`: of the model's longest length unless another is given, the first
     `limit` of them. Raises PruningError where the text or the model does not suffice."""
     length = length or model_length(loaded.model)
+    check_length(loaded.model, length)
     ids = loaded.tokenizer(text.text, verbose=False)["input_ids"]
     tokens = torch.tensor(ids, dtype=torch.int64)
     most = min(n for n in (protocol.windows, limit, len(tokens) // length or 1) if n is not None)

@@ -21,6 +21,7 @@ from pzc.runtime.masks import Target, chooser, keep_mask, keep_mask_nm
 from pzc.runtime.selection import Choose
 from pzc.runtime.stripes import BLOCK, workers
 from pzc.runtime.tape import Tape, plan
+from pzc.runtime.values import is_finite
 
 Masks = dict[Node, Tensor | None]
 
@@ -123,11 +124,6 @@ def check_finite(core: Node, leaves: Mapping[str, Any], scores: Tensor, layer: s
     """
     if not is_finite(scores):
         raise _why(core, Given((core,), leaves, (scores.shape[0], scores.shape[1])), layer)
-
-
-def is_finite(values: Tensor) -> bool:
-    """Whether no value is infinite or NaN. A finite sum proves it in one sweep; but a sum can overflow."""
-    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def written(node: Node) -> str:

@@ -19,6 +19,7 @@ for each thread."""
 
 _WORDS: dict[int, type[np.unsignedinteger]] = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 _PAIRS_UP_TO = 8
+_LONG = 128
 
 
 def by_row(rows: int, columns: int, count: int) -> Choose:
@@ -31,7 +32,7 @@ def by_row(rows: int, columns: int, count: int) -> Choose:
             return
         parted = buffer[: len(scores)]
         np.copyto(parted, scores)
-        parted.partition(count - 1, axis=1)  # no row is sorted in full
+        lowest_first(parted, count)  # no row is sorted in full
         limit = parted[:, count - 1 : count]
         np.greater(scores, limit, out=keep)
         if np.count_nonzero(keep) < len(scores) * (columns - count):  # in some row more tie at the limit than may go
@@ -50,12 +51,33 @@ def by_pattern(rows: int, columns: int, n: int, m: int) -> Choose:
     return lambda scores, keep: runs(scores.reshape(-1, m), keep.reshape(-1, m))
 
 
+def lowest_first(scores: Scores, count: int) -> None:
+    """Put the `count` smallest scores of every row `[..., in]` first, in place, the largest of them last of all.
+
+    Where no score has a sign, their bits have the same order, and integers are parted in two thirds of the time.
+    """
+    bits = scores.view(np.int32)
+    (bits if bits.min() >= 0 else scores).partition(count - 1, axis=-1)
+
+
 def _keep_ties(scores: Scores, limit: Scores, count: int, keep: Keep) -> None:
-    crowded = np.flatnonzero(np.count_nonzero(keep, axis=1) < scores.shape[1] - count)
-    some, at = scores[crowded], limit[crowded]
-    ties = some == at
-    room = count - np.count_nonzero(some < at, axis=1, keepdims=True)
-    keep[crowded] |= ties & (np.cumsum(ties, axis=1, dtype=np.int32) > room)
+    """Keep the last of the scores that tie at the limit, in rows where too few are kept."""
+    wanted = scores.shape[1] - count
+    crowded = np.flatnonzero(_row_counts(keep) < wanted)
+    few = len(crowded) < len(scores)
+    some, at, kept = (scores[crowded], limit[crowded], keep[crowded]) if few else (scores, limit, keep)
+    row, column = np.divmod(np.flatnonzero(some == at), scores.shape[1])
+    ties = np.bincount(row, minlength=len(some))
+    later = np.repeat(np.cumsum(ties), ties) - np.arange(len(row))  # a tie and those after it in its row
+    left = later <= (wanted - _row_counts(kept))[row]
+    keep[crowded[row[left]], column[left]] = True
+
+
+def _row_counts(mask: Keep) -> npt.NDArray[np.intp]:
+    """How many of each row are true. numpy counts along an axis ten times as slowly as a whole array."""
+    if mask.shape[1] < _LONG:
+        return np.asarray(np.count_nonzero(mask, axis=1))
+    return np.array([np.count_nonzero(row) for row in mask])
 
 
 def _in_words(size: int, n: int, m: int) -> Choose:

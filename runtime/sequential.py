@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import collecting
 from pzc.runtime.layers import Layer, Layers
 from pzc.runtime.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent
+from pzc.runtime.shortcuts import Enough, ending_at, handing_on, last_to_read
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a block but for the hidden states: positional and by name."""
@@ -34,11 +35,13 @@ def through_blocks(
     progress: Progress = silent,
     *,
     changes: bool = True,
+    skips: Callable[[Sequence[Layer]], bool] | None = None,
 ) -> None:
     """For each block in turn gather the forward `leaves` of its layers over `windows` `[n, length]` and
     call `visit(tables, layers of the block)`, which may change the block's weights; the next block reads what
-    the changed block puts out. Layers outside of the blocks come last, together. Without `changes`, when `visit` leaves
-    the weights alone, no block runs twice.
+    the changed block puts out. Layers outside of the blocks come last, together. Without `changes` the next block reads
+    what the block put out as it was before, and no block runs twice. Where `skips` says so of a block's layers, nothing
+    is gathered for them and their tables are empty.
 
     Raises NoChain before the first visit.
     """
@@ -46,21 +49,35 @@ def through_blocks(
         hidden, calls = _capture(model, layers.blocks, windows)
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
-            with collecting(members, leaves, len(windows)) as tables:
-                for i, call in enumerate(calls[index]):
-                    state = run_block(block, hidden[i], call)
-                    if not changes:
-                        hidden[i] = state
+            gathers = leaves if members and not (skips and skips(members)) else frozenset[str]()
+            with collecting(members, gathers, len(windows)) as tables:
+                if changes and gathers:
+                    _read(block, members, gathers, hidden, calls[index])
+                elif not changes:
+                    for i, call in enumerate(calls[index]):
+                        hidden[i] = run_block(block, hidden[i], call)
             visit(tables(), members)
             if changes and index + 1 < len(layers.blocks):
                 for i, call in enumerate(calls[index]):
                     hidden[i] = run_block(block, hidden[i], call)
             progress("blocks", index + 1, len(layers.blocks))
         if layers.outside:  # the head and the like: the whole model once more, as it is by now
-            with collecting(layers.outside, leaves, len(windows)) as tables:
-                for ids in batches(model, windows):
+            gathers = frozenset[str]() if skips and skips(layers.outside) else leaves
+            with collecting(layers.outside, gathers, len(windows)) as tables:
+                for ids in batches(model, windows) if gathers else ():
                     logits_of(model, ids)
             visit(tables(), layers.outside)
+
+
+def _read(
+    block: nn.Module, layers: Sequence[Layer], leaves: Collection[str], hidden: Sequence[Tensor], calls: Sequence[Call]
+) -> None:
+    """Run the windows through a block for what its layers read: the first whole, the others as far as need be."""
+    last = last_to_read(block, layers, leaves, lambda: run_block(block, hidden[0], calls[0]))
+    with ending_at(last):
+        for state, call in zip(hidden[1:], calls[1:], strict=True):
+            with suppress(Enough):
+                run_block(block, state, call)
 
 
 def run_block(block: nn.Module, hidden: Tensor, call: Call) -> Tensor:
@@ -104,7 +121,8 @@ def _capture(model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor) -> 
 
 
 def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
-    """Run one window through all blocks, and see to it that each reads what the one before it puts out."""
+    """Run one window through all blocks, and see to it that each reads what the one before it puts out. Where the first
+    block puts out hidden states alone, others of its kind do so too, and just hand on theirs."""
     entering: list[Tensor] = []
     leaving: list[Tensor] = []
     calls: list[Call] = []
@@ -123,6 +141,8 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         leaving.append(_first(output))
+        if module is blocks[0] and isinstance(output, Tensor):
+            stack.enter_context(handing_on(blocks[1:], module))
 
     with ExitStack() as stack:
         for block in blocks:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import settle
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -79,7 +80,7 @@ def open_shards(folder: Path) -> Shards:
     promises and no shard has.
     """
     if (folder / SINGLE).is_file():
-        headers = _header(folder / SINGLE)
+        headers = header_of(folder / SINGLE)
         return Shards((folder / SINGLE,), headers)
     index = folder / INDEX
     if not index.is_file():
@@ -95,15 +96,16 @@ def open_shards(folder: Path) -> Shards:
         raise PruningError(f"{index} names files outside its folder")
     tensors: dict[str, Stored] = {}
     for file in files:
-        tensors |= _header(file)
+        tensors |= header_of(file)
     for key, name in places.items():
         if key not in tensors or tensors[key].file.name != name:
             raise PruningError(f"{name} lacks the tensor {key} that {INDEX} promises", key=key)
     return Shards(files, tensors, index)
 
 
-def _header(file: Path) -> dict[str, Stored]:
-    """The tensors of one file, in the order of their bytes."""
+def header_of(file: Path) -> dict[str, Stored]:
+    """The tensors of one file by their keys, in the order of their bytes. Raises PruningError for what is no whole
+    safetensors file."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -172,6 +174,50 @@ def will_need(tensors: Iterable[Stored]) -> None:
             os.posix_fadvise(stream.fileno(), stored.start, stored.stop - stored.start, os.POSIX_FADV_WILLNEED)
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A tensor of one file that goes into another under a key of its own."""
+
+    key: str
+    stored: Stored
+
+
+def write_joined(path: Path, pieces: Sequence[Piece], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file of tensors that are in other files, a piece at a time, and have it on the disk."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for piece in pieces:
+        size = piece.stored.stop - piece.stored.start
+        entry = {"dtype": piece.stored.dtype, "shape": list(piece.stored.shape), "data_offsets": [at, at + size]}
+        header[piece.key] = entry
+        at += size
+    with path.open("wb") as stream:
+        stream.write(_encoded(header))
+        for piece in pieces:
+            _pour(piece.stored, stream)
+    settle(path)
+
+
+def _pour(stored: Stored, stream: IO[bytes]) -> None:
+    """Write a tensor's bytes as they are."""
+    with stored.file.open("rb") as source:
+        source.seek(stored.start)
+        left = stored.stop - stored.start
+        while left:
+            piece = source.read(min(left, _PIECE))
+            if not piece:
+                raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
+            stream.write(piece)
+            left -= len(piece)
+
+
+def _encoded(header: Mapping[str, Any]) -> bytes:
+    """The bytes before the tensors: the header's length, and the header, padded to a multiple of 8."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
 class Copy:
     """The same shards in another folder: same names, same order of tensors, each written at its place.
 
@@ -206,16 +252,9 @@ class Copy:
         if place.dtype != stored.dtype:
             self.write(stored.key, read(stored))
             return
-        with stored.file.open("rb") as source, place.file.open("r+b") as stream:
-            source.seek(stored.start)
+        with place.file.open("r+b") as stream:
             stream.seek(place.start)
-            left = stored.stop - stored.start
-            while left:
-                piece = source.read(min(left, _PIECE))
-                if not piece:
-                    raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
-                stream.write(piece)
-                left -= len(piece)
+            _pour(stored, stream)
         self._dirty.add(place.file)
 
     def settle(self) -> None:
@@ -234,7 +273,7 @@ class Copy:
         sizes = {t.key: t.stop - t.start for t in tensors}
         if any(wanted[t.key] != t.dtype for t in tensors):
             sizes |= {t.key: prod(t.shape) * _DTYPES[wanted[t.key]].itemsize for t in tensors if t.key in dtypes}
-            raw = _encoded(json.loads(raw[8:]), tensors, wanted, sizes)
+            raw = _encoded(_described(json.loads(raw[8:]), tensors, wanted, sizes))
         at = len(raw)
         for t in tensors:
             self.places[t.key] = Stored(target, t.key, wanted[t.key], t.shape, at, at + sizes[t.key])
@@ -256,15 +295,13 @@ class Copy:
         target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _encoded(
+def _described(
     old: Mapping[str, Any], tensors: list[Stored], dtypes: Mapping[str, str], sizes: Mapping[str, int]
-) -> bytes:
-    """The bytes before the tensors: the header's length, and the header, padded to a multiple of 8."""
+) -> dict[str, Any]:
+    """The header of tensors whose types and sizes may have changed, with what the old one says beside."""
     header: dict[str, Any] = {"__metadata__": old["__metadata__"]} if "__metadata__" in old else {}
     at = 0
     for t in tensors:
         header[t.key] = {"dtype": dtypes[t.key], "shape": list(t.shape), "data_offsets": [at, at + sizes[t.key]]}
         at += sizes[t.key]
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    return header

@@ -24,7 +24,7 @@ from pzc.runtime.gradients import gradient_tables
 from pzc.runtime.kept import file_of, keep, keepable, load_kept
 from pzc.runtime.layers import Layer, Layers, check_finite
 from pzc.runtime.leaves import COLLECTORS, as_leaf, own_leaves
-from pzc.runtime.passes import Progress, batches, check_windows, evaluating, logits_of, run_blocks, silent
+from pzc.runtime.passes import Progress, batches, check_windows, evaluating, logits_of, run_blocks, silent, singly
 from pzc.runtime.sequential import NoChain, through_blocks
 
 
@@ -91,12 +91,14 @@ def gather(
     seed: int = 0,
     progress: Progress = silent,
     cache: Path | None = None,
+    together: bool = True,
 ) -> Statistics:
     """Gather the leaves that need passes over calibration `windows` `[n, length]`; the model is left as it
     was.
 
     Leaves of the tier "weights" cost nothing here, but for those of users: `Statistics.of` makes them when they are
-    asked for. In the folder `cache` statistics of gradients are kept and taken from.
+    asked for. In the folder `cache` statistics of gradients are kept and taken from. `together` says that a forward
+    pass may take several windows at once.
 
     Raises PruningError when a weight is not finite, a pass is needed and there are no windows, or the model cannot
     read them.
@@ -111,12 +113,18 @@ def gather(
     if windows is None:
         raise PruningError("this metric needs calibration windows", hint="give calibration text")
     check_windows(model, windows)
+    if "backward" in passes and (away := next((x for x in layers.layers if x.is_offloaded), None)):
+        raise PruningError(
+            f"gradients need all weights where they are used, but {away.name} is offloaded",
+            hint="`pzc prune --stream` holds one block at a time",
+            layer=away.name,
+        )
     lasting = keepable(leaves)
     if cache is not None and lasting:
         file = file_of(cache, model, layers.layers, windows, lasting)
         kept = load_kept(file, layers.layers, lasting)
         others = frozenset(leaves) - lasting if kept else leaves
-        rest = gather(model, layers, windows, others, seed=seed, progress=progress)
+        rest = gather(model, layers, windows, others, seed=seed, progress=progress, together=together)
         if kept is None:
             keep(file, rest.tables, lasting)
         return replace(
@@ -133,7 +141,7 @@ def gather(
                 if "backward" in passes:
                     found.append(gradient_tables(model, layers.layers, windows, leaves, progress))
                 else:
-                    _forward(model, layers, windows, progress)
+                    _forward(model, layers, windows, progress, together=together)
             found.append(collected())
     for gathered in found:
         for name, table in gathered.items():
@@ -145,11 +153,11 @@ def of_weights(layer: Layer, leaves: Collection[str]) -> Table:
     return {name: as_leaf(name, layer, COLLECTORS[name](layer)) for name in own_leaves(leaves, "weights")}
 
 
-def _forward(model: nn.Module, layers: Layers, windows: Tensor, progress: Progress) -> None:
+def _forward(model: nn.Module, layers: Layers, windows: Tensor, progress: Progress, *, together: bool = True) -> None:
     done = 0
     run = logits_of if layers.outside else run_blocks
     with torch.no_grad():
-        for batch in batches(model, windows):
+        for batch in batches(model, windows) if together else singly(model, windows):
             run(model, batch)
             done += len(batch)
             progress("statistics", done, len(windows))

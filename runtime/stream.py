@@ -6,52 +6,53 @@ modules in the same order. A run that is killed goes on at the last block that w
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from pzc.compiler.metric import Metric
-from pzc.runtime.checkpoint import check_output, described_arms, publish, versions
-from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.allocation import is_measured, leaves_for
+from pzc.runtime.checkpoint import check_output
+from pzc.runtime.errors import REFUSALS, NonFiniteScore, NonFiniteWeight, PruningError
 from pzc.runtime.evaluate import perplexity
+from pzc.runtime.files import reason_of
 from pzc.runtime.forward import forward_leaves
-from pzc.runtime.masks import Target
-from pzc.runtime.passes import Progress, batches, check_windows, evaluating, silent
-from pzc.runtime.prune import Pruned
+from pzc.runtime.identity import facts
+from pzc.runtime.mask_files import check_mask_output
+from pzc.runtime.passes import Progress, batches, check_windows, evaluating, silent, singly
+from pzc.runtime.prune import Pruned, check_text
 from pzc.runtime.quiet import quiet
+from pzc.runtime.request import Request
 from pzc.runtime.sequential import Call, NoChain
-from pzc.runtime.shards import Copy, Shards
+from pzc.runtime.shards import Copy
 from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_flow import Flow
+from pzc.runtime.stream_kept import join_blocks, keep_block, kept_file, kept_leaves, kept_statistics
 from pzc.runtime.stream_model import Shell
+from pzc.runtime.stream_outputs import Masks, Output, Weights
 from pzc.runtime.stream_states import States
-from pzc.runtime.stream_sweeps import Run, Sweep, backward, find_limits, forward, head, losses
-from pzc.runtime.stream_work import Journal, clear, fingerprint, remove, unfinished, work_folder
-from pzc.runtime.targets import check_sequential, check_target
+from pzc.runtime.stream_sweeps import Run, Sweep, backward, evaluate_pruned, find_limits, forward, head, losses
+from pzc.runtime.targets import shares_of
+from pzc.runtime.work import Journal, clear, fingerprint, remove, unfinished, work_folder
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be done: as the arguments of `prune`, with the windows to evaluate on, int64 `[n, length]`."""
+class Windows:
+    """The windows to calibrate on, none where no pass needs them, and to evaluate on: int64 `[n, length]`."""
 
-    metric: Metric
-    target: Target
-    sequential: bool
-    seed: int
     calibration: Tensor | None
     evaluation: Tensor
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """A pruned model that is on the disk but has no name yet: what was done, the perplexity before and after, the
-    seconds of each stage, and `save(record)`, which gives it its name."""
+    """A pruned model (or its masks) that is on the disk but has no name yet: what was done, the perplexity before and
+    after, and `save(record)`, which gives it its name."""
 
     pruned: Pruned
     before: float
@@ -61,92 +62,116 @@ class Streamed:
 
 @contextmanager
 def stream(
-    shell: Shell, request: Request, output: Path, *, overwrite: bool = False, progress: Progress = silent
-) -> Iterator[Streamed]:
-    """Prune a model from shards to shards, and measure it. The folder `output` appears when `save` is called.
+    shell: Shell,
+    request: Request,
+    windows: Windows,
+    output: Path,
+    *,
+    places: Sequence[Path] | None = None,
+    mask_only: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Iterator[list[Streamed]]:
+    """Prune a model from shards to shards, and measure it: a result for each target of the request, whose folder (with
+    `mask_only`, its file of masks) appears at its place in `places`, or at `output` for a single one, when its `save`
+    is called. What is unfinished stands beside `output`.
 
     Raises PruningError as `prune` does, when the model cannot be run block by block, and when another process does the
     same. What was finished by then is kept, for the same call to go on from.
     """
-    given, output = output, output.absolute()
-    check_output(output, overwrite=overwrite)
-    check_request(shell, request)
-    mark = fingerprint(facts(shell, request))
-    with work_folder(output, mark) as folder:
+    given = [output] if places is None else list(places)
+    for place in given:
+        (check_mask_output if mask_only else check_output)(place, overwrite=overwrite)
+    check_request(shell, request, windows)
+    mark = mark_of(shell, request, windows, mask_only=mask_only)
+    with work_folder(output.absolute(), mark) as folder:
         try:
-            run, evaluation, calibration = _prepared(shell, request, folder, progress)
+            outputs = [_output(shell, folder, k, mask_only=mask_only) for k in range(len(request.targets))]
+            run, evaluation, calibration, file = _prepared(shell, request, windows, outputs, folder, progress)
             with evaluating(shell.model):
-                _sweep(run, request, calibration)
+                _sweep(run, calibration, file)
                 before = losses(run, "dense", evaluation)
-                after = losses(run, "pruned", evaluation)
-            _copy_rest(run)
-        except (NonFiniteScore, NoChain):  # so it would end the next time too
+                after = [losses(run, f"pruned-{k}", evaluation) for k in range(len(outputs))]
+            if not run.journal.done("rest"):
+                for each in outputs:
+                    each.rest()
+                run.journal.finish("rest", 1)
+        except (NonFiniteScore, NonFiniteWeight, NoChain):  # so it would end the next time too
             clear(folder)
             raise
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            begun = Journal(folder / "work" / "journal.json").begun
+            if not begun:
+                clear(folder)
+            hint = "the same command goes on at the last finished block" if begun else None
+            raise PruningError(f"{output} cannot be written: {reason_of(error)}", hint=hint) from error
+        saved: list[int] = []
 
-        def save(record: Mapping[str, Any]) -> None:
-            _write_settings(shell, folder / "output")
-            publish(folder / "output", record, output, given)
+        def save(k: int, record: Mapping[str, Any]) -> None:
+            outputs[k].save(record, given[k].absolute(), given[k])
+            saved.append(k)
 
-        yield Streamed(_summary(run, request), perplexity(before), perplexity(after), save)
-    if output.exists() and not (folder / "output").exists():
+        yield [
+            Streamed(_summary(run, k), perplexity(before), perplexity(after[k]), partial(save, k))
+            for k in range(len(outputs))
+        ]
+    if len(saved) == len(outputs):
         remove(folder)
-        for other in unfinished(output, mark):
+        for other in unfinished(output.absolute(), mark):
             remove(other)
 
 
-def unfinished_beside(shell: Shell, request: Request, output: Path) -> list[Path]:
+def unfinished_beside(
+    shell: Shell, request: Request, windows: Windows, output: Path, *, mask_only: bool = False
+) -> list[Path]:
     """The folders of other runs that were to write `output` and were cut off."""
-    return unfinished(output.absolute(), fingerprint(facts(shell, request)))
+    return unfinished(output.absolute(), mark_of(shell, request, windows, mask_only=mask_only))
 
 
-def check_request(shell: Shell, request: Request) -> None:
+def mark_of(shell: Shell, request: Request, windows: Windows, *, mask_only: bool = False) -> str:
+    """By what a run's unfinished work is known."""
+    found = facts(shell.loaded, shell.layers, request, windows.calibration, windows.evaluation)
+    return f"stream-{fingerprint(found | {'mask_only': mask_only})}"
+
+
+def check_request(shell: Shell, request: Request, windows: Windows) -> None:
     """Raise PruningError for what cannot be done to this model one block at a time."""
-    layers = shell.layers.layers
-    check_target(request.metric, request.target, layers)
-    if request.sequential:
-        check_sequential(request.metric, request.target)
-    check_windows(shell.model, request.evaluation)
-    if passes_for(request.metric.leaves):
-        if request.calibration is None:
-            raise PruningError("this metric needs calibration windows", hint="give calibration text")
-        check_windows(shell.model, request.calibration)
+    request.check(shell.layers.layers)
+    check_windows(shell.model, windows.evaluation)
+    check_text(request, shell.model, windows.calibration)
 
 
-def facts(shell: Shell, request: Request) -> dict[str, Any]:
-    """All that the bytes of the result depend on."""
-    return {
-        "weights": shell.loaded.sha256,
-        "config": hashlib.sha256((shell.folder / "config.json").read_bytes()).hexdigest(),
-        "dtype": str(shell.loaded.dtype),
-        "device": str(shell.device),
-        "threads": torch.get_num_threads(),
-        "layers": [layer.name for layer in shell.layers.layers],
-        "arms": described_arms(request.metric, request.target),
-        "target": asdict(request.target),
-        "sequential": request.sequential,
-        "seed": request.seed,
-        "calibration": _hashed(request.calibration),
-        "evaluation": _hashed(request.evaluation),
-        "versions": versions(),
+def _output(shell: Shell, folder: Path, k: int, *, mask_only: bool) -> Output:
+    place = folder / "output" / str(k)
+    place.mkdir(exist_ok=True)
+    return Masks(shell, place) if mask_only else weights_output(shell, place)
+
+
+def weights_output(shell: Shell, place: Path) -> Weights:
+    """Shards like the model's in the folder `place`, in the types that its weights have in memory."""
+    dtypes = {
+        key: dtype
+        for key, dtype in shell.types.items()
+        if (stored := shell.shards.tensors[key].torch_dtype).is_floating_point and stored != dtype
     }
-
-
-def _hashed(windows: Tensor | None) -> str | None:
-    if windows is None:
-        return None
-    return hashlib.sha256(f"{tuple(windows.shape)}".encode() + windows.contiguous().numpy().tobytes()).hexdigest()
+    return Weights(shell, Copy(shell.shards, place, dtypes), place, partial(_write_settings, shell))
 
 
 def _prepared(
-    shell: Shell, request: Request, folder: Path, progress: Progress
-) -> tuple[Run, list[Tensor], list[Tensor]]:
-    """The run, with the hidden states before the first block on the disk, and the batches of windows to evaluate and to
-    calibrate on."""
-    evaluation = list(batches(shell.model, request.evaluation))
-    calibration = _calibration(shell, request)
+    shell: Shell, request: Request, windows: Windows, outputs: Sequence[Output], folder: Path, progress: Progress
+) -> tuple[Run, list[Tensor], list[Tensor], Path | None]:
+    """The run, with the hidden states before the first block on the disk, the batches of windows to evaluate and to
+    calibrate on, and where statistics of gradients are to be kept."""
+    evaluation = list(batches(shell.model, windows.evaluation))
     states = States(folder / "work", shell.device)
     journal = Journal(folder / "work" / "journal.json")
+    file = kept_file(shell, request, windows.calibration)
+    kept = kept_statistics(file, shell, kept_leaves(request)) if journal.value("kept", True) else {}
+    if journal.value("kept") and not kept:
+        raise PruningError(f"{file} is gone, which this run began with", hint=f"delete {folder} to begin anew")
+    calibration = _calibration(shell, request, windows, kept=bool(kept))
     flow = Flow(shell.model, shell.layers.blocks)
     calls: dict[tuple[int, int], list[Call]] = {}
     with torch.no_grad(), evaluating(shell.model), shell.around():
@@ -156,65 +181,69 @@ def _prepared(
                 calls[shape] = flow.calls(ids)
         if not journal.done("embeddings"):
             states.write("calibration", 0, (flow.entering(ids) for ids in calibration))
-            for name in ("dense", "pruned"):
+            for name in ("dense", *(f"pruned-{k}" for k in range(len(outputs)))):
                 states.write(name, 0, (flow.entering(ids) for ids in evaluation))
-            journal.finish("embeddings", 1)
-    dtypes = {
-        key: slot.tensor.dtype
-        for key, slot in shell.slots.items()
-        if slot.stored.torch_dtype.is_floating_point and slot.stored.torch_dtype != slot.tensor.dtype
-    }
-    copy = Copy(shell.shards, folder / "output", dtypes)
-    windows = 0 if request.calibration is None else len(request.calibration)
+            journal.finish("embeddings", 1, kept=bool(kept))
+    count = 0 if windows.calibration is None else len(windows.calibration)
     run = Run(
-        shell, request.metric, request.target, request.seed, windows, calls, flow, states, journal, copy,
-        folder / "work", progress,
+        shell, request, count, calls, flow, states, journal, outputs, folder / "work", progress, kept,
     )  # fmt: skip
-    return run, evaluation, calibration
+    return run, evaluation, calibration, file
 
 
-def _calibration(shell: Shell, request: Request) -> list[Tensor]:
+def _calibration(shell: Shell, request: Request, windows: Windows, *, kept: bool) -> list[Tensor]:
     """The batches in which `prune` would run the calibration windows; none where no pass needs them."""
-    passes = passes_for(request.metric.leaves)
-    if request.calibration is None or not passes:
+    needed = passes_for(request.early - (kept_leaves(request) if kept else frozenset())) or request.walked
+    if windows.calibration is None or not needed:
         return []
-    if passes == ("forward",) and not request.sequential:
-        return list(batches(shell.model, request.calibration))
-    return [window.to(shell.device) for window in request.calibration.split(1)]
+    return list((batches if request.together else singly)(shell.model, windows.calibration))
 
 
-def _sweep(run: Run, request: Request, calibration: list[Tensor]) -> None:
-    """Go over the blocks as often as the metric's leaves need."""
-    gathers = forward_leaves(run.metric.leaves)
-    gradients = "backward" in passes_for(run.metric.leaves)
-    by_block = request.sequential and bool(gathers)
-    joint = any(run.is_joint(layer) for layer in run.shell.layers.layers)
-    moves = "after" if by_block else "before" if gathers else None
+def _sweep(run: Run, calibration: list[Tensor], file: Path | None) -> None:
+    """Go over the blocks as often as the request's leaves need. `file` is where statistics of gradients are kept."""
+    request = run.request
+    gradients = "backward" in passes_for(request.early - (kept_leaves(request) if run.kept else frozenset()))
+    early, measured = forward_leaves(request.early), is_measured(request.allocation)
+    walks = request.by_block
+    keeps: Literal["", "first"] = "first" if walks else ""
+    before = "before" if early or walks else None
+    first = False
     if gradients:
-        forward(run, Sweep("dense", moves="before", dense=True, keeps=True))
+        then = _then(request)
+        allocating = forward_leaves(leaves_for(request.allocation))
+        forward(run, Sweep("dense", allocating, moves="before", dense=True, measures=measured, keeps="all"))
         head(run, calibration)
-        backward(run, "tables" if by_block else "scores" if joint else "prune")
-    elif joint:
-        forward(run, Sweep("scores", gathers, moves, dense=True, scores=True))
-    if joint:
-        find_limits(run)
-        forward(run, Sweep("blocks", prunes=True, pruned=True))
-    elif by_block or not gradients:
-        forward(run, Sweep("blocks", gathers, moves, dense=not gradients, prunes=True, pruned=True))
+        keeping = kept_leaves(request)
+
+        def keep(index: int, tables: Mapping[str, Any]) -> None:
+            if file and keeping:
+                keep_block(run.work, index, tables, keeping)
+
+        backward(run, then, keep)
+        if file and keeping and not run.journal.done("kept"):
+            join_blocks(run.work, run.depth, file)
+            run.journal.finish("kept", 1)
+        if then == "prune":
+            evaluate_pruned(run)
+            return
+    elif request.joint:
+        forward(run, Sweep("scores", early, before, dense=True, scores=True, keeps=keeps))
+    elif measured:
+        forward(run, Sweep("measures", early, "before" if early else None, dense=True, measures=True, keeps=keeps))
     else:
-        forward(run, Sweep("pruned", pruned=True), Shards(run.shell.shards.files, run.copy.places))
+        first = True
+    if request.joint:
+        find_limits(run)
+    gathers = request.walked | (early if first else frozenset())
+    moves = ("after" if walks and request.sequential else "before") if gathers else None
+    forward(run, Sweep("blocks", gathers, moves, dense=first, prunes=True))
 
 
-def _copy_rest(run: Run) -> None:
-    """Write all tensors that are in no block as they are."""
-    if run.journal.done("rest"):
-        return
-    pruned = {slot.stored.key for slots in run.shell.blocks for slot in slots}
-    for key, stored in run.shell.shards.tensors.items():
-        if key not in pruned:
-            run.copy.copy(stored)
-    run.copy.settle()
-    run.journal.finish("rest", 1)
+def _then(request: Request) -> Any:
+    """What becomes of a block when its gradients are known."""
+    if request.joint:
+        return "scores"
+    return "tables" if request.by_block and request.sequential else "prune"
 
 
 def _write_settings(shell: Shell, folder: Path) -> None:
@@ -228,18 +257,22 @@ def _write_settings(shell: Shell, folder: Path) -> None:
         shell.loaded.tokenizer.save_pretrained(folder)
 
 
-def _summary(run: Run, request: Request) -> Pruned:
-    counts: dict[str, tuple[int, int, int]] = run.journal.value("layers", {})
+def _summary(run: Run, k: int) -> Pruned:
+    counts: dict[str, tuple[int, int, int]] = run.journal.value("layers", [])[k]
     layers = {layer.name: counts[layer.name] for layer in run.shell.layers.layers}
     weights = sum(size for _, _, size in layers.values())
+    request = run.request
     return Pruned(
-        target=request.target,
-        sequential=request.sequential and bool(forward_leaves(run.metric.leaves)),
-        passes=passes_for(run.metric.leaves),
+        target=request.targets[k],
+        sequential=request.sequential and request.by_block,
+        passes=request.passes,
         layers={name: after / size for name, (_, after, size) in layers.items()},
         sparsity=sum(after for _, after, _ in layers.values()) / weights,
         dense_sparsity=sum(before for before, _, _ in layers.values()) / weights,
         weights=weights,
         seconds=run.journal.seconds,
+        update=request.update,
+        damped=run.journal.value("damped", {}),
+        allocated=shares_of(run.targets[k]),
         unreached=tuple(run.journal.value("unreached", [])),
     )

@@ -7,6 +7,7 @@ the head) when their module is called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,8 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layers, find_layers
 from pzc.runtime.models import Loaded, attempt, local_path, resolve_device, resolve_dtype
 from pzc.runtime.quiet import quiet
-from pzc.runtime.shards import Shards, Stored, open_shards, read, will_need
+from pzc.runtime.shards import Shards, Stored, open_shards, will_need
+from pzc.runtime.stream_names import Source, find_sources
 
 _WITHOUT = "prune it without --stream"
 
@@ -35,7 +37,7 @@ class Slot:
 
     name: str
     tensor: Tensor
-    stored: Stored
+    source: Source
     placeholder: Tensor
 
     @property
@@ -47,7 +49,8 @@ class Slot:
 class Shell:
     """A model of placeholders, and where their contents are.
 
-    `blocks` are the slots of each decoder block, `outside` those of the modules around them.
+    `blocks` are the slots of each decoder block, `outside` those of the modules around them. `types` are those that the
+    model has in memory, by the keys of the shards, of its buffers too, which are always there.
     """
 
     loaded: Loaded
@@ -57,7 +60,8 @@ class Shell:
     device: torch.device
     blocks: tuple[tuple[Slot, ...], ...]
     outside: Mapping[nn.Module, tuple[Slot, ...]]
-    _ahead: dict[tuple[int, bool], Future[dict[str, Tensor]]] = field(default_factory=dict)
+    types: Mapping[str, torch.dtype]
+    _ahead: dict[tuple[int, bool], Future[Arriving]] = field(default_factory=dict)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "pzc-read"))
 
     @property
@@ -66,23 +70,24 @@ class Shell:
 
     @property
     def slots(self) -> dict[str, Slot]:
-        """All slots, by the keys of the shards."""
-        every = [slot for slots in (*self.blocks, *self.outside.values()) for slot in slots]
-        return {slot.stored.key: slot for slot in every}
+        """All slots, by their names."""
+        return {slot.name: slot for slots in (*self.blocks, *self.outside.values()) for slot in slots}
 
     @contextmanager
     def block(self, index: int, *, following: int | None = None, source: Shards | None = None) -> Iterator[nn.Module]:
         """One decoder block with its weights on the device, while the context is open.
 
-        Meanwhile those of the block `following` are read: to pinned memory for an accelerator, so that no more than one
-        block is ever on it, and to the system's cache for a CPU. `source` has the weights elsewhere under the same
-        keys, as the pruned ones.
+        Meanwhile those of the block `following` are read: on their way to an accelerator, on a stream of their own, so
+        that it computes while they arrive; for a CPU only into the system's cache. `source` has the weights elsewhere
+        under the same keys, as the pruned ones.
         """
-        places = (source or self.shards).tensors
         early = self._ahead.pop((index, source is None), None)
-        host = early.result() if early else self._read(index, places)
-        with self._filled(self.blocks[index], host):
-            host.clear()
+        if early:
+            contents = early.result().here()
+        else:
+            contents = {slot.name: slot.source.read(_places(source)) for slot in self.blocks[index]}
+        with self._filled(self.blocks[index], contents):
+            contents.clear()
             if following is not None:
                 self._read_ahead(following, source)
             yield self.layers.blocks[index]
@@ -94,33 +99,64 @@ class Shell:
 
             def load(module: nn.Module, args: Any) -> None:
                 slots = [slot for slot in self.outside[module] if not slot.filled]
-                stack.enter_context(self._filled(slots, {slot.name: read(slot.stored) for slot in slots}))
+                stack.enter_context(self._filled(slots, {slot.name: slot.source.read() for slot in slots}))
 
             for module in self.outside:
                 stack.callback(module.register_forward_pre_hook(load).remove)
             yield
 
     @contextmanager
-    def _filled(self, slots: Any, contents: Mapping[str, Tensor]) -> Iterator[None]:
+    def _filled(self, slots: Sequence[Slot], contents: Mapping[str, Tensor]) -> Iterator[None]:
         try:
             for slot in slots:
-                tensor = contents[slot.name]
-                slot.tensor.data = tensor.to(self.device, slot.tensor.dtype, non_blocking=tensor.is_pinned())
+                slot.tensor.data = contents[slot.name].to(self.device, slot.tensor.dtype)
             yield
         finally:
             for slot in slots:
                 slot.tensor.data = slot.placeholder
 
-    def _read(self, index: int, places: Mapping[str, Stored]) -> dict[str, Tensor]:
-        pinned = self.device.type != "cpu"
-        return {slot.name: read(places[slot.stored.key], pinned=pinned) for slot in self.blocks[index]}
-
     def _read_ahead(self, index: int, source: Shards | None) -> None:
-        places = (source or self.shards).tensors
+        places, slots = _places(source), self.blocks[index]
         if self.device.type == "cpu":
-            self._reader.submit(will_need, [places[slot.stored.key] for slot in self.blocks[index]])
+            parts = (part for slot in slots for part in slot.source.parts)
+            self._reader.submit(will_need, [places[part.key] if places else part for part in parts])
         else:
-            self._ahead[index, source is None] = self._reader.submit(self._read, index, places)
+            self._ahead[index, source is None] = self._reader.submit(arriving, slots, places, self.device)
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """Weights by slot that are copied to an accelerator on a stream of their own; `done` is behind the last of them."""
+
+    contents: dict[str, Tensor]
+    done: torch.Event
+
+    def here(self) -> dict[str, Tensor]:
+        """The weights, for work that is queued from now on: it waits for the copies, and the host does not."""
+        device = next(iter(self.contents.values())).device
+        stream = torch.accelerator.current_stream(device)
+        stream.wait_event(self.done)
+        for tensor in self.contents.values():
+            tensor.record_stream(stream)  # its memory is the other stream's, to use again when this one is through
+        return self.contents
+
+
+def arriving(slots: Sequence[Slot], places: Mapping[str, Stored] | None, device: torch.device) -> Arriving:
+    """Read the weights of some slots into pinned memory, and start their copies to an accelerator. They are waited for
+    in the thread that reads, so that the pinned memory can go."""
+    stream = torch.Stream(device)
+    contents: dict[str, Tensor] = {}
+    with stream:
+        for slot in slots:
+            pinned = slot.source.read(places, pinned=True)
+            contents[slot.name] = pinned.to(device, slot.tensor.dtype, non_blocking=True)
+        done = stream.record_event()
+    done.synchronize()
+    return Arriving(contents, done)
+
+
+def _places(source: Shards | None) -> Mapping[str, Stored] | None:
+    return source.tensors if source else None
 
 
 def open_shell(
@@ -151,18 +187,18 @@ def open_shell(
             model.generation_config = attempt(
                 name, "generation configuration", lambda: GenerationConfig.from_pretrained(folder)
             )
-    kept_wide = kind != torch.float32 and getattr(model, "_keep_in_fp32_modules", None)
-    if kept_wide:
-        raise PruningError(f"{name} keeps some modules in float32 whatever its type", hint=_WITHOUT, model=name)
-    stored = _find_stored(name, model, shards)
+    _widen(model, kind)
+    sources = find_sources(name, model, shards)
     _put_placeholders(model, target)
     for key, buffer in list(model.named_buffers()):
-        buffer.data = read(stored[key]).to(target, buffer.dtype) if key in stored else buffer.to(target)
+        buffer.data = sources[key].read().to(target, buffer.dtype) if key in sources else buffer.to(target)
     layers = find_layers(model, include, exclude)
     if layers.outside:
         raise PruningError(f"{layers.outside[0].name} is outside the blocks, and --stream prunes block by block")
     loaded = Loaded(model.eval(), tokenizer, name, kind, shards.files)
-    return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, stored))
+    state = model.state_dict()
+    types = {part.key: state[key].dtype for key, source in sources.items() for part in source.parts}
+    return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, sources), types)
 
 
 def local_folder(name: str) -> Path:
@@ -192,6 +228,21 @@ def _on_meta(config: Any, dtype: torch.dtype) -> Any:
             if "Unrecognized configuration class" in str(error):
                 raise PruningError("the configuration is of no causal language model") from error
             raise
+
+
+def _widen(model: Any, dtype: torch.dtype) -> None:
+    """Give those parameters and buffers float32 that transformers keeps so whatever the model's type."""
+    plan: dict[str, torch.dtype] = model._get_dtype_plan(dtype)
+    if not plan:
+        return
+    pattern = re.compile("|".join(f"(?:{name.replace('*', '.*')})" for name in plan))
+    for path, module in model.named_modules():
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            if pattern.search(f"{path}.{key}"):
+                module._parameters[key] = nn.Parameter(parameter.to(torch.float32), requires_grad=False)
+        for key, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_floating_point() and pattern.search(f"{path}.{key}"):
+                module._buffers[key] = buffer.to(torch.float32)
 
 
 @contextmanager
@@ -224,52 +275,14 @@ def _put_placeholders(model: nn.Module, device: torch.device) -> None:
             module._parameters[name] = made[id(parameter)]
 
 
-def _find_stored(name: str, model: Any, shards: Shards) -> dict[str, Stored]:
-    """Where the contents of each parameter and saved buffer are, by its name in the model.
-
-    Tensors have the model's names, or those of the model inside without the head; a tied weight may be stored under any
-    of its names. Raises PruningError for other names, a tensor that is missing, and one of another size.
-    """
-    wanted: dict[int, list[tuple[str, Tensor]]] = {}
-    for key, tensor in model.state_dict(keep_vars=True).items():
-        wanted.setdefault(id(tensor), []).append((key, tensor))
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    found: dict[str, Stored] = {}
-    missing: list[str] = []
-    for tied in wanted.values():
-        names = [key for key, _ in tied]
-        keys = [*names, *(key.removeprefix(prefix) for key in names), *(prefix + key for key in names)]
-        stored = next((shards.tensors[key] for key in keys if key in shards.tensors), None)
-        if stored is None or stored.shape != tuple(tied[0][1].shape):
-            missing.append(names[0])
-        else:
-            found |= dict.fromkeys(names, stored)
-    if missing:
-        used = {stored.key for stored in found.values()}
-        other = [key for key in shards.tensors if key not in used]
-        if len(other) >= len(missing):
-            raise PruningError(
-                f"the weights of {name} are stored under other names than the model's: {other[0]} is none of its "
-                f"parameters, and {missing[0]} is not stored",
-                hint=_WITHOUT,
-                model=name,
-            )
-        raise PruningError(
-            f"the weights of {name} don't fit its config.json: {len(missing)} are missing or have another size, such "
-            f"as {missing[0]}",
-            model=name,
-        )
-    return found
-
-
 def _slots(
-    model: nn.Module, layers: Layers, stored: Mapping[str, Stored]
+    model: nn.Module, layers: Layers, sources: Mapping[str, Source]
 ) -> tuple[tuple[tuple[Slot, ...], ...], dict[nn.Module, tuple[Slot, ...]]]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def slot(parameter: nn.Parameter) -> Slot:
         name = names[id(parameter)]
-        return Slot(name, parameter, stored[name], parameter.data)
+        return Slot(name, parameter, sources[name], parameter.data)
 
     blocks = tuple(tuple(slot(p) for p in block.parameters()) for block in layers.blocks)
     inside = {id(module) for block in layers.blocks for module in block.modules()}

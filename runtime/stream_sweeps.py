@@ -1,65 +1,84 @@
 """Sweeps over a model's decoder blocks, one block in memory at a time: forward, backward, and what is done at the head.
 
-Sets of hidden states are known by name: `calibration`, and the evaluation windows twice, as the `dense` and as the
-`pruned` model puts them out. `gradient` is that of the loss by the calibration's hidden states.
+Sets of hidden states are known by name: `calibration`, and the evaluation windows several times, as the `dense` model
+puts them out and as it does when it is pruned to each target (`pruned-0`, …). `gradient` is that of the loss by the
+calibration's hidden states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pzc.compiler.metric import Metric
 from pzc.runtime.activations import Table
+from pzc.runtime.allocation import measure, targets_for
+from pzc.runtime.block import Block, pruned_blocks
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
-from pzc.runtime.layers import Layer, Layers, write_masked, zeros
-from pzc.runtime.masking import checked_score, masks_for, worth_compiling
-from pzc.runtime.masks import Target
+from pzc.runtime.layers import Layer, Layers, check_finite, zeros
+from pzc.runtime.masking import checked_score, worth_compiling
 from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
+from pzc.runtime.request import Request
 from pzc.runtime.sequential import Call, run_block
-from pzc.runtime.shards import Copy, Shards
+from pzc.runtime.shards import Stored, read
 from pzc.runtime.statistics import Statistics, of_weights
 from pzc.runtime.stream_flow import Flow
 from pzc.runtime.stream_model import Shell
+from pzc.runtime.stream_outputs import Output
 from pzc.runtime.stream_scores import Limit, ScoreFile, kept, limits_of
 from pzc.runtime.stream_states import States
-from pzc.runtime.stream_work import Journal
-from pzc.runtime.targets import group_of
-from pzc.runtime.unreached import unreached_of
+from pzc.runtime.targets import Targets
+from pzc.runtime.unreached import UNREACHED, mark, unreached_of
+from pzc.runtime.values import write_masked
+from pzc.runtime.work import Journal
 
 LOGITS_AT_ONCE = 1 << 22
 """Logits of evaluation windows that are held at once."""
+
+Counts = tuple[int, int, int]
+"""Of a layer, weights that are zero before and after it is pruned, and all of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """All that the sweeps of one run share. `windows` is the number of calibration windows, `calls` what each block is
-    called with, by the shape `(n, length)` of a batch."""
+    called with, by the shape `(n, length)` of a batch; `outputs` has a place for what is pruned to each target; `kept`
+    are statistics of gradients from an earlier run, by LEAF/LAYER."""
 
     shell: Shell
-    metric: Metric
-    target: Target
-    seed: int
+    request: Request
     windows: int
     calls: Mapping[tuple[int, int], Sequence[Call]]
     flow: Flow
     states: States
     journal: Journal
-    copy: Copy
+    outputs: Sequence[Output]
     work: Path
     progress: Progress
+    kept: Mapping[str, Stored] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
         return len(self.shell.blocks)
+
+    @cached_property
+    def targets(self) -> list[Targets]:
+        """What each layer is pruned to, for each of the request's targets. Only when all blocks were measured, where
+        the allocation needs that."""
+        r = self.request
+        if r.allocation == "uniform":
+            return list(r.targets)
+        measures = {int(block): float(value) for block, value in self.journal.value("measures", {}).items()}
+        layers = self.shell.layers.layers
+        return [targets_for(r.allocation, r.metric, t, layers, measures, adaptive=r.chooses) for t in r.targets]
 
     def through(self, block: nn.Module, index: int, hidden: Tensor) -> Tensor:
         """What a block puts out for a batch of hidden states."""
@@ -67,7 +86,7 @@ class Run:
 
     def is_joint(self, layer: Layer) -> bool:
         """Whether a layer is compared with those of other blocks."""
-        return not self.target.pattern and group_of(self.metric.arm(layer.name), self.target) == "model"
+        return self.request.joint and self.request.is_joint(self.request.metric.arm(layer.name).per)
 
     def scores_of(self, layer: Layer) -> ScoreFile:
         """Where the scores of such a layer are kept."""
@@ -83,60 +102,63 @@ class Sweep:
     """What a forward sweep does with each block, in the order of the fields.
 
     `gathers`: statistics of the calibration, of these leaves. `moves`: the calibration goes through the block, dense
-    ("before" it is pruned) or pruned ("after"). `dense`: so do the evaluation windows. `scores`: the block's scores are
-    kept, for a group of the whole model. `prunes`: the block is pruned and written. `pruned`: the evaluation windows go
-    through the pruned block. `keeps`: the calibration's hidden states are kept for the way back.
+    ("before" it is pruned) or pruned ("after"). `dense`: so do the evaluation windows. `measures`: the block is
+    measured for the allocation, and its statistics are kept. `scores`: the block's scores are kept, for a group of the
+    whole model. `prunes`: the block is pruned, written, and the evaluation windows go through it. `keeps`: of the
+    calibration's hidden states those before the "first" block or "all" are kept for a sweep to come.
     """
 
     stage: str
     gathers: frozenset[str] = frozenset()
     moves: str | None = None
     dense: bool = False
+    measures: bool = False
     scores: bool = False
     prunes: bool = False
-    pruned: bool = False
-    keeps: bool = False
+    keeps: Literal["", "first", "all"] = ""
 
-    @property
-    def spent(self) -> tuple[str, ...]:
-        """The sets whose states before a block are not needed once it is done."""
-        found = {"dense": self.dense, "pruned": self.pruned, "calibration": bool(self.moves) and not self.keeps}
-        return tuple(name for name, over in found.items() if over)
+    def spent(self, index: int, results: int) -> list[str]:
+        """The sets whose states before block `index` are not needed once it is done."""
+        kept = self.keeps == "all" or (self.keeps == "first" and index == 0)
+        found = ["dense"] if self.dense else []
+        found += [f"pruned-{k}" for k in range(results)] if self.prunes else []
+        return [*found, "calibration"] if self.moves and not kept else found
 
 
-def forward(run: Run, sweep: Sweep, source: Shards | None = None) -> None:
-    """Go from the first block to the last. `source` has the weights, where it is not the dense model."""
+def forward(run: Run, sweep: Sweep) -> None:
+    """Go from the first block of the dense model to the last."""
     last = run.depth - 1
     for index in range(run.journal.done(sweep.stage), run.depth):
-        following = index + 1 if index < last else None
-        found: dict[str, tuple[int, int, int]] = {}
-        with torch.no_grad(), run.shell.block(index, following=following, source=source) as block:
+        found: dict[str, Any] = {}
+        with torch.no_grad(), run.shell.block(index, following=index + 1 if index < last else None) as block:
             members = run.shell.layers.of_block(index)
+            if sweep.dense:  # the first of all sweeps
+                check_finite(members)
             tables = _gathered(run, sweep, block, index, members)
             if sweep.dense:
                 run.advance("dense", block, index)
+            if sweep.measures and members:
+                found["measures"] = _measured(run, index, members, tables)
+                write_tables(run, index, tables)
             if sweep.scores:
                 keep_scores(run, index, members, tables)
             if sweep.prunes:
-                found = prune_block(run, index, members, tables)
+                found |= prune_block(run, index, block, members, tables)
             if sweep.moves == "after" and index < last:
                 run.advance("calibration", block, index)
-            if sweep.pruned:
-                run.advance("pruned", block, index)
-        run.copy.settle()
-        _note(run, sweep.stage, index + 1, found, tables)
-        for name in sweep.spent:
+        _note(run, sweep.stage, index + 1, tables, found)
+        del tables  # factors of Hessians may be larger than the block
+        for name in sweep.spent(index, len(run.outputs)):
             run.states.drop(name, index)
         run.progress(sweep.stage, index + 1, run.depth)
 
 
-def _note(
-    run: Run, stage: str, steps: int, found: Mapping[str, tuple[int, int, int]], tables: Mapping[str, Table]
-) -> None:
-    """Note that a block is done: the zeros of its layers, and which experts nothing reached."""
-    layers = {**run.journal.value("layers", {}), **found}
+def _note(run: Run, stage: str, steps: int, tables: Mapping[str, Table], found: Mapping[str, Any]) -> None:
+    """Note that a block is done, what was found of it, and which experts nothing reached."""
+    for output in run.outputs:
+        output.settle()
     unreached = [*dict.fromkeys([*run.journal.value("unreached", []), *unreached_of(tables)])]
-    run.journal.finish(stage, steps, layers=layers, unreached=unreached)
+    run.journal.finish(stage, steps, **{"unreached": unreached, **found})
 
 
 def _gathered(run: Run, sweep: Sweep, block: nn.Module, index: int, members: Sequence[Layer]) -> Mapping[str, Table]:
@@ -145,7 +167,7 @@ def _gathered(run: Run, sweep: Sweep, block: nn.Module, index: int, members: Seq
         return {}
     with collecting(members, sweep.gathers, run.windows) as tables:
         outputs = (run.through(block, index, hidden) for hidden in run.states.read("calibration", index))
-        if sweep.moves == "before" and (sweep.keeps or index + 1 < run.depth):
+        if sweep.moves == "before" and (sweep.keeps == "all" or index + 1 < run.depth):
             run.states.write("calibration", index + 1, outputs)
         else:
             _exhaust(outputs)
@@ -157,61 +179,105 @@ def _exhaust(values: Iterable[object]) -> None:
         pass
 
 
+def _measured(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> dict[str, float]:
+    """The measures of all blocks so far, by their numbers as text."""
+    allocation = str(run.request.allocation)
+    return {**run.journal.value("measures", {}), str(index): measure(allocation, members, Statistics(tables))}
+
+
 def prune_block(
-    run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]
-) -> dict[str, tuple[int, int, int]]:
-    """Prune the block that is in memory and write it; zeros before, zeros after, and size of each layer."""
-    limits: dict[str, Limit] = run.journal.value("limits", {})
-    alone = [layer for layer in members if layer.name not in limits]
-    statistics = _statistics(run, index, members, tables)
-    masks = masks_for(run.metric, run.target, statistics, alone, fused=worth_compiling(run.shell.layers))
-    masks |= {
-        layer.name: kept(run.scores_of(layer), limits[layer.name]).to(run.shell.device)
-        for layer in members
-        if layer.name in limits
-    }
-    some = Layers(run.shell.layers.blocks, tuple(members))
+    run: Run, index: int, block: nn.Module, members: tuple[Layer, ...], tables: Mapping[str, Table],
+    *, evaluates: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Prune the block that is in memory to each target and write it, and take the evaluation windows through it where
+    it `evaluates`. The block is left as the last target has it. Returns what the journal notes."""
+    known = [
+        {x.name: kept(run.scores_of(x), limits[x.name]).to(run.shell.device) for x in members if x.name in limits}
+        for limits in run.journal.value("limits", [])
+    ]
+    fused = worth_compiling(run.shell.layers)
+    statistics = _statistics(run, index, members)
+    results = pruned_blocks(run.request, run.targets, statistics, tables, members, known, fused=fused)
+    some = Layers(run.shell.layers.blocks, members)
     before = zeros(some)
+    dense = {layer.name: layer.weight.clone() if len(results) > 1 else layer.weight for layer in members}
+    counts: list[dict[str, Counts]] = list(run.journal.value("layers", [{} for _ in results]))
+    for k, (result, output) in enumerate(zip(results, run.outputs, strict=True)):
+        _put_on(members, dense, result)
+        after = zeros(some)
+        output.write(index, members, result)
+        if evaluates:
+            run.advance(f"pruned-{k}", block, index)
+        counts[k] = {**counts[k], **{x.name: (before[x.name], after[x.name], x.size) for x in members}}
+    return {"layers": counts, "damped": {**run.journal.value("damped", {}), **results[0].damped}}
+
+
+def _put_on(members: Sequence[Layer], dense: Mapping[str, Tensor], result: Block) -> None:
     for layer in members:
-        write_masked(layer.weight, layer.weight, masks[layer.name])
-    after = zeros(some)
-    for slot in run.shell.blocks[index]:
-        run.copy.write(slot.stored.key, slot.tensor)
-    return {layer.name: (before[layer.name], after[layer.name], layer.size) for layer in members}
+        old, new = dense[layer.name], result.weights.get(layer.name)
+        write_masked(layer.weight, old if new is None else new.to(old.dtype), result.masks[layer.name])
 
 
-def _statistics(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> Statistics:
-    """The statistics of a block: those given, those kept on the disk, and those of the weights."""
+def evaluate_pruned(run: Run) -> None:
+    """Take the evaluation windows through the blocks as they were written."""
+    for k, output in enumerate(run.outputs):
+        stage, name = "pruned" if k == 0 else f"pruned-{k}", f"pruned-{k}"
+        for index in range(run.journal.done(stage), run.depth):
+            following = index + 1 if index + 1 < run.depth else None
+            with torch.no_grad(), output.pruned(index, following) as block:
+                run.advance(name, block, index)
+            run.journal.finish(stage, index + 1)
+            run.states.drop(name, index)
+            run.progress(stage, index + 1, run.depth)
+
+
+def _statistics(run: Run, index: int, members: Sequence[Layer]) -> Statistics:
+    """The statistics of a block that were gathered before: those kept on the disk, and those of the weights."""
     earlier = read_tables(run, index)
-    leaves = run.metric.leaves
-    joined = {
-        layer.name: {**of_weights(layer, leaves), **earlier.get(layer.name, {}), **tables.get(layer.name, {})}
-        for layer in members
-    }
-    return Statistics(joined, run.windows, run.seed, run.depth)
+    leaves = run.request.leaves
+    tables = {x.name: {**of_weights(x, leaves), **earlier.get(x.name, {}), **_kept_of(run, x)} for x in members}
+    return Statistics(tables, run.windows, run.request.seed, run.depth)
+
+
+def _kept_of(run: Run, layer: Layer) -> Table:
+    """A layer's statistics of gradients from an earlier run."""
+    found: Table = {}
+    for leaf in run.request.leaves:
+        if f"{leaf}/{layer.name}" in run.kept:
+            found[leaf] = read(run.kept[f"{leaf}/{layer.name}"]).to(run.shell.device)
+    return found | (mark(layer) if f"{UNREACHED}/{layer.name}" in run.kept else {})
 
 
 def keep_scores(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> None:
     """Keep the scores of the block's layers that are compared with those of other blocks, and what the others need."""
-    statistics = _statistics(run, index, members, tables)
+    statistics = _joined(_statistics(run, index, members), tables)
     joint = [layer for layer in members if run.is_joint(layer)]
     for layer in joint:
-        arm = run.metric.arm(layer.name)
+        arm = run.request.metric.arm(layer.name)
         run.scores_of(layer).write(checked_score(arm, statistics, layer, worth_compiling(run.shell.layers)))
     if len(joint) < len(members):
         write_tables(run, index, tables)
 
 
+def _joined(statistics: Statistics, tables: Mapping[str, Table]) -> Statistics:
+    both = {name: {**table, **tables.get(name, {})} for name, table in statistics.tables.items()}
+    return Statistics(both, statistics.windows, statistics.seed, statistics.blocks)
+
+
 def find_limits(run: Run) -> None:
-    """Find what is pruned of each group that goes over the whole model, from the scores of all blocks."""
+    """Find what each target prunes of each group that goes over the whole model, from the scores of all blocks."""
     if run.journal.done("limits"):
         return
-    found: dict[str, Limit] = {}
-    for arm in run.metric.arms:
-        layers = [x for x in run.shell.layers.layers if run.is_joint(x) and run.metric.arm(x.name) == arm]
-        limits = limits_of([run.scores_of(layer) for layer in layers], float(run.target.sparsity))
-        found |= dict(zip((layer.name for layer in layers), limits, strict=True))
-    run.journal.finish("limits", 1, limits=found)
+    metric = run.request.metric
+    every: list[dict[str, Limit]] = []
+    for target in run.request.targets:
+        found: dict[str, Limit] = {}
+        for arm in metric.arms:
+            layers = [x for x in run.shell.layers.layers if run.is_joint(x) and metric.arm(x.name) == arm]
+            limits = limits_of([run.scores_of(layer) for layer in layers], float(target.sparsity))
+            found |= dict(zip((layer.name for layer in layers), limits, strict=True))
+        every.append(found)
+    run.journal.finish("limits", 1, limits=every)
 
 
 def head(run: Run, windows: Sequence[Tensor]) -> None:
@@ -231,33 +297,36 @@ def head(run: Run, windows: Sequence[Tensor]) -> None:
     run.journal.finish("head", 1)
 
 
-def backward(run: Run, then: Literal["prune", "scores", "tables"]) -> None:
+def backward(run: Run, then: Literal["prune", "scores", "tables"], keep: Callable[[int, Any], None]) -> None:
     """Go from the last block to the first with the gradients of the dense model; each block is run again to have its
-    graph. Blocks are pruned on the way, or their scores or their statistics kept for a sweep to come."""
-    stage = "backward"
-    leaves = run.metric.leaves
+    graph. Blocks are pruned on the way, or their scores or their statistics kept for a sweep to come. `keep` gets each
+    block's statistics of gradients."""
+    stage, leaves = "backward", run.request.leaves
+    gathers = forward_leaves(run.request.early) if then != "tables" else frozenset[str]()
+    gathers |= run.request.walked if then == "prune" else frozenset()
     for done in range(run.journal.done(stage), run.depth):
         index = run.depth - 1 - done
         members = run.shell.layers.of_block(index)
-        found: dict[str, tuple[int, int, int]] = {}
+        found: dict[str, Any] = {}
         with run.shell.block(index, following=index - 1 if index else None) as block:
-            gathers = forward_leaves(leaves) if then != "tables" else frozenset[str]()
             with collecting(members, gathers, run.windows) as collected, folding(block, members, leaves) as folded:
                 inputs = _back(run, block, index)
                 if index:
                     run.states.write("gradient", index, inputs)
                 else:
                     _exhaust(inputs)
-            tables = _joined(folded(run.windows), collected() if gathers else {})
+            gradients = folded(run.windows)
+            keep(index, gradients)
+            both = collected() if gathers else {}
+            tables = {name: {**table, **both.get(name, {})} for name, table in gradients.items()}
             with torch.no_grad():
                 if then == "prune":
-                    found = prune_block(run, index, members, tables)
+                    found = prune_block(run, index, block, members, tables, evaluates=False)
                 elif then == "scores":
                     keep_scores(run, index, members, tables)
                 else:
                     write_tables(run, index, tables)
-        run.copy.settle()
-        _note(run, stage, done + 1, found, tables)
+        _note(run, stage, done + 1, tables, found)
         run.states.drop("gradient", index + 1)
         run.states.drop("calibration", index + 1)
         run.progress(stage, done + 1, run.depth)
@@ -271,10 +340,6 @@ def _back(run: Run, block: nn.Module, index: int) -> Iterator[Tensor]:
         hidden.requires_grad_(index > 0)
         torch.autograd.backward(run.through(block, index, hidden), gradient)
         yield hidden if hidden.grad is None else hidden.grad
-
-
-def _joined(first: Mapping[str, Table], second: Mapping[str, Table]) -> dict[str, Table]:
-    return {name: {**table, **second.get(name, {})} for name, table in first.items()}
 
 
 def write_tables(run: Run, index: int, tables: Mapping[str, Table]) -> None:

@@ -61,7 +61,7 @@ def evaluate_tasks(loaded: Loaded, tasks: Sequence[str], *, limit: int | None = 
             if name not in manager.all_tasks:
                 hint = "name a task of lm-eval, or a JSONL file with `query`, `choices` and `gold`"
                 raise PruningError(f"there is no task `{name}`", hint=hint, task=name)
-        with evaluating(loaded.model):
+        with evaluating(loaded.model), _unversioned():
             harness = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=BATCH)
             try:
                 found = simple_evaluate(
@@ -172,6 +172,20 @@ def _of_file(file: str) -> Any:
                 "metric_list": measures,
             }
         )
+
+
+@contextmanager
+def _unversioned() -> Iterator[None]:
+    """No call of git: lm-eval asks it for the version of the folder that it is run in, and where that is no repository
+    git writes to the terminal, past Python."""
+    from lm_eval import evaluator
+
+    ask = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: None
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = ask
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pzc.runtime.data import (
 )
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import Loaded
+from pzc.runtime.passes import check_length
 from pzc.runtime.sampling import sampler
 from pzc.runtime.statistics import passes_for
 
@@ -60,8 +61,10 @@ def texts_for(
 ) -> Texts:
     """Read the texts that `leaves` need and cut their windows.
 
-    Raises PruningError for a text that is missing or too short, or two files that share text.
+    Raises PruningError for windows that the model can't read, a text that is missing or too short, or two files that
+    share text.
     """
+    check_length(loaded.model, length)
     needed = length * max(windows, eval_windows) + 1
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
     calibration: Text | None = None
@@ -98,6 +101,7 @@ def evaluation_for(
     loaded: Loaded, data: str, *, held_out: bool, windows: int | None, length: int, seed: int
 ) -> tuple[Text, Tensor]:
     """The text to evaluate on and its first windows, all that fit when `windows` is None."""
+    check_length(loaded.model, length)
     needed = length * (windows or 16) + 1
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
     text = eval_text(data, held_out, sampler=sample)

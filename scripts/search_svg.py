@@ -1,20 +1,19 @@
 """Draw the live table of a finished search as the picture in the README.
 
-pzc search --model pocket --windows 64 --fitness-windows 64 --time 5m --seed-zoo --run runs/readme
+pzc search --model pocket --windows 8 --fitness-windows 16 --length 64 --time 4m --seed-zoo --run runs/readme
 python scripts/search_svg.py runs/readme docs/search.svg
 """
 
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from pzc.cli.console import THEME
-from pzc.cli.live import Heading, draw
+from pzc.cli.live import STOPS, View
 from pzc.search.run import open_store, plan_of, stored_state
 from pzc.search.store import Place
 
@@ -27,8 +26,7 @@ def main(run: Path, svg: Path) -> None:
     store, settings = open_store(Place(run), None)
     state = stored_state(store, plan_of(settings))
     console = Console(record=True, width=112, theme=THEME, highlight=False, file=io.StringIO())
-    heading = Heading(settings.model, settings.pattern or f"{settings.sparsity:.0%}", settings.seed, str(run))
-    console.print(draw(state.standing(), heading, store.spent(), settings.limit or math.inf))
+    console.print(View(state.standing(), settings, str(run), store.spent(), STOPS))
     console.save_svg(str(svg), title="pzc search")
 
 

@@ -42,8 +42,9 @@ class Breeding:
 @dataclass(frozen=True)
 class Algorithm:
     """`slots` gives the number of candidates of a generation, `draft` proposes one. With `identity` a draft that
-    repeats an earlier candidate is drawn again instead of measured; with `racing` who falls behind leaves early.
-    `space` is where it searches, and with what `population`, when nothing else is said."""
+    repeats an earlier candidate is drawn again instead of measured; with `racing` who falls behind leaves early. Of
+    several `drafts` for a slot the most promising is measured. `space` is where it searches, and with what
+    `population`, when nothing else is said."""
 
     doc: str
     space: str
@@ -52,6 +53,7 @@ class Algorithm:
     draft: Callable[[Breeding, Rng], Draft]
     identity: bool
     racing: bool
+    drafts: int = 1
 
 
 def bred(c: Candidate) -> Genotype:
@@ -66,10 +68,11 @@ def _read(formula: str, per: str) -> Genotype:
 
 
 def _drawn(space: Space, rng: Rng, operator: str) -> Draft:
-    return _expressed(random_genotype(space, rng), space, operator)
+    return expressed(random_genotype(space, rng), space, operator)
 
 
-def _expressed(genotype: Genotype, space: Space, operator: str, parents: tuple[int, ...] = ()) -> Draft:
+def expressed(genotype: Genotype, space: Space, operator: str, parents: tuple[int, ...] = ()) -> Draft:
+    """A genotype of a space as a draft: where the space has a template, what is scored is not what breeds."""
     genome = expression(genotype.core) if space.template else ""
     return Draft(space.expressed(genotype), operator, parents, genome)
 
@@ -87,8 +90,8 @@ def evolve(breeding: Breeding, rng: Rng) -> Draft:
         return _drawn(space, rng, "immigrant")
     chosen = [population[int(rng.integers(len(population), size=plan.tournament).min())] for _ in range(2)]
     child, operator = offspring([bred(c) for c in chosen], space, rng)
-    used = {"crossover": 2, "random": 0}.get(operator, 1)
-    return _expressed(child, space, operator, tuple(c.number for c in chosen[:used]))
+    used = {"crossover": 2, "blend": 2, "join": 2, "random": 0}.get(operator, 1)
+    return expressed(child, space, operator, tuple(c.number for c in chosen[:used]))
 
 
 def draw(breeding: Breeding, rng: Rng) -> Draft:
@@ -117,10 +120,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         "generations on islands, with elitism, identity before work, and racing",
         "default",
         32,
-        lambda plan, generation: plan.population,
+        lambda plan, generation: plan.population if generation == 0 else max(plan.islands, plan.population // 2),
         evolve,
         identity=True,
         racing=True,
+        drafts=8,
     ),
     "paper": Algorithm(
         "Pruner-Zero's algorithm 1, one candidate at a time after the first population, each measured in full",

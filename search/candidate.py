@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
+from sys import intern
 from typing import Any, Literal
 
 from pzc.runtime.evaluate import perplexity
@@ -42,9 +43,9 @@ class Candidate:
     that made it, from `parents` of its `island`; for a published metric it is the metric's name. `genome` is what
     breeds where that is not the formula: the filling of a template's hole, or a tree of Pruner-Zero's release. `losses`
     are the objective of each fitness window that it was measured on, in nats a token, `shape` is what formulas share
-    that differ only in their numbers, `tier` the dearest statistic that it reads, `alias_of` the number of the
-    candidate that it repeats, `reason` why it was refused, `predictors` what statistics alone say of its masks,
-    `seconds` what settling it took.
+    that differ only in their numbers, `signature` some bits of its masks, `tier` the dearest statistic that it reads,
+    `alias_of` the number of the candidate that it repeats, `reason` why it was refused, `predictors` what was said of
+    it before the pruned model was run, `seconds` what settling it took.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Candidate:
     losses: tuple[float, ...] = ()
     shape: str = ""
     mask_hash: str = ""
+    signature: str = ""
     alias_of: int | None = None
     reason: str = ""
     predictors: Mapping[str, float] = field(default_factory=dict, hash=False)
@@ -89,11 +91,28 @@ class Candidate:
         return self.fitness, self.complexity, self.number
 
 
+_FIELDS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Candidate)}
+"""The fields of a candidate with their defaults."""
+
 _TUPLES = ("parents", "losses")
 
 
-def from_attributes(attributes: Mapping[str, Any]) -> Candidate:
-    """A candidate from what the store keeps of it."""
-    known: dict[str, Any] = {f.name: attributes[f.name] for f in fields(Candidate) if f.name in attributes}
-    known.update({name: tuple(known[name]) for name in _TUPLES})
+def attributes(c: Candidate) -> dict[str, Any]:
+    """What the store keeps of a candidate: the fields that say something."""
+    found: dict[str, Any] = {}
+    for name, default in _FIELDS.items():
+        value = getattr(c, name)
+        if value != default:
+            found[name] = list(value) if name in _TUPLES else value
+    return found
+
+
+def from_attributes(kept: Mapping[str, Any]) -> Candidate:
+    """A candidate from what the store keeps of it. Of equal texts one is kept: repetitions share their keys."""
+    known: dict[str, Any] = {
+        name: intern(value) if isinstance(value, str) else value for name, value in kept.items() if name in _FIELDS
+    }
+    known |= {name: tuple(known[name]) for name in _TUPLES if name in known}
+    if "predictors" in known:
+        known["predictors"] = {intern(name): value for name, value in known["predictors"].items()}
     return Candidate(**known)

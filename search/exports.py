@@ -17,7 +17,7 @@ from pzc.runtime.evaluate import perplexity
 from pzc.runtime.files import csv_text, replace_file
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS
-from pzc.search.pareto import objectives
+from pzc.search.pareto import unbeaten
 from pzc.search.predictors import READS
 
 Row = dict[str, Any]
@@ -78,27 +78,13 @@ def _by_rung(c: Candidate, rungs: Sequence[int]) -> Row:
     return {f"fitness_{n}": perplexity(c.losses[:n]) if len(c.losses) >= n else None for n in rungs}
 
 
-def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The candidates that no other beats, best fitness first: none is at least as good in fitness, complexity and cost
-    tier and better in one of them. Of several that are alike in all three the oldest stands for them."""
-    front: list[Candidate] = []
-    seen: list[tuple[float, float]] = []
-    pool = (c for c in candidates if c.status == "evaluated" and math.isfinite(c.fitness))
-    for c in sorted(pool, key=lambda c: (*objectives(c), c.number)):
-        _, *cost = objectives(c)
-        if not any(size <= cost[0] and tier <= cost[1] for size, tier in seen):
-            front.append(c)
-            seen.append((cost[0], cost[1]))
-    return front
-
-
 def write(candidates: Sequence[Candidate], windows: int, folder: Path) -> list[Path]:
     """Write all tables into a run's folder, each whole or not at all, and return their paths.
 
     Published metrics are among the candidates, and compete for the front.
     """
     written = []
-    for name, chosen in ((CANDIDATES, candidates), (PARETO, pareto(candidates))):
+    for name, chosen in ((CANDIDATES, candidates), (PARETO, unbeaten(candidates))):
         table = rows(chosen, windows)
         written.append(replace_file(folder / f"{name}.csv", csv_text(list(_types(windows)), table)))
         if find_spec("pyarrow"):

@@ -25,6 +25,7 @@ from pzc.runtime.targets import check_pattern, check_target
 from pzc.search.objective import Objective, Perplexity
 from pzc.search.predictors import Predictors
 from pzc.search.shared import shared
+from pzc.search.sketch import Sketches
 from pzc.search.space import Genotype
 
 RUNGS = (0.125, 0.25, 0.5, 1.0)
@@ -78,6 +79,7 @@ class Fitness:
             self.model = copy.deepcopy(model).to(dtype)
             self._racing = Dense(find_layers(self.model))
         self._objective = objective(self.model, fitness)
+        self.sketches = Sketches(self.layers.layers, self.statistics, target)
         self._predictors = Predictors(self.layers.layers, self.statistics)
         self._sample = middle_layer(self.layers.layers)
 

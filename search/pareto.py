@@ -6,7 +6,7 @@ Deb, Pratap, Agarwal and Meyarivan, A fast and elitist multiobjective genetic al
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from pzc.compiler.leaves import TIERS
@@ -19,6 +19,20 @@ Point = tuple[float, ...]
 def objectives(c: Candidate) -> Point:
     """What is traded off, each to be small: fitness, complexity, and how dear the statistics are."""
     return c.fitness, float(c.complexity), float(TIERS.index(c.tier)) if c.tier in TIERS else -1.0
+
+
+def unbeaten(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates that no other beats, best fitness first: none is at least as good in fitness, complexity and cost
+    tier and better in one of them. Of several that are alike in all three the oldest stands for them."""
+    found: list[Candidate] = []
+    seen: list[Point] = []
+    pool = (c for c in candidates if c.status == "evaluated" and math.isfinite(c.fitness))
+    for c in sorted(pool, key=lambda c: (*objectives(c), c.number)):
+        _, size, tier = objectives(c)
+        if not any(smaller <= size and cheaper <= tier for smaller, cheaper in seen):
+            found.append(c)
+            seen.append((size, tier))
+    return found
 
 
 def dominates(a: Point, b: Point) -> bool:

@@ -12,12 +12,12 @@ ATTEMPTS = 40
 class Plan:
     """How a population evolves, and when it ends.
 
-    `algorithm` is one of `search.algorithms.ALGORITHMS`. A generation has `population` slots, spread over `islands`;
-    every `migration` generations the best `migrants` of each island are copied to the next. `tournament` candidates are
-    drawn for each parent and the best is taken; a share of `immigrants` of every generation is random. At most `alike`
-    candidates of a population differ only in their numbers. A node more must earn a share of `parsimony` of the
-    perplexity; a share of `pareto` of the places goes to the Pareto front. With `seed_zoo` the published metrics take
-    part from the first generation.
+    `algorithm` is one of `search.algorithms.ALGORITHMS`. The first generation has `population` slots, later ones half
+    as many, so that what was measured is soon learnt from; they are spread over `islands`. Every `migration`
+    generations the best `migrants` of each island are copied to the next. `tournament` candidates are drawn for each
+    parent and the best is taken; a share of `immigrants` of every generation is random. At most `alike` candidates of a
+    population are of one niche. A node more must earn a share of `parsimony` of the perplexity; a share of `pareto` of
+    the places goes to the Pareto front. With `seed_zoo` the published metrics take part from the first generation.
 
     The run ends after `generations`, after `evaluations` measured candidates, when `patience` generations brought
     nothing better, or when the fitness reaches `target`; None where that is no reason.
@@ -33,7 +33,7 @@ class Plan:
     parsimony: float = 0.0005
     pareto: float = 0.25
     islands: int = 2
-    migration: int = 3
+    migration: int = 4
     migrants: int = 3
     seed_zoo: bool = False
     evaluations: int | None = None

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pzc.search.candidate import Candidate
+from pzc.search.niche import few_of_a_niche
 from pzc.search.pareto import nsga2
 from pzc.search.plan import Plan
-
-
-def few_of_a_shape(pool: Iterable[Candidate], alike: int, n: int) -> list[Candidate]:
-    """The first n of a pool, at most `alike` of one shape: else one good formula with ever finer numbers would crowd
-    out everything else."""
-    chosen: list[Candidate] = []
-    shapes: Counter[str] = Counter()
-    for c in pool:
-        shape = c.shape or c.formula
-        shapes[shape] += 1
-        if shapes[shape] <= alike:
-            chosen.append(c)
-            if len(chosen) == n:
-                break
-    return chosen
 
 
 def survivors(pool: Iterable[Candidate], plan: Plan, n: int) -> list[Candidate]:
@@ -32,11 +17,11 @@ def survivors(pool: Iterable[Candidate], plan: Plan, n: int) -> list[Candidate]:
     the share `plan.pareto` of the places goes to the Pareto front of fitness, complexity and cost tier (NSGA-II), so
     that small and cheap metrics stay in the pool.
     """
-    fittest = few_of_a_shape(pool, plan.alike, 2 * n)
+    fittest = few_of_a_niche(pool, plan.alike, 2 * n)
     if not fittest:
         return []
     by_worth = sorted(fittest, key=lambda c: worth(c, plan))
-    chosen = dict.fromkeys([fittest[0], *by_worth][: n - round(plan.pareto * n)])
+    chosen = dict.fromkeys([fittest[0], *by_worth][: max(1, n - round(plan.pareto * n))])
     for c in [*nsga2(fittest, n), *by_worth]:
         if len(chosen) == n:
             break
@@ -64,5 +49,5 @@ def island_pool(
     if plan.islands > 1 and last:
         neighbour = (island - 1) % plan.islands
         theirs = (c for c in earlier if c.island == neighbour and c.generation < last)
-        migrated = few_of_a_shape(theirs, plan.alike, plan.migrants)
+        migrated = few_of_a_niche(theirs, plan.alike, plan.migrants)
     return sorted([*(published if plan.seed_zoo else ()), *mine, *migrated], key=lambda c: c.order)

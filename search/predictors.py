@@ -22,6 +22,9 @@ ROWS = 64
 READS = {"second-order loss": "G.l2", "output error": "X.l2"}
 """Each predictor with the leaf that it weighs weights with."""
 
+SURROGATE = "surrogate"
+"""What is said by the candidates that were measured before (`search.surrogate`), as the normal score of a rank."""
+
 LEAST = 12
 """Fewer candidates than this say nothing about a correlation."""
 
@@ -59,7 +62,7 @@ class Predictors:
 def correlations(measured: Sequence[Candidate]) -> dict[str, float]:
     """Spearman's rank correlation of each predictor with fitness."""
     found = {}
-    for name in READS:
+    for name in (*READS, SURROGATE):
         pairs = [(c.predictors[name], c.fitness) for c in measured if name in c.predictors]
         if len(pairs) >= LEAST:
             found[name] = spearman([p for p, _ in pairs], [f for _, f in pairs])
@@ -91,8 +94,8 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 def hopeless(predicted: Mapping[str, float], population: Sequence[Candidate], correlation: Mapping[str, float]) -> bool:
     """Whether the most trusted predictor puts a candidate far behind everyone in the population."""
-    name = max(correlation, key=lambda n: correlation[n], default=None)
-    if name is None or correlation[name] < TRUSTED or name not in predicted:
+    name = max(READS, key=lambda n: correlation.get(n, 0.0))
+    if correlation.get(name, 0.0) < TRUSTED or name not in predicted:
         return False
     known = [c.predictors[name] for c in population if name in c.predictors]
     return len(known) >= LEAST and predicted[name] > MARGIN * max(known)

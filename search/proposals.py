@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,9 @@ from pzc.search.identity import Identity, identified
 from pzc.search.plan import ATTEMPTS
 from pzc.search.space import Genotype, Rng, Space
 from pzc.search.state import State
+
+INSTRUCTIVE = 24
+"""How many measured candidates it takes to choose among several drafts for a slot."""
 
 AGAINST = "wanda"
 """The published metric that is measured first, to race the others against."""
@@ -36,12 +39,14 @@ class Given:
 class Proposal:
     """What one slot will settle: a candidate and its score, after the drafts that only repeated earlier candidates.
 
-    Should every draft have done that, the last stands for the slot, and there is nothing to do.
+    Should every draft have done that, the last stands for the slot, and there is nothing to do. Else `rivals` are other
+    new drafts with their scores, of which one may be measured instead.
     """
 
     candidate: Candidate
     core: Node
     repeated: tuple[Candidate, ...] = ()
+    rivals: tuple[tuple[Candidate, Node], ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -66,7 +71,7 @@ def _published(state: State, given: Given) -> list[Proposal]:
     known, cores, found = Identity(), dict[int, Node](), list[Proposal]()
     for number, m in enumerate([first, *(m for m in given.published if m is not first)]):
         generation, slot = (REFERENCE, 0) if m is first else (ZOO, number - 1)
-        new = _candidate(Draft(Genotype(m.core, m.per), m.name), number, (generation, slot, 0), 0)
+        new = candidate_of(Draft(Genotype(m.core, m.per), m.name), number, (generation, slot, 0), 0)
         cores[number] = m.core
         repeats = known.repeats(new, m.core, cores.__getitem__)
         if repeats:
@@ -86,40 +91,67 @@ def _bred(state: State, given: Given) -> list[Proposal]:
     slots = algorithm.slots(plan, state.generation)
     if plan.evaluations is not None:
         slots = min(slots, plan.evaluations - state.measured)
-    known = state.identity.copy()
-    cores: dict[int, Node] = {}
+    drawing = _Drawing(state, algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1, algorithm.identity)
     found: list[Proposal] = []
-    number = len(state.candidates)
     for slot in range(slots):
-        repeated: list[Candidate] = []
-        for attempt in range(ATTEMPTS):
-            if slot < len(seeds) and attempt == 0:
-                draft = Draft(Genotype(seeds[slot].core, seeds[slot].per), SEED)
-            else:
-                rng = rng_for(plan.seed, state.generation, slot, attempt)
-                draft = algorithm.draft(breeding[slot % islands], rng)
-            core = draft.genotype.core
-            new = _candidate(draft, number, (state.generation, slot, attempt), slot % islands)
-            number += 1
-            cores[new.number] = core
-            alias = _alias(known, state, new, core, cores) if algorithm.identity else None
-            if alias is None:
-                known.add(new)
-                found.append(Proposal(new, core, tuple(repeated)))
-                break
-            repeated.append(alias)
-        else:
-            found.append(Proposal(repeated[-1], core, tuple(repeated[:-1])))
+        given_one = Draft(Genotype(seeds[slot].core, seeds[slot].per), SEED) if slot < len(seeds) else None
+
+        def draft(attempt: int, slot: int = slot, first: Draft | None = given_one) -> Draft:
+            if first is not None and attempt == 0:
+                return first
+            rng = rng_for(plan.seed, state.generation, slot, attempt)
+            return algorithm.draft(breeding[slot % islands], rng)
+
+        found.append(drawing.slot(draft, slot, slot % islands))
     return found
 
 
-def _alias(known: Identity, state: State, new: Candidate, core: Node, cores: dict[int, Node]) -> Candidate | None:
-    """The candidate as a repetition of an earlier one, if it is one."""
-    found = known.repeats(new, core, lambda n: cores[n] if n in cores else state.core_of(n))
-    return replace(new, status=found[0], alias_of=found[1]) if found else None
+class _Drawing:
+    """Draws the drafts of one slot after the other, and tells repetitions apart."""
+
+    def __init__(self, state: State, drafts: int, identity: bool) -> None:
+        self._state, self._drafts, self._identity = state, drafts, identity
+        self._known = state.identity.copy()
+        self._cores: dict[int, Node] = {}
+        self._number = len(state.candidates)
+
+    def slot(self, draft: Callable[[int], Draft], slot: int, island: int) -> Proposal:
+        repeated: list[Candidate] = []
+        new: list[tuple[Candidate, Node]] = []
+        for attempt in range(ATTEMPTS):
+            drawn = draft(attempt)
+            core = drawn.genotype.core
+            c = candidate_of(drawn, self._number + len(repeated), (self._state.generation, slot, attempt), island)
+            repeats = self._known.repeats(c, core, self._core_of) if self._identity else None
+            if repeats and repeats[1] >= 0:
+                repeated.append(replace(c, status=repeats[0], alias_of=repeats[1]))
+            elif not repeats or (attempt == ATTEMPTS - 1 and not new and not repeated):
+                new.append((c, core))
+                self._add(c, core)
+                if len(new) == self._drafts:
+                    break
+        if new:
+            number = self._number + len(repeated)
+            candidates = [(replace(c, number=number), core) for c, core in new]
+            found = Proposal(*candidates[0], tuple(repeated), tuple(candidates[1:]))
+        else:
+            found = Proposal(repeated[-1], core, tuple(repeated[:-1]))
+        self._number = found.candidate.number + 1
+        return found
+
+    def _add(self, c: Candidate, core: Node) -> None:
+        """Let later drafts be recognised as repetitions. One of several is not sure to become a candidate: it has no
+        number yet, and what repeats it is dropped."""
+        number = c.number if self._drafts == 1 else -1 - len(self._cores)
+        self._cores[number] = core
+        self._known.add(replace(c, number=number))
+
+    def _core_of(self, number: int) -> Node:
+        return self._cores[number] if number in self._cores else self._state.core_of(number)
 
 
-def _candidate(draft: Draft, number: int, place: tuple[int, int, int], island: int) -> Candidate:
+def candidate_of(draft: Draft, number: int, place: tuple[int, int, int], island: int) -> Candidate:
+    """A draft as the candidate with this number, at its place in the run (generation, slot, attempt)."""
     core, per = draft.genotype.core, draft.genotype.per
     tiers = {LEAVES[name].tier for name in leaves_of(core)}
     new = Candidate(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,24 +24,22 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target, parse_pattern
 from pzc.runtime.models import Loaded, load_model, resolve_dtype
-from pzc.runtime.passes import Progress, device_of, silent
+from pzc.runtime.passes import Progress, check_length, device_of, silent
 from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import exports, hall
 from pzc.search.algorithms import ALGORITHMS
-from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
+from pzc.search.shared import private_folder
 from pzc.search.space import Genotype, Space, load_space, space_for
-from pzc.search.state import State, replay
-from pzc.search.store import Place, Store, StoreError
+from pzc.search.state import State
+from pzc.search.store import KEPT, Place, Store, StoreError
 from pzc.search.worker import work
 
 HALL = "hall_of_fame"
-KEPT = "statistics.safetensors"
-"""What was gathered, while a run goes on."""
 
 ZOO_MEMBERS = 5
 """How many metrics of the zoo, the best by fitness, are measured on held-out text beside the hall of fame."""
@@ -141,6 +138,8 @@ class Prepared:
     given: Given
     fitness: Fitness
     held_out: Tensor
+    kept: Path
+    """The file in which processes of this machine share what was gathered."""
 
 
 def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings]:
@@ -153,7 +152,10 @@ def settings_of(store: Store) -> Settings:
     """What a stored run was started with. Raises StoreError for one that ended before it was ready to search."""
     kept = store.settings
     if kept is None:
-        raise StoreError(f"the search in {store.place} never began", f"begin it with --run {store.place.folder}")
+        raise StoreError(
+            f"the search in {store.place} has not begun",
+            f"it may still be gathering statistics; if nobody is at it, begin it with --run {store.place.folder}",
+        )
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
     return Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
 
@@ -175,16 +177,21 @@ def plan_of(settings: Settings) -> Plan:
 
 def stored_state(store: Store, plan: Plan) -> State:
     """The state of a run from its store alone: whole generations closed, of the next what is there."""
-    stored = store.generations()
-    closed: dict[int, list[Candidate]] = {}
-    for generation, (slots, size) in enumerate((stored[g] for g in sorted(stored)), REFERENCE):
-        if generation not in stored or len(slots) < size:
-            break
-        closed[generation] = [c for slot in sorted(slots) for c in slots[slot]]
-    state = replay(plan, closed)
-    for slot, candidates in stored.get(state.generation, ({}, 0))[0].items():
-        state.show(slot, candidates[-1])
+    state = State(plan)
+    catch_up(state, store)
     return state
+
+
+def catch_up(state: State, store: Store) -> None:
+    """Take in what has been settled since the state was last brought up to date."""
+    while True:
+        slots, size = store.generation(state.generation)
+        if not size or len(slots) < size:
+            break
+        state.close((c for slot in sorted(slots) for c in slots[slot]), replayed=True)
+    state.refresh()
+    for slot, candidates in slots.items():
+        state.show(slot, candidates[-1])
 
 
 def prepare(
@@ -205,6 +212,7 @@ def prepare(
         torch.set_num_threads(settings.threads)
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
+    check_length(loaded.model, length)
     needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
@@ -216,6 +224,7 @@ def prepare(
         settings = replace(settings, fitness_dtype=_fast_dtype(loaded))
     about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)}"
     about = hashlib.sha256(about.encode()).hexdigest()
+    kept = _kept(store.place, about)
     fitness = Fitness(
         loaded.model,
         calibration_windows(tokens, settings.windows, length),
@@ -225,7 +234,7 @@ def prepare(
         seed=settings.seed,
         dtype=resolve_dtype(settings.fitness_dtype),
         objective=OBJECTIVES[settings.objective],
-        kept=_kept(store.place, about),
+        kept=kept,
         about=about,
         progress=progress,
     )
@@ -233,7 +242,8 @@ def prepare(
     plan = plan_of(settings)
     if not keeps_settings:
         store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
-    return Prepared(settings, store.place.folder, store, stored_state(store, plan), given(settings), fitness, held_out)
+    state = stored_state(store, plan)
+    return Prepared(settings, store.place.folder, store, state, given(settings), fitness, held_out, kept)
 
 
 def target_of(settings: Settings) -> Target:
@@ -272,7 +282,7 @@ def leaves_for(settings: Settings) -> frozenset[str]:
 
 def _kept(place: Place, about: str) -> Path:
     """Where processes of one machine share what was gathered."""
-    return Path(tempfile.gettempdir()) / f"pzc-{about[:16]}.safetensors" if place.url else place.folder / KEPT
+    return private_folder() / f"{about[:16]}.safetensors" if place.url else place.folder / KEPT
 
 
 FAST_FROM = 20_000_000
@@ -353,8 +363,7 @@ def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, to
     dense = perplexity(run.fitness.on(None, run.held_out))
     files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
-    if not run.store.place.url:
-        (run.folder / KEPT).unlink(missing_ok=True)
+    run.kept.unlink(missing_ok=True)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
 
 

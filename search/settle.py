@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness
+from pzc.search.niche import signature
 from pzc.search.predictors import hopeless
 from pzc.search.proposals import Proposal, cutoff, rng_for
 from pzc.search.readable import shape
@@ -68,7 +69,8 @@ def _settled(proposal: Proposal, state: State, fitness: Fitness, bar: Bar, rung:
         return replace(new, status="refused", reason="not finite")
     except PruningError as error:
         return replace(new, status="refused", reason=error.message)
-    new = replace(new, mask_hash=mask_hash, predictors=fitness.predicted(masks))
+    predictors = {**new.predictors, **fitness.predicted(masks)}
+    new = replace(new, mask_hash=mask_hash, signature=signature(masks), predictors=predictors)
     if algorithm.identity:
         alias = state.same_mask(mask_hash)
         if alias is not None:
@@ -83,8 +85,3 @@ def _settled(proposal: Proposal, state: State, fitness: Fitness, bar: Bar, rung:
     if not whole:
         return replace(new, status="lost race")
     return replace(new, status="evaluated", shape=shape(proposal.core, new.per))
-
-
-def whole(proposals: Sequence[Proposal], settled: Sequence[Candidate]) -> list[Candidate]:
-    """Every candidate of a generation in the order of numbers: those that were only drafted, and the settled ones."""
-    return [c for p, s in zip(proposals, settled, strict=True) for c in (*p.repeated, s)]

@@ -5,8 +5,12 @@ The file is safetensors, mapped into memory: its pages are the same for every pr
 
 from __future__ import annotations
 
+import getpass
 import os
+import stat
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -14,9 +18,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pzc.runtime.activations import Table
+from pzc.runtime.errors import PruningError
 from pzc.runtime.statistics import Statistics
 
 _WEIGHT = "W"
+
+
+def private_folder() -> Path:
+    """A folder for temporary files of this user that nobody else can read, write or put in its place.
+
+    Raises PruningError where somebody else has made one of its name.
+    """
+    user = getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"pzc-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+        raise PruningError(
+            f"{folder} is not a folder that {user} alone may use", hint="remove it, or let TMPDIR name another place"
+        )
+    return folder
 
 
 def shared(path: Path, about: str, gather: Callable[[], Statistics]) -> Statistics:

@@ -116,10 +116,11 @@ TRIES = 100
 
 
 def space_for(reference: str, per: str | None = None, template: str | None = None) -> Space:
-    """A space by name or file, with all its comparison groups or with one alone, and a template such as
-    `abs(W) * <hole>`. Raises SourceError for a template that is none."""
+    """A space by name or file, with its own comparison groups or those of `per`, such as `row,layer`, and a template
+    such as `abs(W) * <hole>`. Raises SourceError for a template that is none."""
     space = space_of(load_space(reference))
-    return replace(space, groups=(per,) if per else space.groups, template=template_of(template) if template else None)
+    groups = tuple(per.split(",")) if per else space.groups
+    return replace(space, groups=groups, template=template_of(template) if template else None)
 
 
 HOLE = "<hole>"
@@ -214,9 +215,13 @@ def binary(space: Space, rng: Rng, x: Node, y: Node) -> Node:
 def reduction(space: Space, rng: Rng, x: Node) -> Node:
     """A random reduction of x over `in`, `out` or both."""
     op = pick(rng, space.reductions)
-    axis = rng.choice(["in", "out", ""])
+    return reduced(op, x, str(rng.choice(["in", "out", ""])) or None)
+
+
+def reduced(op: Op, x: Node, axis: str | None = None) -> Node:
+    """A reduction of x over an axis, or over all that it has."""
     rest = (number(_SECOND[op.core]),) if op.core in _SECOND else ()
-    return build(op.core, x, *rest, value=str(axis) or None)
+    return build(op.core, x, *rest, value=axis)
 
 
 _SECOND = {"norm": 2.0, "quantile": 0.9}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import merge
 
 from pzc.compiler.core import Node
 from pzc.compiler.load import inline
@@ -14,8 +15,10 @@ from pzc.compiler.metric import Metric
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import MEASURED, REFERENCE, Candidate
 from pzc.search.identity import Identity
+from pzc.search.niche import few_of_a_niche
+from pzc.search.pareto import unbeaten
 from pzc.search.plan import Plan
-from pzc.search.population import few_of_a_shape, island_pool, survivors
+from pzc.search.population import island_pool, survivors
 from pzc.search.predictors import correlations
 from pzc.search.readable import readable
 
@@ -27,11 +30,13 @@ SHOWN = 8
 class Standing:
     """A run at one moment, for whoever shows it: copies that no later candidate changes.
 
-    `best` are the best candidates found, each with its metric as people read it; `zoo` is the best of the zoo;
-    `history` the best fitness after each generation; `predictors` the rank correlation of each predictor with fitness.
+    `best` are the best candidates found, each with its metric as people read it; `front` those that no other beats in
+    fitness, size as read and cost tier at once, the zoo's among them; `zoo` is the best of the zoo; `history` the best
+    fitness after each generation; `predictors` the rank correlation of each predictor with fitness.
     """
 
     best: tuple[tuple[Candidate, Metric], ...]
+    front: tuple[tuple[Candidate, Metric], ...]
     zoo: Candidate | None
     counts: Counter[str]
     refusals: Counter[str]
@@ -61,34 +66,41 @@ class State:
     """The measured metrics of the zoo, best first."""
     found: list[Candidate] = field(default_factory=list)
     """What the search itself has found and measured in full, best first."""
+    raced: list[Candidate] = field(default_factory=list)
+    """What the model was run for in closed generations, the zoo included, in the order of their numbers."""
     pending: dict[int, Candidate] = field(default_factory=dict)
     generation: int = REFERENCE
     """The generation at work; all before it are closed."""
     identity: Identity = field(default_factory=Identity)
-    predictors: Mapping[str, float] = field(default_factory=dict)
-    """The rank correlation of each predictor with fitness, over the closed generations."""
     measured: int = 0
     """How many candidates of closed generations the model was run for, without the zoo."""
     _masks: dict[str, int] = field(default_factory=dict)
     _history: dict[int, float] = field(default_factory=dict)
-    _shown: dict[Candidate, Metric] = field(default_factory=dict)
+    _correlations: Mapping[str, float] | None = None
+    _front: list[Candidate] = field(default_factory=list)
+    _read: dict[Candidate, Metric] = field(default_factory=dict)
+    _best: tuple[tuple[Candidate, Metric], ...] = ()
+    _traded: tuple[tuple[Candidate, Metric], ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def close(self, settled: Iterable[Candidate]) -> None:
+    def close(self, settled: Iterable[Candidate], *, replayed: bool = False) -> None:
         """Take in the generation at work, whole and in the order of numbers, and go on to the next.
 
         Slots that turned out to have the same masks are told apart here, so that it does not matter which was settled
-        first.
+        first. While a run is replayed from its store nobody looks on: `refresh` afterwards.
         """
         with self._lock:
+            before = len(self.candidates)
             for c in settled:
-                self._take(self._told_apart(c))
+                self._take(self._told_apart(c))  # one after the other: the first of twins is taken in already
             if self.found:
                 self._history[self.generation] = self.found[0].fitness
-            self.predictors = correlations(self.found)
+            self._front = unbeaten([*self._front, *self.candidates[before:]])
+            self._correlations = None
             self.generation += 1
             self.pending = {}
-            self._show()
+            if not replayed:
+                self._show()
 
     def _told_apart(self, c: Candidate) -> Candidate:
         new = c.mask_hash and c.status in (*MEASURED, "predicted worse") and ALGORITHMS[self.plan.algorithm].identity
@@ -114,6 +126,8 @@ class State:
                 self.identity.forget(c)
             elif c.mask_hash:
                 self._masks.setdefault(c.mask_hash, c.number)
+        if c.status in MEASURED:
+            self.raced.append(c)
         if c.status == "evaluated":
             insort(self.zoo if c.published else self.found, c, key=_order)
 
@@ -128,8 +142,24 @@ class State:
                 self.pending[slot] = c
                 self._show()
 
+    def refresh(self) -> None:
+        """Work out how the best candidates read, for who looks on."""
+        with self._lock:
+            self._show()
+
     def _show(self) -> None:
-        self._shown = {b: self._shown.get(b) or readable(b) for b in self.best(SHOWN)}
+        best = self.best(SHOWN)
+        traded = unbeaten([*self._front, *self.pending.values()])
+        self._read = {c: self._read.get(c) or readable(c) for c in (*best, *traded)}
+        self._best = tuple((c, self._read[c]) for c in best)
+        self._traded = _undominated([(c, self._read[c]) for c in traded])
+
+    @property
+    def predictors(self) -> Mapping[str, float]:
+        """The rank correlation of each predictor with fitness, over the closed generations."""
+        if self._correlations is None:
+            self._correlations = correlations(self.found)
+        return self._correlations
 
     def every(self) -> list[Candidate]:
         """All candidates, those of the generation at work included."""
@@ -145,10 +175,11 @@ class State:
         return self._masks.get(mask_hash)
 
     def best(self, n: int) -> list[Candidate]:
-        """The best candidates that the search has found so far, few of one shape."""
+        """The best candidates that the search has found so far, few of one shape and none with the masks of another:
+        an algorithm that knows no identity may have measured them twice."""
         pending = [c for c in self.pending.values() if c.status == "evaluated" and not c.published]
-        pool = sorted([*self.found, *pending], key=_order) if pending else self.found
-        return few_of_a_shape(pool, self.plan.alike, n)
+        pool = merge(self.found, sorted(pending, key=_order), key=_order) if pending else self.found
+        return few_of_a_niche(_distinct(pool), self.plan.alike, n)
 
     def population(self, generation: int, island: int = 0) -> list[Candidate]:
         """What breeds on an island in a generation, in the order in which it breeds."""
@@ -159,13 +190,20 @@ class State:
 
     def over(self) -> bool:
         """Whether the plan says that the generation at work is not to be begun."""
-        plan, generations = self.plan, self.generation
-        if generations >= plan.generations or (plan.evaluations is not None and self.measured >= plan.evaluations):
-            return True
+        return bool(self.ended())
+
+    def ended(self) -> str:
+        """What has been reached, in words, that the plan ends with; empty while the run may go on."""
+        plan, best = self.plan, list(self._history.values())
+        if self.generation >= plan.generations:
+            return f"{plan.generations:,} generation{'' if plan.generations == 1 else 's'} (--generations)"
+        if plan.evaluations is not None and self.measured >= plan.evaluations:
+            return f"{self.measured:,} measured candidates (--evaluations)"
         if plan.target is not None and self.found and self.found[0].fitness <= plan.target:
-            return True
-        best = list(self._history.values())
-        return plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]
+            return f"a fitness of {self.found[0].fitness:.4g} (--reach)"
+        if plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]:
+            return f"{plan.patience:,} generation{'' if plan.patience == 1 else 's'} without a better one (--patience)"
+        return ""
 
     def standing(self) -> Standing:
         """The run at this moment."""
@@ -177,7 +215,8 @@ class State:
                     refusals.update([c.reason] if c.status == "refused" else [])
             zoo = self.zoo or sorted((c for c in self.pending.values() if c.published and c.losses), key=_order)
             return Standing(
-                tuple(self._shown.items()),
+                self._best,
+                self._traded,
                 zoo[0] if zoo else None,
                 counts,
                 refusals,
@@ -187,13 +226,20 @@ class State:
             )
 
 
+def _distinct(pool: Iterable[Candidate]) -> Iterator[Candidate]:
+    """The candidates of a pool without those that have the masks of an earlier one."""
+    seen: set[str] = set()
+    for c in pool:
+        if not c.mask_hash or c.mask_hash not in seen:
+            seen.add(c.mask_hash)
+            yield c
+
+
+def _undominated(rows: Sequence[tuple[Candidate, Metric]]) -> tuple[tuple[Candidate, Metric], ...]:
+    """The rows that are on the front by the size that is read, which is often smaller than what was bred."""
+    sized = {replace(c, complexity=metric.complexity): (c, metric) for c, metric in rows}
+    return tuple(sized[c] for c in unbeaten(sized))
+
+
 def _order(c: Candidate) -> tuple[float, int, int]:
     return c.order
-
-
-def replay(plan: Plan, generations: Mapping[int, Sequence[Candidate]]) -> State:
-    """The state of a run from its stored candidates, by generation; those that are not whole are not among them."""
-    state = State(plan)
-    for generation in sorted(generations):
-        state.close(generations[generation])
-    return state

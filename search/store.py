@@ -3,6 +3,9 @@
 A trial is a slot of a generation. A worker claims a slot by a running trial; of two claims on one slot the trial with
 the lower number counts, so that no lock is held while a candidate is measured. What is settled is in the trial when
 `tell` returns. Workers send a heartbeat; the claims of one that is gone are free again.
+
+Optuna keeps every trial in memory. Of a journal it gets what the search itself reads and no more, with each candidate
+as the one object that the state of the run has, too.
 """
 
 from __future__ import annotations
@@ -13,31 +16,40 @@ import socket
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import JournalStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from pzc.runtime.evaluate import perplexity
 from pzc.runtime.processes import is_running
-from pzc.search.candidate import Candidate, from_attributes
+from pzc.search.candidate import Candidate, attributes, from_attributes
+from pzc.search.journal import Journal, Line
+from pzc.search.parameters import parameters
 from pzc.search.proposals import Proposal
 
-JOURNAL = "study.journal"
+JOURNAL, KEPT = "study.journal", "statistics.safetensors"
+"""In a run's folder: the study, and what was gathered, while the run goes on."""
 STUDY = "search"
 
-STALE_LOCK = 10
-"""Seconds after which the lock of a journal is taken from a process that was killed while it wrote."""
-
 BEAT, PATIENCE = 15.0, 60.0
-"""Seconds between two heartbeats of a worker, and without one until it counts as gone."""
+"""Seconds between two heartbeats of a worker, and without one until it counts as gone; so long it bears with a storage
+that does not answer."""
+
+RETRY = 2.0
+"""Seconds until a storage that did not answer is asked again."""
+
+LOST = (StorageInternalError, SQLAlchemyError)
+"""What Optuna raises when a database does not answer."""
 
 _STATES = {"evaluated": TrialState.COMPLETE, "refused": TrialState.FAIL}
 _SETTINGS, _WORKER = "settings", "worker:"
@@ -72,47 +84,45 @@ class Claim:
     trial: int
 
 
-class _Journal(JournalFileBackend):
-    """A journal whose last line may have been cut short, by a full disk or a machine that went down: it is dropped
-    before the next is written."""
+class _Patient:
+    """A storage that is asked again for a minute when it does not answer, as while a database starts anew."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._own_lock = JournalFileOpenLock(str(path), grace_period=STALE_LOCK)
-        super().__init__(str(path), lock_obj=self._own_lock)
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if not self._whole():
-            self._own_lock.acquire()
-            try:
-                if not self._whole():  # nobody else is writing now, so the line will never be finished
-                    os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
-            finally:
-                self._own_lock.release()
-        super().append_logs(logs)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._storage, name)
 
-    def _whole(self) -> bool:
-        with self._path.open("rb") as file:
-            if not file.seek(0, os.SEEK_END):
-                return True
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+        def call(*given: Any, **more: Any) -> Any:
+            end = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    return method(*given, **more)
+                except LOST as error:
+                    if time.monotonic() >= end:
+                        raise _unanswered(error) from error
+                    time.sleep(RETRY)
+
+        return call
 
 
 class Store:
     """The trials of one run. Several processes may work on it at once.
 
-    Raises StoreError when `place` holds a run that was not asked for, or none that was. A run that ended before its
-    settings were written never began: a new one may take its place.
+    Raises StoreError when `place` holds a run that was not asked for, or none that was, and later when the storage has
+    not answered for a minute. A run that ended before its settings were written never began: a new one may take its
+    place.
     """
 
     def __init__(self, place: Place, *, resume: bool) -> None:
         self.place = place
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats: dict[str, tuple[Any, float]] = {}
+        self._lost: StoreError | None = None
         self._seen = 0
         self._open: dict[int, int] = {}
         self._known: dict[int, dict[int, FrozenTrial]] = {}
+        self._mine: set[int] = set()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
@@ -121,137 +131,182 @@ class Store:
             self.study = optuna.create_study(
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )
-        except (StorageInternalError, SQLAlchemyError, ImportError, ValueError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise StoreError(f"{place} cannot be opened: {reason}", "is the URL one that Optuna knows?") from error
+            self._id = storage.get_study_id_from_name(place.study)
+        except (*LOST, ImportError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"{place} cannot be opened: {_reason(error)}", "is the URL one that Optuna knows?"
+            ) from error
+        self._storage = _Patient(storage)
         if not resume and self.settings is not None:
             raise StoreError(f"{place} already holds a search", f"go on with it: pzc search --resume {place.folder}")
 
     @property
     def settings(self) -> dict[str, Any] | None:
         """What the run was started with, or None before it is set."""
-        kept = self.study.user_attrs.get(_SETTINGS)
+        kept = self._notes().get(_SETTINGS)
         return json.loads(kept) if kept else None
 
     def set_settings(self, settings: Mapping[str, Any]) -> None:
         """Keep what the run was started with, and the hashes of its model and texts."""
         if dict(settings) != self.settings:
-            self.study.set_user_attr(_SETTINGS, json.dumps(settings, sort_keys=True))
+            self._storage.set_study_user_attr(self._id, _SETTINGS, json.dumps(settings, sort_keys=True))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.set_metric_names(["e^KL" if settings.get("objective") == "kl" else "perplexity"])
+
+    def discard(self) -> None:
+        """Take away the folder of a run that never began, if nothing else is in it."""
+        for name in (JOURNAL, f".{KEPT}.lock"):
+            (self.place.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.place.folder.rmdir()
+
+    def _notes(self) -> dict[str, Any]:
+        """What is kept of the study as a whole: the settings, and each worker's heartbeat."""
+        found: dict[str, Any] = self._storage.get_study_user_attrs(self._id)
+        return found
 
     # Reading
 
-    def generations(self) -> dict[int, tuple[dict[int, list[Candidate]], int]]:
-        """What is settled of each generation, by slot: the drafts that only repeated others, then the candidate; and
-        how many slots the generation has. A run whose budget was changed may have planned it with fewer before."""
-        found: dict[int, tuple[dict[int, list[Candidate]], int]] = {}
-        for trial in self._trials():
+    def generation(self, number: int) -> tuple[dict[int, list[Candidate]], int]:
+        """What is settled of a generation, by slot: the drafts that only repeated others, then the candidate; and how
+        many slots the generation has. A run whose budget was changed may have planned it with fewer before."""
+        slots: dict[int, list[Candidate]] = {}
+        planned = 0
+        for trial in self._of(number).values():
             if _is_settled(trial):
-                generation, slot, size = trial.user_attrs["place"]
-                slots, planned = found.get(generation, ({}, 0))
+                _, slot, size = trial.user_attrs["place"]
                 slots.setdefault(slot, _candidates(trial))
-                found[generation] = slots, max(size, planned)
-        return found
+                planned = max(planned, size)
+        return slots, planned
 
     def settled(self, generation: int) -> dict[int, Candidate]:
         """What became of the slots of a generation so far."""
-        found: dict[int, Candidate] = {}
-        for trial in self._of(generation):
-            if _is_settled(trial):
-                found.setdefault(trial.user_attrs["place"][1], from_attributes(trial.user_attrs["result"]))
-        return found
+        return {slot: candidates[-1] for slot, candidates in self.generation(generation)[0].items()}
 
-    def _of(self, generation: int) -> list[FrozenTrial]:
-        """The trials of a generation, oldest first; a late worker may claim a slot of one when the next has begun.
+    def slots(self) -> int:
+        """How many slots are settled, over all generations."""
+        self._look()
+        return sum(_is_settled(trial) for trials in self._known.values() for trial in trials.values())
 
-        Only trials that are new or were not finished when last seen are asked for: to list all of them takes longer
-        the longer a run goes on.
-        """
-        storage, study = self.study._storage, self.study._study_id
+    def _of(self, generation: int) -> dict[int, FrozenTrial]:
+        """The trials of a generation by number; a late worker may claim a slot of one when the next has begun."""
+        self._look()
+        return self._known.get(generation, {})
+
+    def _look(self) -> None:
+        """Learn of the trials that are new or were not finished when last seen: to list all of them takes longer the
+        longer a run goes on."""
         with suppress(KeyError):  # until there is no such number yet
             while True:
-                self._open[self._seen] = storage.get_trial_id_from_study_id_trial_number(study, self._seen)
+                self._open[self._seen] = self._storage.get_trial_id_from_study_id_trial_number(self._id, self._seen)
                 self._seen += 1
         for number, identity in list(self._open.items()):
-            trial = storage.get_trial(identity)
+            trial = self._storage.get_trial(identity)
             self._known.setdefault(trial.user_attrs["place"][0], {})[number] = trial
             if trial.state.is_finished():
                 del self._open[number]
-        return list(self._known.get(generation, {}).values())
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
 
     # Working
 
     def claim(self, proposals: Sequence[Proposal]) -> Claim | None:
-        """A slot that nobody has settled or is at work on; None where there is none left, for now at least."""
+        """A slot that nobody has settled or is at work on; None where there is none left, for now at least.
+
+        Raises StoreError for a worker whose heartbeats no longer arrive: to the others it is gone.
+        """
+        if self._lost is not None:
+            raise self._lost
         generation = proposals[0].candidate.generation
+        made = None
         while True:
             taken = self._claims(generation)
+            for slot, number in taken.items():
+                identity = self._open.get(number)
+                if identity is not None and identity not in self._mine and self._by_me(generation, number):
+                    self._mine.add(identity)
+                    return Claim(slot, identity)
+            if made is not None:  # another worker was first
+                self._storage.set_trial_state_values(made, TrialState.FAIL)
             free = next((slot for slot in range(len(proposals)) if slot not in taken), None)
             if free is None:
                 return None
-            nonce = uuid.uuid4().hex
-            self.study.add_trial(
-                create_trial(
-                    state=TrialState.RUNNING,
-                    user_attrs={
-                        "place": [generation, free, len(proposals)],
-                        "claim": [self.worker, nonce],
-                        **_shown(proposals[free]),
-                    },
-                )
-            )
-            mine = next(t.number for t in reversed(self._of(generation)) if t.user_attrs["claim"][1] == nonce)
-            if self._claims(generation).get(free) == mine:
-                return Claim(free, mine)
-            self.study.tell(mine, state=TrialState.FAIL)
+            made = self._storage.create_new_trial(self._id, self._at_work(proposals[free], free, len(proposals)))
+
+    def _at_work(self, proposal: Proposal, slot: int, slots: int) -> FrozenTrial:
+        """The trial of a slot that this worker begins with: what others need to know, and what people like to see."""
+        c = proposal.candidate
+        values, distributions = parameters(proposal)
+        return create_trial(
+            state=TrialState.RUNNING,
+            params=values,
+            distributions=distributions,
+            user_attrs={
+                "source": f"{c.formula} per {c.per}",
+                "operator": c.operator,
+                "parents": list(c.parents),
+                "island": c.island,
+                "place": [c.generation, slot, slots],
+                "worker": self.worker,
+                "repeated": [attributes(r) for r in proposal.repeated],
+            },
+        )
+
+    def _by_me(self, generation: int, number: int) -> bool:
+        return self._known[generation][number].user_attrs.get("worker") == self.worker
 
     def _claims(self, generation: int) -> dict[int, int]:
         """The trial that settled each slot of a generation, or is at work on it."""
-        workers = self.study.user_attrs
+        trials, workers = self._of(generation), self._notes()
         settled: dict[int, int] = {}
         running: dict[int, int] = {}
-        for trial in self._of(generation):
+        for number, trial in trials.items():
             slot = trial.user_attrs["place"][1]
             if _is_settled(trial):
-                settled.setdefault(slot, trial.number)
-            elif not trial.state.is_finished() and self._alive(trial.user_attrs["claim"][0], workers):
-                running.setdefault(slot, trial.number)
+                settled.setdefault(slot, number)
+            elif not trial.state.is_finished() and self._alive(trial.user_attrs.get("worker", ""), workers):
+                running.setdefault(slot, number)
         return {**running, **settled}
 
     def rung(self, claim: Claim, number: int, loss: float) -> None:
-        """Note how a race stands."""
-        self._trial(claim).report(loss, number)
+        """Note how a race stands: the perplexity so far, to be seen beside that of the whole."""
+        self._storage.set_trial_intermediate_value(claim.trial, number, perplexity([loss]))
 
     def tell(self, claim: Claim, settled: Candidate) -> None:
         """Keep what became of a slot. It is stored when this returns. Who was taken for dead may find it settled."""
-        if claim.slot in self.settled(settled.generation):
-            self.study.tell(claim.trial, state=TrialState.FAIL)
-            return
         state = _STATES.get(settled.status, TrialState.PRUNED)
-        self._trial(claim).set_user_attr("result", json.loads(json.dumps(_attributes(settled))))
-        value = settled.fitness if state == TrialState.COMPLETE else None
-        self.study.tell(claim.trial, value, state=state)
-
-    def _trial(self, claim: Claim) -> optuna.Trial:
-        study = self.study  # a trial that was added has no other handle than its identity in the storage
-        identity = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, claim.trial)
-        return optuna.Trial(study, identity)
+        if claim.slot in self.settled(settled.generation):
+            state = TrialState.FAIL
+        else:
+            self._storage.set_trial_user_attr(claim.trial, "outcome", _outcome(settled))
+            self._storage.set_trial_user_attr(claim.trial, "result", attributes(settled))
+        values = [settled.fitness] if state == TrialState.COMPLETE else None
+        with suppress(UpdateFinishedTrialError):  # it had arrived when it was told of again
+            self._storage.set_trial_state_values(claim.trial, state, values)
+        self._mine.discard(claim.trial)
 
     # Workers
 
     @contextmanager
     def beating(self, led: Callable[[], float] = lambda: 0.0, interval: float = BEAT) -> Iterator[None]:
-        """Send heartbeats while the context is open, with the seconds that this worker has led the run."""
+        """Send heartbeats while the context is open, with the seconds that this worker has led the run.
+
+        A heartbeat that fails is made up for by the next. When none has arrived for so long that the worker counts as
+        gone, its next claim says so.
+        """
         done = threading.Event()
 
         def beat(when: float) -> None:
             self.study.set_user_attr(_WORKER + self.worker, {"beat": when, "led": round(led(), 1)})
 
         def keep_beating() -> None:
+            arrived = time.monotonic()
             while not done.wait(interval):
-                beat(time.time())
+                try:
+                    beat(time.time())
+                    arrived, self._lost = time.monotonic(), None
+                except Exception as error:
+                    if time.monotonic() - arrived >= PATIENCE:
+                        self._lost = _unanswered(error)
 
         beat(time.time())
         thread = threading.Thread(target=keep_beating, daemon=True)
@@ -261,16 +316,17 @@ class Store:
         finally:
             done.set()
             thread.join()
-            beat(0.0)
+            with suppress(*LOST, OSError):  # what ends the context is more worth saying
+                beat(0.0)
 
     def spent(self) -> float:
         """Seconds of searching so far, by those who led the run."""
-        workers = (v for k, v in self.study.user_attrs.items() if k.startswith(_WORKER))
+        workers = (v for k, v in self._notes().items() if k.startswith(_WORKER))
         return sum(float(worker.get("led", 0.0)) for worker in workers)
 
     def workers(self) -> int:
         """How many are at work."""
-        found = self.study.user_attrs
+        found = self._notes()
         names = [name.removeprefix(_WORKER) for name in found if name.startswith(_WORKER)]
         return sum(self._alive(name, found) for name in names)
 
@@ -292,39 +348,42 @@ class Store:
         return time.monotonic() - since < PATIENCE
 
 
-def _storage(place: Place, *, resume: bool) -> BaseStorage | str:
+def _storage(place: Place, *, resume: bool) -> Any:
     if place.url:
-        return place.url
+        return get_storage(place.url)
     journal = place.folder / JOURNAL
     if resume and not journal.is_file():
         raise StoreError(f"there is no search to resume in {place.folder}")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(_Journal(journal))
+        return JournalStorage(Journal(journal, _slim))
     except OSError as error:
         raise StoreError(f"{place.folder} cannot be written to: {error.strerror}") from error
 
 
-def _attributes(c: Candidate) -> dict[str, Any]:
-    return asdict(c)
+_NEEDED = ("place", "worker", "repeated")
+"""What the search itself reads of a trial, beside its result."""
 
 
-def _shown(proposal: Proposal) -> dict[str, Any]:
-    """What is known of a slot before it is settled, for whoever looks at the study."""
-    c = proposal.candidate
-    return {
-        "source": f"{c.formula} per {c.per}",
-        "operator": c.operator,
-        "parents": list(c.parents),
-        "island": c.island,
-        "complexity": c.complexity,
-        "repeated": [_plain(r) for r in proposal.repeated],
-    }
+def _slim(line: Line) -> Line:
+    """A line of the journal without what is only there for people to look at, and with candidates instead of what they
+    are made from."""
+    if "result" in line.get("user_attr", {}):
+        return {**line, "user_attr": {"result": from_attributes(line["user_attr"]["result"])}}
+    if "user_attrs" in line:
+        kept = {name: value for name, value in line["user_attrs"].items() if name in _NEEDED and value}
+        kept["worker"] = intern(kept.get("worker", ""))
+        if "repeated" in kept:
+            kept["repeated"] = [from_attributes(r) for r in kept["repeated"]]
+        return {**line, "params": {}, "distributions": {}, "user_attrs": kept}
+    return line
 
 
-def _plain(c: Candidate) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(_attributes(c)))
-    return found
+def _outcome(c: Candidate) -> str:
+    """What became of a candidate, in words."""
+    if c.alias_of is not None:
+        return f"{c.status} as candidate {c.alias_of}"
+    return f"{c.status}: {c.reason}" if c.reason else c.status
 
 
 def _is_settled(trial: FrozenTrial) -> bool:
@@ -332,5 +391,18 @@ def _is_settled(trial: FrozenTrial) -> bool:
 
 
 def _candidates(trial: FrozenTrial) -> list[Candidate]:
-    repeated = trial.user_attrs.get("repeated", [])
-    return [from_attributes(a) for a in (*repeated, trial.user_attrs["result"])]
+    kept = [*trial.user_attrs.get("repeated", ()), trial.user_attrs["result"]]
+    return [c if isinstance(c, Candidate) else from_attributes(c) for c in kept]
+
+
+def _unanswered(error: BaseException) -> StoreError:
+    return StoreError(
+        f"the storage does not answer: {_reason(error)}",
+        "what is settled is kept; --resume goes on when it is there again",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without what Optuna and SQLAlchemy wrap around it."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return str(cause).strip().split("\n")[0]

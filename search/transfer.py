@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.compare import Compared, compare
 from pzc.runtime.comparison import written
+from pzc.runtime.files import replace_file, strict_json
 from pzc.runtime.masks import Target
 from pzc.runtime.models import Loaded
 from pzc.runtime.passes import Progress, silent
@@ -21,6 +23,8 @@ from pzc.search.candidate import Candidate
 from pzc.search.reading import Run
 from pzc.search.run import HALL
 from pzc.search.store import StoreError
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,39 @@ def _beside_best(
     return sorted(found, key=lambda t: math.inf if t.failure else t.perplexity)
 
 
-def as_row(t: Transferred) -> dict[str, Any]:
+KEPT = "transfer.json"
+"""The file of a run's folder that holds what was measured elsewhere."""
+
+_KEY = ("model", "text", "target", "metric")
+
+
+def keep(folder: Path, rows: Sequence[Row]) -> Path:
+    """Add rows to those of a run, in the place of what was measured of the same before."""
+    new = {tuple(row[name] for name in _KEY) for row in rows}
+    before = [row for row in kept(folder) if tuple(row[name] for name in _KEY) not in new]
+    return replace_file(folder / KEPT, strict_json([*before, *rows]))
+
+
+def kept(folder: Path) -> list[Row]:
+    """What was measured elsewhere of a run's hall of fame. Raises StoreError for a file that is something else."""
+    path = folder / KEPT
+    if not path.is_file():
+        return []
+    try:
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+        return [{name: row[name] for name in COLUMNS} for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is no record of transfers", "remove it and transfer again") from error
+
+
+COLUMNS = (
+    "model", "text", "target", "metric", "published", "formula", "per", "dense", "perplexity", "best_published",
+    "ratio", "standard_error", "failure",
+)  # fmt: skip
+"""What a row says."""
+
+
+def as_row(t: Transferred) -> Row:
     """A result for JSON and CSV; what is missing is None."""
 
     def finite(value: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from pzc.compiler.core import Node, number
@@ -15,6 +16,7 @@ from pzc.search.space import (
     pick,
     random_genotype,
     random_tree,
+    reduced,
     reduction,
     terminal,
     unary,
@@ -24,6 +26,8 @@ from pzc.search.space import (
 Path = tuple[int, ...]
 TRIES = 20
 
+_FIXED = ("norm", "quantile")  # their second argument stays as it is
+
 
 def positions(root: Node) -> list[tuple[Path, Node]]:
     """Every sub-expression with the way to it from the root; exponents and orders of norms are not among them."""
@@ -32,7 +36,7 @@ def positions(root: Node) -> list[tuple[Path, Node]]:
 
 def _positions(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
     yield path, node
-    inner = node.args[:1] if node.op in ("pow", "norm", "quantile") else node.args
+    inner = node.args[:1] if node.op in ("pow", *_FIXED) else node.args
     for i, arg in enumerate(inner):
         yield from _positions(arg, (*path, i))
 
@@ -62,6 +66,31 @@ def crossover(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype |
     if not donors:
         return None
     return Genotype(replaced(first.core, path, donors[int(rng.integers(len(donors)))]), first.per)
+
+
+def blend(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """The scores of both parents, each divided by a reduction of itself over the layer, added up: where either says
+    much, a weight stays."""
+    first, second = parents[0], parents[1]
+    if first.core is second.core or not space.reductions or not _has(space, "add"):
+        return None
+    op = pick(rng, space.reductions)
+    parts = [build("div", p.core, reduced(op, p.core)) for p in (first, second)]
+    share = number(float(rng.choice([0.25, 0.5, 1.0, 2.0, 4.0])))
+    return Genotype(build("add", parts[0], build("mul", share, parts[1])), parents[int(rng.integers(2))].per)
+
+
+def join(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
+    """The product of both parents' scores, one of them to a power below 1: a weighted geometric mean."""
+    first, second = parents[0], parents[1]
+    if first.core is second.core or not _has(space, "mul"):
+        return None
+    part = build("pow", second.core, number(float(rng.choice([0.25, 0.5, 0.75]))))
+    return Genotype(build("mul", first.core, part), parents[int(rng.integers(2))].per)
+
+
+def _has(space: Space, op: str) -> bool:
+    return any(op == known.core for known, _ in space.binary)
 
 
 def change_node(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
@@ -94,15 +123,32 @@ def change_constant(parents: Sequence[Genotype], space: Space, rng: Rng) -> Geno
         (path, node, i)
         for path, node in positions(parent.core)
         for i, arg in enumerate(node.args)
-        if arg.op == "number" and node.op not in ("norm", "quantile")
+        if arg.op == "number" and node.op not in _FIXED
     ]
     if not places:
         return None
     path, node, i = places[int(rng.integers(len(places)))]
-    moved = float(node.args[i].value or 0.0) * float(rng.choice([0.5, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0]))
     args = list(node.args)
-    args[i] = number(float(f"{moved:.3g}"))
+    args[i] = _scaled(args[i], float(rng.choice([0.5, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0])))
     return Genotype(replaced(parent.core, path, build(node.op, *args, value=node.value)), parent.per)
+
+
+def moved(parent: Genotype, rng: Rng, spread: float = 0.2) -> Genotype:
+    """Every constant and exponent moved by a factor e^(spread · z), z normal: a parent without any comes back."""
+    return Genotype(_moved(parent.core, rng, spread), parent.per)
+
+
+def _moved(node: Node, rng: Rng, spread: float) -> Node:
+    if node.op == "number":
+        return _scaled(node, math.exp(spread * rng.standard_normal()))
+    kept = 1 if node.op in _FIXED else len(node.args)
+    args = [_moved(arg, rng, spread) for arg in node.args[:kept]]
+    return build(node.op, *args, *node.args[kept:], value=node.value) if args else node
+
+
+def _scaled(constant: Node, factor: float) -> Node:
+    """A number times a factor, to three digits."""
+    return number(float(f"{float(constant.value or 0.0) * factor:.3g}"))
 
 
 def new_subtree(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
@@ -169,6 +215,8 @@ Variation = Callable[[Sequence[Genotype], Space, Rng], Genotype | None]
 
 VARIATIONS: dict[str, tuple[Variation, float]] = {
     "crossover": (crossover, 3.0),
+    "blend": (blend, 1.5),
+    "join": (join, 1.0),
     "node": (change_node, 1.5),
     "leaf": (change_leaf, 1.5),
     "constant": (change_constant, 2.5),

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.proposals import Given, Proposal, proposals
-from pzc.search.settle import Bar, bars, settle, whole
+from pzc.search.screening import Screen
+from pzc.search.settle import Bar, bars, settle
 from pzc.search.state import State
 from pzc.search.store import Claim, Store
 
@@ -33,17 +34,19 @@ def work(
     """Settle slot after slot until `stop()` says so or the plan is through. `begin` is called when the published
     metrics are measured and the search itself begins."""
     current: _Work | None = None
+    screen = Screen(fitness.sketches.of, given.space)
     while not stop() and not (state.generation >= 0 and state.over()):
         if current is None or current.generation != state.generation:
             if state.generation == 0:
                 begin()
+            screen.learn(state)
             current = _Work(state.generation, proposals(state, given), bars(state))
         if not current.proposals:
             state.close(())
             continue
         claim = store.claim(current.proposals)
         if claim is not None:
-            settled = _settled(claim, current, state, store, fitness)
+            settled = _settled(claim, current, state, store, fitness, screen)
             store.tell(claim, settled)
             state.show(claim.slot, settled)
         _look(state, store, current)
@@ -51,8 +54,8 @@ def work(
             time.sleep(POLL)
 
 
-def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness) -> Candidate:
-    proposal = current.proposals[claim.slot]
+def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness, screen: Screen) -> Candidate:
+    proposal = screen.choose(current.proposals[claim.slot], state)
     bar = current.bars[proposal.candidate.island]
     return settle(proposal, state, fitness, bar, lambda number, loss: store.rung(claim, number, loss))
 
@@ -60,9 +63,9 @@ def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: 
 def _look(state: State, store: Store, current: _Work) -> None:
     """See what others have settled, and close the generation when it is whole. Before its budget was lowered a run may
     have settled more slots than it has now."""
-    slots = range(len(current.proposals))
-    settled = {slot: c for slot, c in store.settled(current.generation).items() if slot in slots}
-    for slot, candidate in settled.items():
-        state.show(slot, candidate)
+    known, _ = store.generation(current.generation)
+    settled = [known[slot] for slot in range(len(current.proposals)) if slot in known]
+    for candidates in settled:
+        state.show(candidates[-1].slot, candidates[-1])
     if len(settled) == len(current.proposals):
-        state.close(whole(current.proposals, [settled[slot] for slot in sorted(settled)]))
+        state.close(c for candidates in settled for c in candidates)

@@ -26,8 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("gpu"):
             import torch
 
-            if not torch.cuda.is_available():
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+            if not torch.accelerator.is_available():
+                item.add_marker(pytest.mark.skip(reason="no accelerator"))
 
 
 @pytest.fixture(autouse=True)

@@ -95,15 +95,22 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(terminal: Termi
     assert "there is no model `out/nope`" in shown.err
 
 
-def test_search_in_one_group_finds_metrics_of_that_group(terminal: Terminal) -> None:
+@pytest.mark.parametrize("groups", ["layer", "layer,row"])
+def test_search_in_some_groups_finds_metrics_of_those(terminal: Terminal, groups: str) -> None:
     how = ("--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32", "--threads", "1")
     shown = terminal(
-        "search", "--per", "layer", "--generations", "1", "--population", "4", *how, "--run", "run", "--json"
+        "search", "--per", groups, "--generations", "1", "--population", "4", *how, "--run", "run", "--json"
     )
     assert shown.code == 0
     final = json.loads(shown.out.splitlines()[-1])
-    assert {m["per"] for m in (*final["hall_of_fame"], *final["zoo"])} == {"layer"}
+    assert {m["per"] for m in (*final["hall_of_fame"], *final["zoo"])} <= set(groups.split(","))
     assert final["change"]["standard_error"] > 0
+
+
+def test_a_group_that_is_none_is_refused(terminal: Terminal) -> None:
+    shown = terminal("search", "--per", "row,column")
+    assert shown.code == 2
+    assert "`column` is no comparison group; there are row, col, layer, block, model" in " ".join(shown.err.split())
 
 
 def test_warnings_of_pzc_are_lines(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+import pzc
 from tests.terminal import Terminal, terminal_of
 
 SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
@@ -53,6 +55,33 @@ def test_masks_of_another_model_need_force(terminal: Terminal, tmp_path: Path) -
     assert terminal("apply", "m.safetensors", "-m", "other", "-o", "out", "--force").code == 0
     assert record(tmp_path / "out")["mask"]["of_this_model"] is False
     assert record(tmp_path / "out")["perplexity"] is None
+
+
+def content(file: Path) -> dict[str, bytes]:
+    return {key: value.view(torch.uint8).numpy().tobytes() for key, value in load_file(file).items()}
+
+
+def test_masks_are_put_on_from_shard_to_shard(terminal: Terminal, tmp_path: Path) -> None:
+    asked = ("-f", "wanda", "-m", "pocket", "--exclude", "layers.1.*", *SMALL)
+    assert terminal("prune", *asked, "--mask-only", "-o", "m.safetensors").code == 0
+    for dtype in ((), ("--dtype", "bfloat16")):
+        for way in ((), ("--stream",)):
+            out = f"out{len(dtype)}{len(way)}"
+            shown = terminal("apply", "m.safetensors", "-m", "pocket", *dtype, *way, "-o", out)
+            assert (shown.code, shown.out.split()) == (0, ["sparsity", "50.00%", "21", "layers"]), shown.err
+        one, other = (tmp_path / f"out{len(dtype)}{k}" for k in range(2))
+        assert content(one / "model.safetensors") == content(other / "model.safetensors")
+        assert record(one) == record(other)
+        assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
+    name = "model.layers.0.mlp.up_proj"
+    pzc.write_masks("small.safetensors", {name: torch.ones(4, 4, dtype=torch.bool)})
+    pzc.write_masks("odd.safetensors", {"lm_head": torch.ones(4, 4, dtype=torch.bool)})
+    before = sorted(tmp_path.iterdir())
+    shown = terminal("apply", "small.safetensors", "-m", "pocket", "--stream", "-o", "out")
+    assert (shown.code, f"the mask of {name} is [4, 4], but its weight is" in shown.err) == (1, True)
+    shown = terminal("apply", "odd.safetensors", "-m", "pocket", "--stream", "-o", "out")
+    assert (shown.code, "the model has no layer lm_head" in shown.err) == (1, True)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pzc.runtime.compare import Compared, compare
 from pzc.runtime.comparison import names, rows, written
 from pzc.runtime.evaluate import kl_divergence, window_losses
 from pzc.runtime.masks import Target
+from pzc.runtime.plots import draw
 from pzc.runtime.prune import prune
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
 from tests.terminal import Terminal, terminal_of
@@ -49,6 +50,36 @@ def test_every_metric_at_every_target_is_as_if_pruned_alone(tiny: Callable[..., 
         assert r.sparsity == pytest.approx(done.sparsity)
         assert sum(r.divergences) / 4 == pytest.approx(kl_divergence(alone, tiny(), windows[:4]), rel=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("sequential", "update", "divergence"), [(True, "none", False), (None, "obs", True), (None, "own", False)]
+)
+def test_metrics_that_walk_the_model_are_as_if_pruned_alone(
+    tiny: Callable[..., Any], windows: torch.Tensor, sequential: bool | None, update: str, divergence: bool
+) -> None:
+    model, before = tiny(), tiny().state_dict()
+    metrics = [load("wanda"), load("sparsegpt"), inline("abs(W) * X * G per layer"), inline("abs(W) per model")]
+    targets = [Target(None, 0.4), Target(None, 0.5, (2, 4))]
+    _, *found = compare(
+        model, metrics, windows, windows[:4], targets, sequential=sequential, update=update, divergence=divergence
+    )
+    for result, (metric, target) in zip(found, ((m, t) for m in metrics for t in targets), strict=True):
+        refused = metric.per == "model" and not target.pattern and update != "own"
+        assert ("cannot be pruned block by block" in (result.failure or "")) is refused
+        if refused:
+            continue
+        alone = tiny()
+        how = {"sequential": sequential, "update": None if update == "own" else update}
+        done = prune(alone, metric, windows=windows, sparsity=target.sparsity, pattern=target.pattern, **how)
+        assert list(result.losses) == pytest.approx(window_losses(alone, windows[:4]), rel=1e-6)
+        assert result.sparsity == done.sparsity
+        if divergence:
+            expected = kl_divergence(alone, tiny(), windows[:4])
+            assert np.mean(result.divergences) == pytest.approx(expected, rel=1e-4)
+    per = {r.per for r in found if r.metric and r.metric.name == "sparsegpt"}
+    assert per == {"128 columns" if update == "own" else "layer", "2:4"}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_a_metric_that_cannot_be_measured_says_why(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
@@ -162,9 +193,34 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
     drawn = (tmp_path / "grid" / "perplexity.svg").read_text(encoding="utf-8")
     assert "perplexity on pydoc (evaluation)" in drawn
     assert "sparsity of the blocks' linear weights, %" in drawn
+    assert "bars: one standard error of the change from the dense model, windows paired" in drawn
     again = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
     assert again.code == 1
     assert "grid holds results already" in again.err
+
+
+def test_bars_are_errors_of_the_change_from_the_dense_model(
+    tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    targets = [Target(None, 0.3), Target(None, 0.5), Target(None, 0.5, (2, 4))]
+    found = list(compare(tiny(), [load("wanda"), load("magnitude")], windows, windows, targets))
+    drawn: dict[float, float] = {}
+    errorbar = Axes.errorbar
+
+    def note(self: Any, x: Any, y: Any, *, yerr: Any, **how: Any) -> Any:
+        drawn.update(zip(y, yerr, strict=True))
+        return errorbar(self, x, y, yerr=yerr, **how)
+
+    monkeypatch.setattr(Axes, "errorbar", note)
+    draw(rows(found), "a title", "a text", [tmp_path / "plot.svg"])
+    dense, *others = (np.array(r.losses) for r in found)
+    for losses in others:
+        d = losses - dense
+        error = np.exp(dense.mean()) * np.exp(d.mean()) * d.std(ddof=1) / len(d) ** 0.5
+        assert drawn[math.exp(losses.mean())] == pytest.approx(error)
+    assert len(drawn) == len(others) == 6
 
 
 @pytest.mark.parametrize(
@@ -173,6 +229,8 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
         (("-s", "0.5,1"), "1 is not between 0 and 1"),
         (("-s", "0.5,half"), "`half` is no number"),
         (("-s", "0.5,"), "`` is no number"),
+        (("-s", "0.5,.50"), "0.5 is given twice"),
+        (("--pattern", "2:4,2:4"), "2:4 is given twice"),
         (("--pattern", "2:4,4:2"), "`4:2` is no pattern"),
         (("--pattern", "2:4", "--per", "row"), "--pattern 2:4 replaces --per"),
     ],
@@ -181,6 +239,13 @@ def test_a_grid_that_is_none_is_refused(options: tuple[str, ...], message: str, 
     shown = terminal("compare", "-f", "wanda", *options)
     assert shown.code == 2
     assert message in shown.err
+
+
+def test_metrics_are_compared_as_published(terminal: Terminal) -> None:
+    shown = terminal("compare", "-f", "wanda", "-f", "sparsegpt", "--sequential", "--update", "own", *SMALL)
+    assert shown.code == 0, shown.err
+    assert "sequential, SparseGPT with its update" in shown.out
+    assert "128 columns" in shown.out
 
 
 def test_a_pattern_that_fits_no_layer_is_refused_before_anything_is_measured(terminal: Terminal) -> None:

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from pzc.cli.plan import described, duration, gigabytes
-from pzc.compiler.load import load
 from pzc.runtime.layers import find_layers
-from pzc.runtime.masks import Target
 from pzc.runtime.models import load_model
 from pzc.runtime.plan import BASE, Plan, plan
+from pzc.runtime.request import Request
 from pzc.runtime.shards import Stored
 from pzc.runtime.stream_model import Shell, open_shell
 from tests.terminal import Terminal, terminal_of
@@ -33,9 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planned(shell: Shell, metric: str, **how: Any) -> Plan:
-    target = Target(how.pop("per", None), 0.5, how.pop("pattern", None))
-    how = {"sequential": False, "windows": 4, "eval_windows": 2, "length": 32, **how}
-    return plan(shell.loaded, shell.layers, load(metric), target, **how)
+    return plan(shell.loaded, shell.layers, Request.of(metric, **how), windows=4, eval_windows=2, length=32)
 
 
 def test_sizes_and_passes(folder: Path) -> None:
@@ -54,8 +51,8 @@ def test_sizes_and_passes(folder: Path) -> None:
 
 def test_a_loaded_model_is_planned_like_its_files(folder: Path) -> None:
     loaded = load_model(str(folder), device="cpu")
-    how = {"sequential": True, "windows": 4, "eval_windows": 2, "length": 32}
-    whole = plan(loaded, find_layers(loaded.model), load("wanda"), Target(), **how)  # type: ignore[arg-type]
+    request = Request.of("wanda", sequential=True)
+    whole = plan(loaded, find_layers(loaded.model), request, windows=4, eval_windows=2, length=32)
     shell = planned(open_shell(str(folder), device="cpu"), "wanda", sequential=True)
     assert (whole.memory, whole.disk, whole.passes) == (shell.memory, shell.disk, shell.passes)
 
@@ -79,7 +76,7 @@ def test_no_weights_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     def refuse(stored: Stored, **how: Any) -> torch.Tensor:
         raise AssertionError(stored.key)
 
-    monkeypatch.setattr("pzc.runtime.stream_model.read", refuse)
+    monkeypatch.setattr("pzc.runtime.stream_names.read", refuse)
     monkeypatch.chdir(tmp_path)
     terminal: Terminal = terminal_of(monkeypatch)
     shown = terminal(

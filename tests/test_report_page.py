@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
 from pzc.cli.transfer import command as transfer
+from pzc.compiler.load import load
 from pzc.search.candidate import Candidate
 from pzc.search.reading import read_run
 from pzc.search.report import themes
@@ -22,6 +23,7 @@ from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import sections
 from pzc.search.report.write import document
 from pzc.search.store import Place, StoreError
+from pzc.search.transfer import keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run
 from tests.terminal import Terminal, terminal_of
@@ -306,6 +308,38 @@ def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> N
     assert [row["target"] for row in rows] == ["30%"] * 3 + ["4:8"] * 3
     best = [row for row in rows if row["metric"] == row["best_published"]]
     assert [row["ratio"] for row in best] == [1.0, 1.0]
+    assert kept(searched)[-len(rows) :] == rows  # the second time they take the place of the first
+
+
+def shown_in(page: Path) -> str:
+    return " ".join(Page(page).text).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_page_shows_what_transfer_has_measured(searched: Path, tmp_path: Path) -> None:
+    """Of the winner as it is now, with the numbers of the record; what is said of another winner is left out."""
+    run = tmp_path / "run"
+    shutil.copytree(searched, run)
+    (run / "transfer.json").unlink(missing_ok=True)
+    report = ["report", str(run), "--no-model", "--quiet", "--output", str(tmp_path / "report")]
+    assert CliRunner().invoke(cli, report).exit_code == 0
+    assert f"pzc search transfer {run}" in shown_in(tmp_path / "report" / "report.html")
+    winner = load(str(run / "hall_of_fame" / "01.pzm")).formula
+    row = {
+        "model": "models/other", "text": "a text (evaluation)", "target": "2:4", "metric": "01", "published": False,
+        "formula": winner, "per": None, "dense": 20.0, "perplexity": 27.0, "best_published": "wanda", "ratio": 0.9,
+        "standard_error": 0.01, "failure": None,
+    }  # fmt: skip
+    keep(run, [row, {**row, "model": "gone", "formula": "abs(W)"}, {**row, "metric": "wanda", "published": True}])
+    assert CliRunner().invoke(cli, report).exit_code == 0
+    text = shown_in(tmp_path / "report" / "report.html")
+    assert "below the best published metric in 1 of 1" in text
+    assert "other, 2:4" in text
+    assert "−10.0 % ± 1.0 %" in text
+    assert "gone" not in text
+    (run / "transfer.json").write_text("[{}]", encoding="utf-8")
+    broken = CliRunner().invoke(cli, report)
+    assert isinstance(broken.exception, StoreError)
+    assert "is no record of transfers" in broken.exception.message
 
 
 def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:

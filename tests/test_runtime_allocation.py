@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.compiler.load import load
-from pzc.runtime.allocation import Cell, alpha, check_allocation, hill, owl, read_allocation, targets_for, whole_steps
+from pzc.runtime.allocation import (
+    Cell,
+    alpha,
+    check_allocation,
+    hill,
+    measures_of,
+    owl,
+    read_allocation,
+    targets_for,
+    whole_steps,
+)
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import find_layers
 from pzc.runtime.masks import Target
@@ -83,7 +93,7 @@ def test_owl_is_linear_in_the_share_of_outliers(tiny: Callable[..., Any], window
         model.model.layers[1].mlp.up_proj.weight[::4, ::5] *= 30  # more outliers there
     layers = find_layers(model)
     statistics = gather(model, layers, windows, ["W", "X.l2"])
-    found = owl(0.6, layers.layers, statistics)
+    found = owl(0.6, measures_of("owl", layers.layers, statistics))
     shares = []
     for block in range(3):
         scores = np.concatenate(
@@ -116,7 +126,7 @@ def test_alpha_is_linear_in_the_exponent_of_the_tail(tiny: Callable[..., Any]) -
     for layer in layers:
         assert hill(layer.weight) == pytest.approx(exponent(layer.weight.double().numpy()), rel=1e-3)
     relative = 0.7 + 0.6 * (np.array(means) - min(means)) / (max(means) - min(means))
-    found = alpha(0.5, layers, Statistics())
+    found = alpha(0.5, measures_of("alpha", layers, Statistics()))
     np.testing.assert_allclose([found[b] for b in range(3)], 0.5 * relative, rtol=1e-3)
     result = prune(model, "magnitude", per="layer", allocation="alpha")
     np.testing.assert_allclose(list(shares_of(model, result).values()), 0.5 * relative / relative.mean(), atol=2e-3)
@@ -190,7 +200,7 @@ def test_sparsegpt_follows_an_allocation(tiny: Callable[..., Any], windows: torc
 
 def test_targets_are_exact_counts(tiny: Callable[..., Any]) -> None:
     layers = find_layers(tiny()).layers
-    targets = targets_for({"blocks": [0.3, 0.5, 0.6]}, MAGNITUDE, Target("row", 0.5), layers, Statistics())
+    targets = targets_for({"blocks": [0.3, 0.5, 0.6]}, MAGNITUDE, Target("row", 0.5), layers, {})
     for layer in layers:
         target = targets[layer.name]
         assert target

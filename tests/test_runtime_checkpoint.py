@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pzc.compiler.core import leaf, make
 from pzc.runtime import checkpoint
-from pzc.runtime.checkpoint import record, save, versions
+from pzc.runtime.checkpoint import check_output, record, save, versions
 from pzc.runtime.data import Text
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import find_layers, zeros
@@ -201,16 +202,16 @@ def test_folders_of_processes_that_live_are_left_alone(
 def test_a_folder_without_access(
     tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tmp_path.chmod(0o500)
-    if os.geteuid() == 0:  # root may write everywhere
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(PruningError, match="cannot be written to"):
-        save(tiny(), tokenizer, {}, tmp_path / "out")
-
-    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+    def denied(*args: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "access", lambda path, mode: True)
-    monkeypatch.setattr(Path, "mkdir", mkdir)
-    with pytest.raises(PruningError, match="out cannot be written: Permission denied"):
+    with monkeypatch.context() as m:
+        if os.geteuid() == 0:  # root may write everywhere
+            m.setattr(tempfile, "TemporaryFile", denied)
+        tmp_path.chmod(0o500)
+        with pytest.raises(PruningError, match="out cannot be written: permission denied"):
+            check_output(tmp_path / "out")
+        tmp_path.chmod(0o700)
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(PruningError, match="out cannot be written: permission denied"):
         save(tiny(), tokenizer, {}, tmp_path / "out")

@@ -22,6 +22,8 @@ from pzc.runtime.masks import (
     parse_pattern,
     pruned_count,
 )
+from pzc.runtime.models import resolve_device
+from pzc.runtime.selection import by_row, lowest_first
 
 few = st.sampled_from([-2.0, -0.0, 0.0, 1.0, 1.5])  # so that many scores tie
 any_score = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -61,8 +63,10 @@ def test_rows_and_columns_and_layers_are_a_stable_sort(scores: np.ndarray, spars
 def test_both_ways_of_selection_are_a_stable_sort(scores: np.ndarray, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, scores.shape[1]))
     expected = ~np.stack([stable(row, count) for row in scores])
-    assert np.array_equal(masks._lowest_numpy(scores, count), expected)  # on a CPU
-    assert np.array_equal(masks._lowest_torch(torch.from_numpy(scores), count).numpy(), expected)  # elsewhere
+    kept = np.empty(scores.shape, np.bool_)
+    by_row(*scores.shape, count)(scores, kept)
+    assert np.array_equal(~kept, expected)  # on a CPU
+    assert np.array_equal(masks._lowest(torch.from_numpy(scores), count).numpy(), expected)  # elsewhere
 
 
 @given(st.lists(matrices(5), min_size=1, max_size=4), st.data())
@@ -71,6 +75,23 @@ def test_both_ways_to_the_kth_score_of_a_model(layers: list[np.ndarray], data: s
     k = data.draw(st.integers(1, flat.size))
     parts = [torch.from_numpy(scores).reshape(-1) for scores in layers]
     assert masks._kth(parts, k) == masks.kth_by_radix(parts, k) == np.sort(flat)[k - 1]
+
+
+@pytest.mark.parametrize("sampled", [16, 1 << 10])
+@pytest.mark.parametrize("values", ["normal", "few", "zeros", "one"])
+def test_a_sample_finds_the_kth_score_of_many(sampled: int, values: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "_SAMPLED", sampled)
+    rng = np.random.default_rng(1)
+    made = {
+        "normal": rng.normal(size=20_000),
+        "few": rng.integers(0, 4, 20_000),
+        "zeros": np.maximum(rng.normal(size=20_000), 0),
+        "one": np.where(np.arange(20_000) % 1250 == 0, -1.0, 1.0),  # what a sample at even distances sees is no sample
+    }[values].astype(np.float32)
+    parts = [torch.from_numpy(made[:7_001]), torch.from_numpy(made[7_001:])]
+    ordered = np.sort(made)
+    for k in (1, 2, 37, 5_000, 10_000, 15_001, 19_998, 20_000):
+        assert masks._kth(parts, k) == ordered[k - 1]
 
 
 @given(st.lists(matrices(5), min_size=1, max_size=4), sparsities)
@@ -150,9 +171,27 @@ def test_a_gpu_gives_the_masks_of_the_cpu() -> None:
     generator = torch.Generator().manual_seed(0)
     smooth = torch.randn(96, 256, generator=generator)
     for scores in (smooth, smooth.round(), torch.zeros(96, 256)):
+        there = scores.to(resolve_device("auto"))
         for group in ("row", "col", "layer"):
-            assert torch.equal(keep_mask(scores.cuda(), group, 0.3).cpu(), keep_mask(scores, group, 0.3))
-        assert torch.equal(keep_mask_nm(scores.cuda(), 3, 8).cpu(), keep_mask_nm(scores, 3, 8))
-        assert torch.equal(keep_mask_nm(scores.cuda(), 3, 32).cpu(), keep_mask_nm(scores, 3, 32))
-        there, here = joint_masks({"a": scores.cuda()}, 0.7), joint_masks({"a": scores}, 0.7)
-        assert torch.equal(there["a"].cpu(), here["a"])
+            assert torch.equal(keep_mask(there, group, 0.3).cpu(), keep_mask(scores, group, 0.3))
+        assert torch.equal(keep_mask_nm(there, 3, 8).cpu(), keep_mask_nm(scores, 3, 8))
+        assert torch.equal(keep_mask_nm(there, 3, 32).cpu(), keep_mask_nm(scores, 3, 32))
+        one, other = joint_masks({"a": there}, 0.7), joint_masks({"a": scores}, 0.7)
+        assert torch.equal(one["a"].cpu(), other["a"])
+
+
+@given(matrices(), st.data())
+def test_the_lowest_scores_of_a_row_go_first(scores: np.ndarray, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, scores.shape[1]))
+    for values in (scores, np.abs(scores)):  # with signs, and as integers without
+        parted = values.copy()
+        lowest_first(parted, count)
+        assert np.array_equal(np.sort(parted[:, :count], axis=1), np.sort(values, axis=1)[:, :count])
+        assert np.array_equal(parted[:, count - 1], np.sort(values, axis=1)[:, count - 1])
+
+
+@pytest.mark.parametrize("columns", [3, 200])
+def test_ties_of_long_and_short_rows_go_by_index(columns: int) -> None:
+    scores = np.random.default_rng(columns).integers(0, 4, (50, columns)).astype(np.float32)
+    expected = np.stack([stable(row, columns // 2) for row in scores])
+    assert np.array_equal(keep_mask(torch.from_numpy(scores), "row", 0.5).numpy(), expected)

@@ -16,6 +16,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.hessian import FACTOR, hessian_leaves
 from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target, pruned_count
+from pzc.runtime.models import resolve_device
 from pzc.runtime.obs import Factor, adaptive, prune_layers, update_layers, updated
 from pzc.runtime.unreached import neutral
 
@@ -195,11 +196,12 @@ def test_what_is_not_positive_definite_is_damped_more_and_told() -> None:
 def test_a_gpu_sweeps_as_the_cpu_does() -> None:
     x = inputs(300)
     factor = factor_of(x)
-    there = Factor(factor.upper.cuda(), factor.dead.cuda(), factor.damping)
+    device = resolve_device("auto")
+    there = Factor(factor.upper.to(device), factor.dead.to(device), factor.damping)
     weight = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
     for target in (Target(sparsity=0.5), Target(pattern=(2, 4))):
         ((here, keep),) = adaptive([weight], [target], factor)
-        ((_, kept),) = adaptive([weight.cuda()], [target], there)
+        ((_, kept),) = adaptive([weight.to(device)], [target], there)
         assert (keep == kept.cpu()).float().mean() >= 0.999
-        (again,) = updated([weight.cuda()], [keep.cuda()], there)
+        (again,) = updated([weight.to(device)], [keep.to(device)], there)
         torch.testing.assert_close(again.cpu(), here, rtol=1e-3, atol=1e-3)

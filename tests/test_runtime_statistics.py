@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from pzc.runtime import gradients
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import find_layers
 from pzc.runtime.statistics import Statistics, gather, noise
@@ -254,6 +255,41 @@ def test_windows_that_do_not_fit_are_refused(tiny: Callable[..., Any]) -> None:
         gather(model, layers, torch.zeros(1, 65, dtype=torch.int64), ["X.l2"])
     with pytest.raises(PruningError, match="token 999, but the model knows"):
         gather(model, layers, torch.full((1, 5), 999), ["X.l2"])
+
+
+def faint(tiny: Callable[..., Any], dtype: str, head: float) -> Any:
+    """A tiny model whose head makes its gradients so many times smaller, or larger."""
+    model = tiny(dtype=dtype, hidden_size=32, intermediate_size=48)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(head)
+    return model
+
+
+def error_of_half(model: Any, windows: torch.Tensor) -> float:
+    """How far G of a half-precision model is from that of the same weights in float32, as a share."""
+    layers = find_layers(model)
+    half = gather(model, layers, windows, ["G.l2"]).tables
+    whole = gather(model.float(), find_layers(model), windows, ["G.l2"]).tables
+    errors = [(half[n]["G.l2"] - whole[n]["G.l2"]).norm() / whole[n]["G.l2"].norm() for n in half]
+    return float(max(errors))
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [("float16", 0.02), ("bfloat16", 0.1)])
+def test_small_gradients_do_not_underflow(
+    tiny: Callable[..., Any], windows: torch.Tensor, dtype: str, allowed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near the smallest numbers of float16, where gradients without a scale are off by tens of per cent."""
+    assert error_of_half(faint(tiny, dtype, 3e-5), windows) < allowed
+    monkeypatch.setattr(gradients, "_HALF_SCALE", 1.0)
+    unscaled = error_of_half(faint(tiny, dtype, 3e-5), windows)
+    assert unscaled > 0.1 if dtype == "float16" else unscaled < allowed
+
+
+def test_gradients_that_are_too_large_for_float16_are_told(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    model = faint(tiny, "float16", 300.0)
+    with pytest.raises(PruningError, match=r"gradients of .* are too large for float16") as caught:
+        gather(model, find_layers(model), windows, ["G.l2"])
+    assert "bfloat16" in str(caught.value.hint)
 
 
 def test_half_precision_gradients_do_not_depend_on_the_type_of_the_logits(

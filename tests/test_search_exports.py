@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pzc.compiler.leaves import TIERS
 from pzc.runtime.files import csv_text
-from pzc.search.exports import pareto, rows, write
+from pzc.search.exports import rows, write
+from pzc.search.pareto import unbeaten
 from tests.runs import candidate, family
 
 
@@ -66,14 +67,14 @@ def test_the_front_is_what_no_other_candidate_beats(points: list[tuple[float, in
             for k, a in enumerate(objectives)
         )
 
-    front = pareto(everyone)
+    front = unbeaten(everyone)
     assert {c.number for c in front} == {i for i in range(len(points)) if not beaten(i)}
     assert [c.fitness for c in front] == sorted(c.fitness for c in front)
 
 
 def test_the_front_has_only_what_was_measured_in_full() -> None:
-    assert [c.number for c in pareto(family())] == [6, 8, 0, 1]
-    assert math.isfinite(max(c.fitness for c in pareto([candidate(0, losses=(900.0,) * 4), candidate(1, 20.0)])))
+    assert [c.number for c in unbeaten(family())] == [6, 8, 0, 1]
+    assert math.isfinite(max(c.fitness for c in unbeaten([candidate(0, losses=(900.0,) * 4), candidate(1, 20.0)])))
 
 
 def test_predictors_have_columns_of_their_own() -> None:

@@ -103,6 +103,16 @@ def test_a_copy_learns_for_itself() -> None:
     assert repeats(known, cores, "abs(W) * G") is None
 
 
+def test_a_hall_of_fame_holds_no_metric_twice() -> None:
+    """Random search and the paper's algorithm measure whatever is drawn, twice if it is drawn twice."""
+    masks = ["m", "n", "m", ""]
+    drawn = [made(n, losses=(2 + n / 9,), mask_hash=mask) for n, mask in enumerate(masks)]
+    for algorithm in ("random", "paper"):
+        state = closed(Plan(algorithm=algorithm), [[], [], drawn])
+        assert [c.number for c in state.best(9)] == [0, 1, 3]
+        assert [c.number for c in state.found] == [0, 1, 2, 3]
+
+
 def test_the_same_masks_are_told_apart_by_age() -> None:
     """Two slots of one generation were measured before anybody knew that their masks are the same."""
     twins = [named(n, f"abs(W) ^ {n + 1}", mask_hash="m", losses=(float(n),))[0] for n in range(2)]

@@ -108,7 +108,7 @@ def test_some_of_the_hopeless_are_measured_all_the_same(fitness: Fitness) -> Non
     """Else a predictor could never be found wrong."""
     population = tuple(made(n, losses=(0.01,) * 16, predictors={OUTPUT: 1e-6}) for n in range(LEAST))
     state = closed(Plan(), [[], []])
-    state.predictors = {OUTPUT: 0.9}
+    state._correlations = {OUTPUT: 0.9}
     statuses = []
     for slot in range(60):
         new = made(slot, "abs(W)", status="proposed", slot=slot)

@@ -49,7 +49,7 @@ def test_runs_that_measured_something_else_are_not_compared(key: str, value: obj
 
 def test_a_run_that_never_began(tmp_path: Path) -> None:
     Store(Place(tmp_path), resume=False)
-    with pytest.raises(StoreError, match="never began"):
+    with pytest.raises(StoreError, match="has not begun"):
         read_run(Place(tmp_path))
     with pytest.raises(StoreError, match="no candidate in full"):
         read_run(Place(write_run(tmp_path / "other", [*family()[:2], candidate(2)])))

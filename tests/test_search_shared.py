@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pzc.runtime.errors import PruningError
 from pzc.runtime.statistics import Statistics
-from pzc.search.shared import shared
+from pzc.search.shared import private_folder, shared
 from tests.searches import genotype, tiny_fitness
 
 ABOUT = "a model and six windows"
@@ -100,3 +101,20 @@ def test_a_candidate_is_measured_alike_from_the_file(tmp_path: Path) -> None:
             assert same == name
             assert fitness.race(again, ()) == want
     assert path.read_bytes() == before
+
+
+def test_temporary_files_of_a_user_are_seen_by_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = private_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "kept").touch()
+    assert private_folder() == folder
+    folder.chmod(0o755)
+    with pytest.raises(PruningError, match="alone may use"):
+        private_folder()
+    folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").chmod(0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PruningError, match="alone may use"):
+        private_folder()

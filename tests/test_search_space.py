@@ -64,8 +64,8 @@ def test_each_variation_makes_valid_offspring_where_it_applies(name: str, variat
             made += 1
     lacks = {
         "default": set(),
-        "elementwise": {"normalise", "axis", "group"},
-        "pruner_zero": {"normalise", "group"},
+        "elementwise": {"normalise", "axis", "group", "blend"},
+        "pruner_zero": {"normalise", "group", "blend", "join"},
     }
     applies = set(VARIATIONS) - lacks[name]
     assert (made > 0) == (variation in applies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,12 +14,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from click.testing import CliRunner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline
-from pzc.search.candidate import Candidate
+from pzc.runtime.errors import PruningError
+from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, Settings, open_store, prepare, search
 from pzc.search.store import JOURNAL, Place, Store, StoreError
@@ -66,8 +72,9 @@ def filled(folder: Path, n: int = 8, slots: int | None = None) -> list[Candidate
 
 def read(folder: Path) -> list[Candidate]:
     """Every candidate that is stored, those of the zoo first."""
-    generations = Store(Place(folder), resume=True).generations()
-    return [c for g in sorted(generations) for slot in sorted(generations[g][0]) for c in generations[g][0][slot]]
+    store = Store(Place(folder), resume=True)
+    generations = [store.generation(g)[0] for g in range(REFERENCE, 100)]
+    return [c for slots in generations for slot in sorted(slots) for c in slots[slot]]
 
 
 def test_candidates_survive(tmp_path: Path) -> None:
@@ -84,24 +91,90 @@ def test_drafts_that_repeated_others_are_kept_with_the_slot(tmp_path: Path) -> N
     store = Store(Place(tmp_path), resume=False)
     for c in (first, second):
         tell(store, c, of)
-    assert Store(Place(tmp_path), resume=True).generations() == {0: ({0: [alias, first], 1: [alias, second]}, 2)}
+    assert Store(Place(tmp_path), resume=True).generation(0) == ({0: [alias, first], 1: [alias, second]}, 2)
     assert store.settled(0) == {0: first, 1: second}
     assert store.settled(1) == {}
     assert store.claim(of) is None
 
 
-def test_it_is_an_optuna_study(tmp_path: Path) -> None:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def as_optuna_reads_it(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="search", storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))))
 
+
+def test_it_is_an_optuna_study(tmp_path: Path) -> None:
+    """For whatever reads Optuna's studies: the fitness has a name, trials have parameters, and rungs are to be compared
+    with the fitness."""
     filled(tmp_path, 6)
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
-    study = optuna.load_study(study_name="search", storage=storage)
+    study = as_optuna_reads_it(tmp_path)
     assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED", "FAIL", "COMPLETE"]
     assert study.best_trial.user_attrs["source"] == "abs(W) * X per row"
     assert study.best_trial.user_attrs["result"]["formula"] == "abs(W) * X"
     assert study.best_value == pytest.approx(candidates(1)[0].fitness)
+    assert study.metric_names == ["perplexity"]
+    read = {"reads inputs": True, "reads outputs": False, "reads gradients": False, "reads Hessians": False}
+    assert study.best_trial.params == {"per": "row", "complexity": 4, **read}
+    outcomes = [t.user_attrs["outcome"] for t in study.trials]
+    assert outcomes[1:5] == [
+        "lost race",
+        "same ranking as candidate 0",
+        "same mask as candidate 1",
+        "refused: not finite",
+    ]
+    store = Store(Place(tmp_path / "rungs"), resume=False)
+    claim = store.claim(proposed(candidates(1)))
+    assert claim is not None
+    for number, loss in enumerate((math.log(30), math.log(20), 900.0)):
+        store.rung(claim, number, loss)
+    (trial,) = as_optuna_reads_it(tmp_path / "rungs").trials
+    assert trial.intermediate_values == pytest.approx({0: 30, 1: 20, 2: math.inf})
+
+
+def test_the_disk_is_waited_for_once_a_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    store = Store(Place(tmp_path), resume=False)
+    monkeypatch.setattr("os.fsync", waits.append)
+    for c in candidates(3):
+        claim = store.claim(proposed(candidates(3)))
+        assert claim is not None
+        for number in range(4):
+            store.rung(claim, number, 2.0)
+        store.tell(claim, c)
+    assert len(waits) == 3
+    store.set_settings(asdict(SETTINGS))
+    assert len(waits) == 5  # the settings, and what the fitness is called
+
+
+def test_a_store_holds_a_candidate_once(tmp_path: Path) -> None:
+    """What Optuna keeps in memory and what the search reads are one object, and repetitions share their keys."""
+    of = [Proposal(p.candidate, p.core, (candidates(3)[2],)) for p in proposed(candidates(1))]
+    store = Store(Place(tmp_path), resume=False)
+    tell(store, candidates(1)[0], of)
+    (trial,) = store.study.get_trials(deepcopy=False)
+    assert store.generation(0)[0][0] == [candidates(3)[2], candidates(1)[0]]
+    assert all(a is b for a, b in zip(store.generation(0)[0][0], store.generation(0)[0][0], strict=True))
+    assert trial.user_attrs["result"] is store.settled(0)[0]
+    assert (trial.params, set(trial.user_attrs)) == ({}, {"place", "worker", "repeated", "outcome", "result"})
+    again = [from_attributes({**attributes(c), "rank_key": "".join(["rank ", "key"])}) for c in candidates(2)]
+    assert again[0].rank_key is again[1].rank_key
+
+
+def test_runs_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They had a worker and a number of its own in `claim`, and every field of a candidate in its result."""
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    study = optuna.create_study(study_name="search", storage=storage)
+    study.set_user_attr("settings", json.dumps(asdict(SETTINGS)))
+    for c in candidates(3):
+        about = {"place": [c.generation, c.slot, 3], "claim": ["vm:1:ab", "cd"], "source": c.formula, "repeated": []}
+        study.add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=about))
+        if c.slot < 2:
+            trial = optuna.Trial(study, c.slot)
+            trial.set_user_attr("result", json.loads(json.dumps(asdict(c))))
+            study.tell(c.slot, state=TrialState.PRUNED)
+    assert read(tmp_path) == candidates(2)
+    store = Store(Place(tmp_path), resume=True)
+    claim = store.claim(proposed(candidates(3)))
+    assert claim is not None
+    assert claim.slot == 2
 
 
 @pytest.mark.parametrize("cut", [1, 7, 60])
@@ -134,7 +207,7 @@ def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: 
     want = filled(tmp_path, 5, slots=6)
     lock = tmp_path / f"{JOURNAL}.lock"
     lock.touch()
-    monkeypatch.setattr("pzc.search.store.STALE_LOCK", 3)
+    monkeypatch.setattr("pzc.search.journal.STALE_LOCK", 3)
     store = Store(Place(tmp_path), resume=True)
     tell(store, candidates(6)[5], proposed(candidates(6)))
     assert read(tmp_path) == [*want, candidates(6)[5]]
@@ -153,7 +226,7 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_search_that_never_began_can_be_begun(tmp_path: Path) -> None:
     Store(Place(tmp_path), resume=False)
-    with pytest.raises(StoreError, match="never began") as caught:
+    with pytest.raises(StoreError, match="has not begun") as caught:
         open_store(Place(tmp_path), None)
     assert str(tmp_path) in str(caught.value.hint)
     assert open_store(Place(tmp_path), SETTINGS)[1] == SETTINGS
@@ -238,6 +311,33 @@ def test_the_limit_of_a_run_is_kept(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         _, settings = open_store(Place(folder), None)
         assert settings.limit == limit
+
+
+def test_a_run_says_what_it_ended_with(begun: Path) -> None:
+    for options, ended in (
+        ([], "2 generations (--generations)"),
+        (["--reach", "1e9", "--generations", "9"], "(--reach)"),
+        (["--evaluations", "3", "--generations", "9"], "measured candidates (--evaluations)"),
+    ):
+        result = CliRunner().invoke(cli, ["search", "--resume", str(begun), *options])
+        assert result.exit_code == 0, result.output
+        assert "this run has gone as far as it may: " in result.output
+        assert ended in result.output
+    longer = CliRunner().invoke(
+        cli, ["search", "--resume", str(begun), "--generations", "3", "--evaluations", "99", "--reach", "0"]
+    )
+    assert "ended with 3 generations (--generations)" in longer.output
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+    """So that the next try has its name."""
+    for folder in (tmp_path / "run", tmp_path / "deep" / "run"):
+        result = CliRunner().invoke(cli, ["search", "--model", "nowhere", "--run", str(folder)])
+        assert isinstance(result.exception, PruningError)
+        assert not folder.exists()
+    (tmp_path / "mine").mkdir()
+    CliRunner().invoke(cli, ["search", "--model", "nowhere", "--run", str(tmp_path / "mine")])
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_time_counts_the_sessions_before(begun: Path) -> None:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
@@ -19,10 +20,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from pzc.cli.console import THEME
-from pzc.cli.live import Heading, clock, draw, sparkline
+from pzc.cli.live import LINES, STOPS, View, clock, sparkline
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline, load, zoo
-from pzc.search.candidate import REFERENCE, Candidate
+from pzc.search.candidate import REFERENCE, Candidate, Status
 from pzc.search.hall import Member, write
 from pzc.search.plan import Plan
 from pzc.search.run import ZOO_MEMBERS, Budget, Settings, open_store, prepare, search, stored_state
@@ -30,9 +31,8 @@ from pzc.search.state import SHOWN, State
 from pzc.search.store import Place, Store
 from tests.searches import closed, made, timeless
 
-HEADING = Heading(
-    "a-model-with-a-rather-long-name-135M", "50%", 12345, "runs/2026-11-23-a-model-with-a-rather-long-name"
-)
+SETTINGS = Settings(model="models/a-model-with-a-rather-long-name-135M", seed=12345, limit=3600.0)
+FOLDER = "runs/2026-11-23-a-model-with-a-rather-long-name"
 LONG = "abs(W) * (G + X.l1 / (1 + abs(W))) ^ 0.875 / mean(X * sqrt(G) / (norm(abs(W) * X, 2, in) + X.max), out)"
 PLAN = Plan(population=4, seed_zoo=True)
 
@@ -75,28 +75,92 @@ def filled() -> State:
     return state
 
 
-def drawn(state: State, width: int = 80, elapsed: float = 754.0, limit: float = 3600.0) -> str:
-    console = Console(width=width, file=io.StringIO(), theme=THEME, highlight=False, force_terminal=False)
+def drawn(state: State, width: int = 80, height: int | None = None, elapsed: float = 754.0, **settings: Any) -> str:
+    """The view without colours, in a terminal of this height if there is one."""
+    console = Console(width=width, height=height, file=io.StringIO(), theme=THEME, highlight=False)
+    view = View(state.standing(), replace(SETTINGS, **settings), FOLDER, elapsed, STOPS, fits=height is not None)
     with console.capture() as capture:
-        console.print(draw(state.standing(), HEADING, elapsed, limit))
+        console.print(view)
     return capture.get()
 
 
 @pytest.mark.parametrize("state", [State(PLAN), filled()], ids=["empty", "filled"])
 @pytest.mark.parametrize("width", [80, 100, 200])
-@pytest.mark.parametrize("limit", [90.0, 360_000.0, math.inf])
-def test_the_view_keeps_to_the_width(state: State, width: int, limit: float) -> None:
-    text = drawn(state, width, 100_000.0, limit)
+@pytest.mark.parametrize("limit", [90.0, 360_000.0, None])
+def test_the_view_keeps_to_the_width(state: State, width: int, limit: float | None) -> None:
+    text = drawn(state, width, elapsed=100_000.0, limit=limit)
     assert max(cell_len(line) for line in text.splitlines()) <= width
-    lines = 8 + SHOWN + 1 if state.candidates else 7
-    assert len(text.splitlines()) <= lines
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("height", [16, 24, 30, 60])
+def test_the_view_keeps_to_the_height(width: int, height: int) -> None:
+    """Where lines are few, some of the best and the front come first."""
+    text = drawn(filled(), width, height)
+    lines = text.splitlines()
+    assert len(lines) < height
+    assert max(map(cell_len, lines)) <= width
+    assert any(line.split()[:1] == ["1◆"] for line in lines)
+    whole = drawn(filled(), width, 200).splitlines()
+    assert len(lines) >= min(len(whole), height - LINES)  # what still fits is shown
+    assert "best of the zoo: wanda" in text
+    assert "ctrl-c" in text
+    if height > 50:
+        assert len([line for line in lines if line[:2].strip().rstrip("◆").isdecimal()]) == SHOWN
+
+
+def test_formulas_that_begin_alike_can_be_told_apart() -> None:
+    """A formula takes as many lines as it needs, up to three."""
+    endings = [f"{LONG} * X.l1 ^ 0.{i}25" for i in range(1, 9)]
+    zoo = {"operator": "wanda", "losses": (3.0,)}
+    bred: list[dict[str, Any]] = [{"formula": f, "losses": (2 + i / 9,), "shape": f} for i, f in enumerate(endings)]
+    text = drawn(closed(PLAN, numbered([[zoo], [], bred])))
+    squeezed = " ".join(text.split())
+    assert all(f"X.l1 ^ 0.{i}25" in squeezed for i in range(1, 9))
+    endless = " + ".join(f"abs(W) * X ^ 0.{i}1" for i in range(1, 30))
+    state = closed(PLAN, numbered([[zoo], [], [{"formula": endless, "losses": (2.0,)}]]))
+    rows = drawn(state).split("per\n")[1].split("best of the zoo")[0].splitlines()
+    assert len(rows) == LINES + 1
+    assert rows[LINES - 1].rstrip().endswith("…")
+
+
+def test_the_view_shows_the_pareto_front() -> None:
+    """Members of the front that are not among the best have rows of their own, the zoo's with their names."""
+    zoo = [{"operator": "wanda", "losses": (3.0,), "tier": "forward"}]
+    rest = [{"operator": "magnitude", "losses": (3.5,), "formula": "abs(W)", "complexity": 2}]
+    bred: list[dict[str, Any]] = [
+        {"losses": (2 + i / 100,), "formula": f"abs(W) * G ^ 0.{i + 3}1", "complexity": 9, "tier": "backward"}
+        for i in range(8)
+    ]
+    bred += [{"losses": (2.5,), "formula": "abs(W) * ln(X + 2)", "complexity": 7, "tier": "forward"}]
+    state = closed(PLAN, numbered([zoo, rest, bred]))
+    text = drawn(state, 120)
+    front = [line.split() for line in text.splitlines() if "◆" in line.split("  ")[0]]
+    assert [row[0] for row in front] == ["1◆", "◆", "◆", "·◆"]  # the last is the best of the zoo
+    assert "(◆ on the Pareto front)" in text
+    found = [(c.operator, m.complexity, c.tier) for c, m in state.standing().front]
+    assert found == [
+        ("random", 6, "backward"),
+        ("random", 7, "forward"),
+        ("wanda", 4, "forward"),
+        ("magnitude", 2, "weights"),
+    ]
+
+
+def test_what_ends_a_run_is_shown() -> None:
+    text = drawn(filled(), 100, evaluations=800, patience=5, reach=12.5, generations=40, limit=None)
+    assert "15 of 800 measured" in text
+    until = "40 generations, or 800 measured, or 5 generations without a better one, or a fitness of 12.5"
+    assert until in " ".join(text.split())
+    assert "left" not in text
 
 
 def test_the_view_says_how_the_run_stands() -> None:
-    text = drawn(filled(), 120)
+    text = drawn(filled(), 120, elapsed=754.0)
     assert "12:34 of 1:00:00, 47:26 left" in text
-    best = next(line for line in text.splitlines() if line.split()[:1] == ["1"])
-    assert best.split()[1:5] == ["12.18", "−39.3%", "4", "3"]  # fitness, against the zoo, size as shown, generation
+    best = next(line for line in text.splitlines() if line.split()[:1] == ["1◆"])
+    # fitness, against the zoo, size as shown, generation, cost tier
+    assert best.split()[1:6] == ["12.18", "−39.3%", "4", "3", "weights"]
     assert best.rstrip().endswith("model")
     assert "abs(W) * G" in best
     assert "best of the zoo: wanda" in text
@@ -104,7 +168,8 @@ def test_the_view_says_how_the_run_stands() -> None:
     assert "generation 4" in text
     assert "15 measured · 1,266 settled" in text
     assert "refused 98%" in text
-    assert "same ranking 0%" in text
+    assert "duplicates 1%" in text
+    assert "same ranking 5 · mask 2" in text
     assert "not finite 1,234 · most scores are equal 7" in text
     assert "ctrl-c" in text
 
@@ -118,13 +183,14 @@ def test_the_view_shows_how_well_the_predictors_tell() -> None:
     ]
     state = closed(PLAN, numbered([[{"operator": "wanda", "losses": (3.0,)}], [], more]))
     text = drawn(state, 80)
-    assert "predictors  second-order loss ρ -1.00 · output error ρ 1.00" in text
+    assert "predictors ρ with fitness: second-order loss −1.00 · output error 1.00" in " ".join(text.split())
     assert max(cell_len(line) for line in text.splitlines()) <= 80
 
 
 def test_a_view_without_candidates() -> None:
     text = drawn(State(PLAN))
     assert "measuring the zoo · 0 measured · 0 settled" in text
+    assert len(text.splitlines()) <= 4
     refused = {"status": "refused", "reason": "not finite"}
     *whole, (last,) = numbered([[{"operator": "wanda", "losses": (3.0,)}], [], [refused]])
     state = closed(PLAN, whole)
@@ -192,7 +258,15 @@ def test_a_standing_does_not_change() -> None:
 )
 def test_sparklines(values: list[float], line: str) -> None:
     assert sparkline(values) == line
-    assert len(sparkline(values * 50)) <= 16
+
+
+def test_a_sparkline_spans_the_whole_series() -> None:
+    falling = [math.exp(-i / 100) for i in range(1000)]
+    line = sparkline(falling, 12)
+    assert (len(line), line[0], line[-1]) == (12, "█", "▁")
+    assert list(line) == sorted(line, reverse=True)
+    assert len(sparkline(falling)) == 24
+    assert sparkline(falling, 0) == ""
 
 
 def test_clocks() -> None:
@@ -218,10 +292,15 @@ def test_events_are_json_lines_and_nothing_else(run: tuple[Path, subprocess.Comp
     folder, done = run
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.stderr == ""
-    assert [e["event"] for e in events[:-1]] == ["best"] * (len(events) - 1)
-    assert events[-1]["event"] == "done"
-    assert events[-1]["run"] == str(folder)
-    fitness = [e["fitness"] for e in events[:-1]]
+    kinds = [e["event"] for e in events]
+    assert (kinds[0], kinds[-1]) == ("begin", "done")
+    assert set(kinds[1:-1]) <= {"best", "progress"}  # the latter after a while with nothing better
+    assert events[-1]["run"] == events[0]["run"] == str(folder)
+    assert (events[0]["model"], events[0]["until"]) == ("pocket", {"generations": 4})
+    fitness = [e["fitness"] for e in events[1:-1]]
+    last = events[-2]
+    assert last["pareto"][0]["fitness"] == last["fitness"] < last["zoo"]["fitness"]
+    assert set(last["counts"]) <= set(get_args(Status))
     assert fitness
     assert fitness == sorted(fitness, reverse=True)
     hall = events[-1]["hall_of_fame"]

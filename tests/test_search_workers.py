@@ -10,15 +10,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 
 from pzc.compiler.load import inline
@@ -26,7 +28,7 @@ from pzc.search.candidate import Candidate
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
 from pzc.search.run import Settings, given, stored_state
-from pzc.search.store import JOURNAL, Claim, Place, Store
+from pzc.search.store import JOURNAL, Claim, Place, Store, StoreError
 from pzc.search.worker import work
 from tests.searches import made, timeless, tiny_fitness
 
@@ -109,14 +111,14 @@ def test_processes_on_one_journal(workers: list[int | None], alone: list[Candida
 def assert_one_run(place: Place, alone: list[Candidate], killed: int) -> None:
     """The run is whole and as it should be; slots were settled once, those of killed workers by others."""
     assert found(place) == alone
-    trials = Store(place, resume=True)._trials()
+    trials = Store(place, resume=True).study.get_trials()
     settled = Counter(tuple(t.user_attrs["place"][:2]) for t in trials if "result" in t.user_attrs)
     assert set(settled.values()) == {1}
     assert {(c.generation, c.slot) for c in alone} == set(settled)
     left = [tuple(t.user_attrs["place"][:2]) for t in trials if not t.state.is_finished()]
     assert len(left) == killed
     assert set(left) <= set(settled)
-    by = {t.user_attrs["claim"][0] for t in trials}
+    by = {t.user_attrs["worker"] for t in trials}
     assert len(by) > killed
 
 
@@ -206,7 +208,7 @@ def test_of_two_claims_on_a_slot_the_first_counts(store: Store, monkeypatch: pyt
     mine = store.claim(PROPOSED)
     (theirs,) = raced
     assert (theirs.slot, mine.slot) == (0, 1)
-    assert [t.state.name for t in store._trials()] == ["RUNNING", "FAIL", "RUNNING"]
+    assert [t.state.name for t in store.study.get_trials()] == ["RUNNING", "FAIL", "RUNNING"]
     assert store.settled(0) == {}
     other.tell(theirs, SETTLED[0])
     store.tell(mine, SETTLED[1])
@@ -224,7 +226,7 @@ def test_a_late_claim_does_not_hide_the_next_generation(store: Store) -> None:
     first = store.claim(following)
     assert first is not None
     store.tell(first, replace(SETTLED[0], generation=1))
-    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "claim": [other.worker, "late"]})
+    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "worker": other.worker})
     other.study.add_trial(late)
     assert sorted(store.settled(1)) == [0]
     assert slots(store, following) == [1, 2]
@@ -242,7 +244,7 @@ def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> No
     store.tell(again, SETTLED[0])
     other.tell(late, replace(SETTLED[0], losses=(0.25,)))
     assert store.settled(0) == {0: SETTLED[0]}
-    assert Store(store.place, resume=True).generations() == {0: ({0: [SETTLED[0]]}, 3)}
+    assert Store(store.place, resume=True).generation(0) == ({0: [SETTLED[0]]}, 3)
 
 
 def test_a_budget_that_changes_in_the_middle_of_a_generation(store: Store) -> None:
@@ -251,8 +253,91 @@ def test_a_budget_that_changes_in_the_middle_of_a_generation(store: Store) -> No
         claim = store.claim(of)
         assert claim is not None
         store.tell(claim, SETTLED[claim.slot])
-    (slots_found, size) = store.generations()[0]
+    (slots_found, size) = store.generation(0)
     assert (sorted(slots_found), size) == ([0, 1], 3)
+
+
+# Storages that are away for a while
+
+AWAY = StorageInternalError("the server is gone")
+
+
+def failing(method: Callable[..., Any], times: int, *, after: bool = False) -> Callable[..., Any]:
+    """A call that fails so many times before it is carried out, or after: then its answer was lost."""
+    left = [times]
+
+    def call(*given: Any, **more: Any) -> Any:
+        found = method(*given, **more) if after or not left[0] else None
+        if left[0]:
+            left[0] -= 1
+            raise AWAY
+        return found
+
+    return call
+
+
+def test_a_storage_that_is_away_for_a_moment_is_asked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.search.store.RETRY", 0.001)
+    storage = store._storage._storage
+    for name in ("create_new_trial", "get_trial", "set_trial_user_attr", "set_trial_state_values"):
+        monkeypatch.setattr(storage, name, failing(getattr(storage, name), 3))
+    for c in SETTLED:
+        claim = store.claim(PROPOSED)
+        assert claim is not None
+        store.tell(claim, c)
+    assert store.settled(0) == dict(enumerate(SETTLED))
+    monkeypatch.setattr("pzc.search.store.PATIENCE", 0.01)
+    monkeypatch.setattr(storage, "get_trial", failing(storage.get_trial, 1000))
+    store._open = {0: 0}
+    with pytest.raises(StoreError, match="the storage does not answer: the server is gone"):
+        store.slots()
+
+
+def test_an_answer_that_was_lost_does_no_harm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim was made and the result was kept, but the worker has not heard of it and tries again."""
+    monkeypatch.setattr("pzc.search.store.RETRY", 0.001)
+    storage = store._storage._storage
+    for c in SETTLED:
+        for name in ("create_new_trial", "set_trial_state_values"):
+            monkeypatch.setattr(storage, name, failing(getattr(storage, name), 1, after=True))
+        claim = store.claim(PROPOSED)
+        assert claim is not None
+        assert claim.slot == c.slot
+        store.tell(claim, c)
+    assert store.claim(PROPOSED) is None
+    assert Store(store.place, resume=True).settled(0) == dict(enumerate(SETTLED))
+
+
+def test_heartbeats_go_on_when_one_has_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And when none arrives for so long that the others take the worker for dead, its next claim says so."""
+    away = threading.Event()
+    arrived: list[float] = []
+
+    def beat(key: str, value: dict[str, float]) -> None:
+        if away.is_set():
+            raise AWAY
+        arrived.append(value["beat"])
+
+    monkeypatch.setattr(store.study, "set_user_attr", beat)
+    with store.beating(interval=0.005):
+        away.set()
+        time.sleep(0.05)
+        away.clear()
+        before = len(arrived)
+        while len(arrived) < before + 3:
+            time.sleep(0.005)
+        assert store.claim(PROPOSED) is not None
+        monkeypatch.setattr("pzc.search.store.PATIENCE", 0.02)
+        away.set()
+        while store._lost is None:
+            time.sleep(0.005)
+        with pytest.raises(StoreError, match="the storage does not answer: the server is gone"):
+            store.claim(PROPOSED)
+        away.clear()
+        while store._lost is not None:
+            time.sleep(0.005)
+        assert store.claim(PROPOSED[:1]) is None
+    assert arrived[-1] == 0.0
 
 
 # The command line
@@ -294,7 +379,7 @@ def claimed(run: Path, pid: int) -> bool:
     """Whether a process has claimed a slot of a run."""
     journal = run / JOURNAL
     return journal.is_file() and f":{pid}:".encode() in b"".join(
-        line for line in journal.read_bytes().splitlines() if b'"claim"' in line
+        line for line in journal.read_bytes().splitlines() if b'"place"' in line
     )
 
 
@@ -334,9 +419,17 @@ def postgres(command: str) -> str | None:
     return shutil.which(command) or next((str(b / command) for b in reversed(BINARIES) if (b / command).exists()), None)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A database server: `create()` gives the URL of a new database."""
+
+    create: Callable[[], str]
+    restart: Callable[[], None]
+
+
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """A PostgreSQL server on a socket in a folder of its own; gives the URL of a new database each time."""
+def server() -> Iterator[Server]:
+    """A PostgreSQL server on a socket in a folder of its own."""
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed: pip install 'pzc[postgresql]'")
     initdb, pg_ctl = postgres("initdb"), postgres("pg_ctl")
     if not initdb or not pg_ctl:
@@ -368,7 +461,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
                 connection.execute(f"CREATE DATABASE {name}".encode())
             return f"postgresql+psycopg://{user}@/{name}?host={folder}"
 
-        yield create
+        def restart() -> None:
+            pg_ctl_on = [pg_ctl, "--wait", "--pgdata", f"{folder}/data"]
+            run(*pg_ctl_on, "stop", "--mode", "immediate")
+            run(*pg_ctl_on, "start", "--options", options, "--log", f"{folder}/log")
+
+        yield Server(create, restart)
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             run(pg_ctl, "stop", "--mode", "immediate", "--pgdata", f"{folder}/data")
@@ -377,19 +475,27 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 
 @pytest.mark.parametrize("workers", [[None, 2], [None, 2, None, None]])
 def test_processes_on_one_database(
-    workers: list[int | None], database: Callable[[], str], alone: list[Candidate], tmp_path: Path
+    workers: list[int | None], server: Server, alone: list[Candidate], tmp_path: Path
 ) -> None:
-    place = begun(Place(tmp_path, database(), "shared"))
+    place = begun(Place(tmp_path, server.create(), "shared"))
     assert together(place, workers) == [0 if last is None else -signal.SIGKILL for last in workers]
     assert_one_run(place, alone, killed=1)
 
 
-def test_a_study_that_is_not_there_is_not_made_by_asking(database: Callable[[], str], tmp_path: Path) -> None:
+def test_a_server_that_goes_down_and_comes_back(server: Server, tmp_path: Path) -> None:
+    store = Store(Place(tmp_path, server.create(), "shared"), resume=False)
+    for c in SETTLED:
+        claim = store.claim(PROPOSED)
+        assert claim is not None
+        server.restart()
+        store.tell(claim, c)
+    assert Store(store.place, resume=True).settled(0) == dict(enumerate(SETTLED))
+
+
+def test_a_study_that_is_not_there_is_not_made_by_asking(server: Server, tmp_path: Path) -> None:
     import optuna
 
-    from pzc.search.store import StoreError
-
-    url = database()
+    url = server.create()
     begun(Place(tmp_path, url, "first"))
     with pytest.raises(StoreError, match="no search to resume"):
         Store(Place(tmp_path, url, "frist"), resume=True)

@@ -13,15 +13,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from pzc.compiler.load import load
-from pzc.runtime import stream_sweeps
+from pzc.runtime import block as blocks
 from pzc.runtime.evaluate import perplexity, window_losses
-from pzc.runtime.masking import masks_for
-from pzc.runtime.masks import Target
+from pzc.runtime.masking import masks_each
 from pzc.runtime.models import load_model
 from pzc.runtime.prune import prune
+from pzc.runtime.request import Request
 from pzc.runtime.statistics import Statistics
-from pzc.runtime.stream import Request, Streamed, stream
+from pzc.runtime.stream import Streamed, Windows, stream
 from pzc.runtime.stream_model import open_shell
 from pzc.runtime.unreached import UnreachedExperts
 from tests.families import make_family
@@ -43,10 +42,9 @@ def source(tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Callable
 def streamed(
     folder: Path, output: Path, metric: str, windows: Tensor, dtype: str | None = None, **how: Any
 ) -> Streamed:
-    target = Target(how.get("per"), how.get("sparsity", 0.5), how.get("pattern"))
-    request = Request(load(metric), target, how.get("sequential", False), 0, windows, windows[:2])
-    shell = open_shell(str(folder), device="cpu", dtype=dtype)
-    with stream(shell, request, output) as result:
+    request = Request.of(metric, **how)
+    shell = open_shell(str(folder), device="cpu", dtype=dtype, include=request.include, exclude=request.exclude)
+    with stream(shell, request, Windows(windows, windows[:2]), output) as (result,):
         result.save({"a": 1})
     return result
 
@@ -76,6 +74,33 @@ RUNS = {
     "per model, with gradients": ("abs(W) * G + X per model", {}),
     "by role": ("roles.pzm", {}),
     "noise and depth": ("abs(W) + noise * depth + windows per row", {}),
+    "update": ("wanda", {"update": "obs"}),
+    "update, one-shot": ("wanda", {"update": "obs", "sequential": False}),
+    "update of weights alone": ("magnitude", {"update": "obs", "pattern": (2, 4)}),
+    "update, gradients": ("abs(W) * X + G per row", {"update": "obs"}),
+    "update, gradients, one-shot": ("abs(W) * X + G per block", {"update": "obs", "sequential": False}),
+    "update, per model": ("abs(W) * X per model", {"update": "obs", "sequential": False}),
+    "update, per model, gradients": ("abs(W) * G * X per model", {"update": "obs", "sequential": False}),
+    "update, by role": ("roles.pzm", {"update": "obs", "sequential": False}),
+    "sparsegpt": ("sparsegpt", {}),
+    "sparsegpt 2:4, one-shot": ("sparsegpt", {"pattern": (2, 4), "sequential": False}),
+    "sparsegpt's score, updated": ("sparsegpt", {"update": "obs"}),
+    "owl": ("wanda", {"allocation": "owl"}),
+    "owl, sequential": ("wanda", {"allocation": "owl", "sequential": True}),
+    "owl, weights alone": ("magnitude", {"allocation": "owl"}),
+    "owl, gradients": ("abs(W) * X * G per row", {"allocation": "owl"}),
+    "owl, gradients, sequential": ("abs(W) * X * G per row", {"allocation": "owl", "sequential": True}),
+    "owl, update": ("wanda", {"allocation": "owl", "update": "obs"}),
+    "owl, update, one-shot": ("wanda", {"allocation": "owl", "update": "obs", "sequential": False}),
+    "owl, sparsegpt": ("sparsegpt", {"allocation": "owl"}),
+    "owl 4:8": ("wanda", {"allocation": "owl", "pattern": (4, 8)}),
+    "alpha": ("wanda", {"allocation": "alpha"}),
+    "alpha, weights alone": ("magnitude", {"allocation": "alpha"}),
+    "alpha, update": ("wanda", {"allocation": "alpha", "update": "obs"}),
+    "blocks": ("wanda", {"allocation": {"blocks": [0.3, 0.5, 0.6]}, "sequential": True}),
+    "layers": ("abs(W) * G per row", {"allocation": {"layers": {"layers.0.*": 0, "q_proj": 0.6}}}),
+    "some layers": ("wanda", {"include": ("layers.0.*", "q_proj"), "exclude": ("layers.1.*",), "sequential": True}),
+    "some layers, update": ("wanda", {"include": ("layers.2.*",), "update": "obs", "allocation": "owl"}),
 }
 
 
@@ -88,8 +113,18 @@ metric roles {
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("run", RUNS)
+IN_EVERY_TYPE = (
+    "weights only", "wanda one-shot", "wanda 2:4 sequential", "hessian sequential", "gradient",
+    "gradient and activations, sequential", "per model, with gradients", "by role", "update", "update, gradients",
+    "update, per model", "sparsegpt", "owl", "owl, gradients", "alpha, update",
+)  # fmt: skip
+"""Runs that are tried in float32 and float16 too, one or two of each kind; the others in bfloat16 alone."""
+
+
+@pytest.mark.parametrize(
+    ("run", "dtype"),
+    [(run, "bfloat16") for run in RUNS] + [(run, dtype) for dtype in ("float32", "float16") for run in IN_EVERY_TYPE],
+)
 def test_every_bit_is_as_in_memory(
     run: str, dtype: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
 ) -> None:
@@ -108,12 +143,15 @@ def test_every_bit_is_as_in_memory(
     }
     for key, value in found.items():
         assert torch.equal(value.view(torch.uint8), expected[key].view(torch.uint8)), key
-    assert result.before == pytest.approx(before, rel=1e-5)
-    assert result.after == pytest.approx(perplexity(window_losses(loaded.model, windows[:2])), rel=1e-5)
+    close = 1e-5 if dtype == "float32" else 1e-4  # the head runs over other numbers of tokens
+    assert result.before == pytest.approx(before, rel=close)
+    assert result.after == pytest.approx(perplexity(window_losses(loaded.model, windows[:2])), rel=close)
     assert (result.pruned.sparsity, result.pruned.dense_sparsity) == (pruned.sparsity, pruned.dense_sparsity)
     assert result.pruned.layers == pruned.layers
     assert (result.pruned.passes, result.pruned.sequential) == (pruned.passes, pruned.sequential)
     assert result.pruned.weights == pruned.weights
+    assert result.pruned.allocated == pruned.allocated
+    assert (result.pruned.update, result.pruned.damped) == (pruned.update, pruned.damped)
 
 
 def test_the_layout_of_the_source_is_kept_and_plain_transformers_loads_it(
@@ -142,13 +180,13 @@ def test_gradients_block_by_block_are_those_of_a_plain_backward(
     folder = source()
     found: dict[str, Tensor] = {}
 
-    def note(metric: Any, target: Any, statistics: Statistics, layers: Any, **how: Any) -> dict[str, Tensor]:
+    def note(metric: Any, targets: Any, statistics: Statistics, layers: Any, **how: Any) -> list[dict[str, Tensor]]:
         for layer in layers:
             for leaf in ("G.l2", "G.l1", "G.mean"):
                 found[f"{layer.name} {leaf}"] = statistics.tables[layer.name][leaf].clone()
-        return masks_for(metric, target, statistics, layers, **how)
+        return masks_each(metric, targets, statistics, layers, **how)
 
-    monkeypatch.setattr(stream_sweeps, "masks_for", note)
+    monkeypatch.setattr(blocks, "masks_each", note)
     metric = "abs(W) * (G.l2 + G.l1 + abs(G.mean)) * X per row"
     streamed(folder, tmp_path / "out", metric, windows, sequential=sequential)
     model = AutoModelForCausalLM.from_pretrained(folder)

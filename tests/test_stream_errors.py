@@ -17,8 +17,6 @@ from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    MixtralConfig,
-    MixtralForCausalLM,
 )
 
 from pzc.runtime import shards, stream_model
@@ -175,15 +173,15 @@ def test_what_cannot_be_streamed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_experts_that_are_stored_one_by_one_but_held_together_are_refused(tokenizer: Any, tmp_path: Path) -> None:
-    config = MixtralConfig(
-        vocab_size=16, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, num_local_experts=2, max_position_embeddings=32,
-    )  # fmt: skip
-    MixtralForCausalLM(config).save_pretrained(tmp_path / "source")
-    tokenizer.save_pretrained(tmp_path / "source")
+def test_weights_under_names_that_nobody_knows_are_refused(source: Callable[..., Path]) -> None:
+    folder = source()
+    for file in folder.glob("*.safetensors"):
+        save_file({f"some.{key}": value for key, value in load_file(file).items()}, file, {"format": "pt"})
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"] = {f"some.{key}": file for key, file in index["weight_map"].items()}
+    (folder / INDEX).write_text(json.dumps(index))
     with pytest.raises(PruningError, match="stored under other names") as caught:
-        open_shell(str(tmp_path / "source"))
+        open_shell(str(folder))
     assert caught.value.hint == "prune it without --stream"
 
 
@@ -258,13 +256,43 @@ def test_weights_come_and_go_with_their_block(source: Callable[..., Path]) -> No
     assert not any(slot.filled for slot in shell.slots.values())
 
 
-@pytest.mark.gpu
-def test_an_accelerator_holds_one_block(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
-    shell = open_shell(str(source()), device="cuda")
-    with shell.block(0, following=1):
-        assert all(slot.tensor.is_cuda and slot.filled for slot in shell.blocks[0])
-        ahead = shell._ahead[1, True].result()
-        assert all(tensor.is_pinned() for tensor in ahead.values())
-    with shell.block(1):
-        assert [slot.filled for slot in shell.blocks[0]] == [False] * len(shell.blocks[0])
-        assert all(torch.equal(slot.tensor.cpu(), read(slot.stored)) for slot in shell.blocks[1])
+def test_copies_to_an_accelerator_are_waited_for_by_its_own_work(
+    source: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of calls, without an accelerator: copies on a stream of their own, an event behind them, and the work
+    that follows waits for that event."""
+    order: list[str] = []
+
+    class Stream:
+        def __init__(self, device: torch.device | None = None) -> None:
+            self.device = device
+
+        def __enter__(self) -> None:
+            order.append("enter")
+
+        def __exit__(self, *error: object) -> None:
+            order.append("leave")
+
+        def record_event(self) -> Any:
+            order.append("event")
+            return self
+
+        def synchronize(self) -> None:
+            order.append("synchronize")
+
+        def wait_event(self, event: Any) -> None:
+            order.append("wait")
+
+    def pinned(stored: shards.Stored, *, pinned: bool = False) -> Tensor:
+        order.append("read pinned" if pinned else "read")
+        return read(stored)
+
+    shell = open_shell(str(source(dtype="bfloat16")), device="cpu")
+    monkeypatch.setattr(torch, "Stream", Stream)
+    monkeypatch.setattr(torch.accelerator, "current_stream", Stream)
+    monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: order.append("kept"))
+    monkeypatch.setattr("pzc.runtime.stream_names.read", pinned)
+    found = stream_model.arriving(shell.blocks[1], None, torch.device("cpu")).here()
+    count = len(shell.blocks[1])
+    assert order == ["enter", *["read pinned"] * count, "event", "leave", "synchronize", "wait", *["kept"] * count]
+    assert all(torch.equal(found[slot.name], slot.source.read()) for slot in shell.blocks[1])

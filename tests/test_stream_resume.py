@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pzc.compiler.load import load
-from pzc.runtime import shards, stream_work
+from pzc.runtime import shards, work
 from pzc.runtime.errors import PruningError
-from pzc.runtime.masks import Target
-from pzc.runtime.stream import Request, stream, unfinished_beside
+from pzc.runtime.request import Request
+from pzc.runtime.stream import Windows, stream, unfinished_beside
 from pzc.runtime.stream_model import open_shell
 from pzc.runtime.stream_states import States
 from tests.test_stream import RUNS, source, streamed
@@ -48,7 +46,7 @@ def killed(moment: str, count: int, folder: str, output: str, run: str, windows:
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    write, finish = shards.Copy.write, stream_work.Journal.finish
+    write, finish = shards.Copy.write, work.Journal.finish
 
     def half_a_block(self: shards.Copy, key: str, tensor: Tensor) -> None:
         write(self, key, torch.full_like(tensor, 7) if left[0] == 1 else tensor)
@@ -60,7 +58,7 @@ def killed(moment: str, count: int, folder: str, output: str, run: str, windows:
         die()
         states(self, name, block, batches)
 
-    def then_die(self: stream_work.Journal, stage: str, steps: int, **values: Any) -> None:
+    def then_die(self: work.Journal, stage: str, steps: int, **values: Any) -> None:
         finish(self, stage, steps, **values)
         if moment == "a block is done" or stage == "rest":
             die()
@@ -71,7 +69,7 @@ def killed(moment: str, count: int, folder: str, output: str, run: str, windows:
     elif moment == "hidden states are being written":
         States.write = half_the_states  # type: ignore[method-assign]
     else:
-        stream_work.Journal.finish = then_die  # type: ignore[method-assign]
+        work.Journal.finish = then_die  # type: ignore[method-assign]
     metric, how = RUNS[run]
     streamed(Path(folder), Path(output), metric, torch.tensor(windows), **how)
 
@@ -88,21 +86,29 @@ def kill(*how: Any) -> None:
 def steps_of(monkeypatch: pytest.MonkeyPatch, folder: Path, output: Path, run: str, windows: Tensor) -> list[str]:
     """Let a run end, and give the stages of the steps that it did."""
     steps: list[str] = []
-    finish = stream_work.Journal.finish
+    finish = work.Journal.finish
 
-    def note(self: stream_work.Journal, stage: str, count: int, **values: Any) -> None:
+    def note(self: work.Journal, stage: str, count: int, **values: Any) -> None:
         steps.append(stage)
         finish(self, stage, count, **values)
 
     metric, how = RUNS[run]
     with monkeypatch.context() as m:
-        m.setattr(stream_work.Journal, "finish", note)
+        m.setattr(work.Journal, "finish", note)
         streamed(folder, output, metric, windows, **how)
     return steps
 
 
 @pytest.mark.parametrize(
-    "run", ["weights only", "wanda sequential", "gradient", "gradient and activations, sequential"]
+    "run",
+    [
+        "weights only",
+        "wanda sequential",
+        "gradient",
+        "gradient and activations, sequential",
+        "owl, update",
+        "update, per model, gradients",
+    ],
 )
 def test_the_same_command_goes_on_and_ends_with_the_same_bytes(
     run: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,9 +136,10 @@ def test_another_run_starts_anew_and_leaves_the_unfinished_one_alone(
     kill("a block is done", 3, str(folder), str(tmp_path / "out"), "weights only", windows.tolist())
     (left,) = tmp_path.glob(".out.partial-stream-*")
     shell = open_shell(str(folder), device="cpu")
-    other = Request(load("magnitude"), Target(sparsity=0.6), False, 0, windows, windows[:2])
-    assert unfinished_beside(shell, other, tmp_path / "out") == [left]
-    assert unfinished_beside(shell, replace(other, target=Target()), tmp_path / "out") == []
+    same, other = (Request.of("magnitude", sparsity=sparsity) for sparsity in (0.5, 0.6))
+    texts = Windows(windows, windows[:2])
+    assert unfinished_beside(shell, other, texts, tmp_path / "out") == [left]
+    assert unfinished_beside(shell, same, texts, tmp_path / "out") == []
     with pytest.raises(PruningError, match="needs a multiple of 32"):
         streamed(folder, tmp_path / "out", "magnitude", windows, pattern=(16, 32))
     assert left.is_dir()
@@ -142,9 +149,9 @@ def test_another_run_starts_anew_and_leaves_the_unfinished_one_alone(
 
 def test_two_processes_don_t_write_the_same(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
     folder = source()
-    request = Request(load("magnitude"), Target(), False, 0, windows, windows[:2])
+    request, texts = Request.of("magnitude"), Windows(windows, windows[:2])
     with (
-        stream(open_shell(str(folder), device="cpu"), request, tmp_path / "out"),
+        stream(open_shell(str(folder), device="cpu"), request, texts, tmp_path / "out"),
         pytest.raises(PruningError, match="another process is writing"),
     ):
         streamed(folder, tmp_path / "out", "magnitude", windows)

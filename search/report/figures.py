@@ -10,7 +10,7 @@ from typing import Any
 
 from pzc.compiler.leaves import TIERS
 from pzc.search.candidate import Candidate
-from pzc.search.exports import pareto
+from pzc.search.pareto import unbeaten
 from pzc.search.predictors import spearman
 from pzc.search.reading import Run
 from pzc.search.report.descent import FRESH, Variation, ancestors, main_line, outcomes
@@ -148,7 +148,7 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Draw:
 def fronts(run: Run) -> Figure:
     """The Pareto front in the cloud of all that were measured in full."""
     everyone = sorted([*run.zoo, *run.found], key=lambda c: c.order)
-    front = pareto(everyone)
+    front = unbeaten(everyone)
     cloud = everyone[:: math.ceil(len(everyone) / DOTS)]
     cheapest = min(front, key=lambda c: (TIERS.index(c.tier), c.fitness))
     simplest = min(front, key=lambda c: (c.complexity, c.fitness))

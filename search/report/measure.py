@@ -74,9 +74,9 @@ def metrics_of(run: Run) -> list[Metric]:
 
 
 def published_metric(run: Run, name: str) -> Metric:
-    """A metric of the zoo with the comparison group that the run has measured it in."""
+    """A metric of the zoo with the comparison group in which it was best in the run."""
     metric = zoo_metric(name)
-    return replace(metric, per=run.settings.get("per") or metric.per)
+    return replace(metric, per=next((c.per for c in run.zoo if c.operator == name), metric.per))
 
 
 def measure(

@@ -11,10 +11,10 @@ from html import escape
 from pathlib import Path
 
 from pzc.runtime import uncertainty
-from pzc.search.exports import pareto
+from pzc.search.pareto import unbeaten
 from pzc.search.predictors import LEAST
 from pzc.search.reading import Run
-from pzc.search.report import figures, html, model_figures
+from pzc.search.report import elsewhere, figures, html, model_figures
 from pzc.search.report.descent import FRESH, main_line, variations
 from pzc.search.report.effects import effects, families, frequencies
 from pzc.search.report.evolution import evolution
@@ -50,6 +50,7 @@ def sections(run: Run, others: Sequence[Run], measured: Measured | None, colour:
         winner(run, measured, colour),
         progress(run, others),
         at_work(run, measured),
+        transferred(run),
         trade_off(run, colour),
         descent(run, colour),
         parts(run),
@@ -124,7 +125,7 @@ def progress(run: Run, others: Sequence[Run]) -> Section:
 
 def trade_off(run: Run, colour: Colour) -> Section:
     """The Pareto front."""
-    front = pareto([*run.zoo, *run.found])
+    front = unbeaten([*run.zoo, *run.found])
     rows = [
         [
             html.element("code", html.formula(figures.of_candidate(c), colour)),
@@ -272,6 +273,17 @@ def at_work(run: Run, measured: Measured | None) -> Section:
         return Section("model", "The winner at work", html.paragraph(none))
     where = html.paragraph(f"Held-out perplexity on {measured.text}, one-shot, no weight updated.", class_="note")
     return _with_figures("model", "The winner at work", model_figures.drawn(measured, run.target), before=where)
+
+
+def transferred(run: Run) -> Section:
+    """What `pzc search transfer` has measured."""
+    heading, rows = "The winner elsewhere", elsewhere.rows_of(run)
+    if not rows:
+        how = f"pzc search transfer {shlex.quote(str(run.folder))} --model …"
+        hint = f"`{how}` measures the hall of fame on other models, texts and targets; the next report shows it here."
+        return Section("transfer", heading, html.paragraph(hint, class_="note"))
+    after = html.folded("In numbers", elsewhere.table(rows))
+    return _with_figures("transfer", heading, [elsewhere.figure(rows)], after=after)
 
 
 def settings(run: Run) -> Section:

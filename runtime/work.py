@@ -1,8 +1,8 @@
-"""Where a streaming run writes until it is done, and what it has done: what makes it resumable.
+"""Where a run writes until it is done, and what it has done: what makes it resumable.
 
-For an output folder NAME that is `.NAME.partial-stream-FINGERPRINT` beside it, with the pruned model in `output/` and
-hidden states and a journal in `work/`. The fingerprint is of all that the result depends on, so that another run never
-goes on from this one's work.
+For an output NAME that is the folder `.NAME.partial-KIND-FINGERPRINT` beside it, with what is to be published in
+`output/`, and all else in `work/`. The kind is how the run goes (`stream`, `blocks`); the fingerprint is of all that
+the result depends on, so that another run never goes on from this one's work.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import refused_as
 
 
 class Journal:
@@ -51,6 +53,11 @@ class Journal:
             os.fsync(stream.fileno())
         fresh.replace(self._path)
 
+    @property
+    def begun(self) -> bool:
+        """Whether any block is done."""
+        return bool(self._content["done"].keys() - {"embeddings"})
+
     def value(self, name: str, default: Any = None) -> Any:
         """What a step found."""
         return self._content["values"].get(name, default)
@@ -62,20 +69,22 @@ class Journal:
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """A short hash of what a result depends on."""
+    """A short hash of what a result depends on, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
 def work_folder(output: Path, mark: str) -> Iterator[Path]:
-    """The folder of the run `mark` that writes `output`, made if there is none. It stays when the context ends.
+    """The folder of the run `mark`, KIND-FINGERPRINT, that writes `output`, made if there is none. It stays when the
+    context ends.
 
-    Raises PruningError while another process is at it.
+    Raises PruningError while another process is at it, and where there can be no such folder.
     """
     folder = _name(output, mark)
-    folder.mkdir(parents=True, exist_ok=True)
-    for inner in ("output", "work"):
-        (folder / inner).mkdir(exist_ok=True)
+    with refused_as(f"{output} cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for inner in ("output", "work"):
+            (folder / inner).mkdir(exist_ok=True)
     lock = FileLock(folder / "lock", timeout=0)
     try:
         lock.acquire()
@@ -88,11 +97,12 @@ def work_folder(output: Path, mark: str) -> Iterator[Path]:
 
 
 def unfinished(output: Path, mark: str) -> list[Path]:
-    """What other runs that were to write `output` have left unfinished beside it."""
+    """What runs other than `mark` that were to write `output` have left unfinished beside it."""
     if not output.parent.is_dir():
         return []
-    own, start = _name(output, mark), _name(output, "").name
-    return [path for path in sorted(output.parent.iterdir()) if path.name.startswith(start) and path != own]
+    name = re.compile(rf"{re.escape(_name(output, '').name)}[a-z]+-[0-9a-f]{{16}}")
+    found = [path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name)]
+    return [path for path in found if path != _name(output, mark)]
 
 
 def remove(folder: Path) -> None:
@@ -111,4 +121,4 @@ def clear(folder: Path) -> None:
 
 
 def _name(output: Path, mark: str) -> Path:
-    return output.with_name(f".{output.name}.partial-stream-{mark}")
+    return output.with_name(f".{output.name}.partial-{mark}")

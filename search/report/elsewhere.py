@@ -1,0 +1,74 @@
+"""The winner on other models, texts and targets: what `pzc search transfer` has measured, on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pzc.runtime.uncertainty import Estimate
+from pzc.search.reading import Run
+from pzc.search.report import html
+from pzc.search.report.figures import WIDTH, Figure, plain_ticks
+from pzc.search.report.measure import winning_metric
+from pzc.search.report.numbers import change, perplexity
+from pzc.search.report.themes import Theme
+from pzc.search.transfer import Row, kept
+
+
+def rows_of(run: Run) -> list[Row]:
+    """What was measured of the winner elsewhere; members of a hall of fame that is gone are left out."""
+    winner = winning_metric(run)
+    return [
+        row
+        for row in kept(run.folder)
+        if row["formula"] == winner.formula and not row["published"] and row["ratio"] is not None
+    ]
+
+
+def where(row: Row, rows: Sequence[Row]) -> str:
+    """Where a row was measured: `smollm2, 2:4`, with the text where the rows have several."""
+    text = f", {row['text']}" if len({r["text"] for r in rows}) > 1 else ""
+    return f"{Path(row['model']).name}, {row['target']}{text}"
+
+
+def figure(rows: Sequence[Row]) -> Figure:
+    """The change of perplexity against the best published metric, with its standard error, by model and target."""
+    better = [row for row in rows if row["ratio"] - 1 < -2 * (row["standard_error"] or 0.0)]
+    worse = [row for row in rows if row["ratio"] - 1 > 2 * (row["standard_error"] or 0.0)]
+    says = (
+        f"By more than two standard errors the winner is below the best published metric in {len(better)} of "
+        f"{len(rows)} and above it in {len(worse)}. The published one is chosen on the windows that measure it, which "
+        "favours it. Bars are two standard errors over paired windows."
+    )
+
+    def draw(figure: Any, theme: Theme) -> None:
+        axes = figure.subplots()
+        for y, row in enumerate(rows[::-1]):
+            amount, error = 100 * (row["ratio"] - 1), 200 * (row["standard_error"] or 0.0)
+            colour = theme.series[0] if row in better else theme.series[1] if row in worse else theme.muted
+            axes.plot([amount - error, amount + error], [y, y], color=colour, linewidth=2)
+            axes.plot(amount, y, "o" if amount < 0 else "s", color=colour, markersize=6)
+        axes.axvline(0, color=theme.ink, linewidth=1)
+        axes.set_yticks(range(len(rows)), [f"{where(r, rows)}  ({r['best_published']})" for r in rows[::-1]])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel("perplexity against the best published metric (%)")
+        axes.grid(False, axis="y")
+        plain_ticks(axes.xaxis)
+
+    return Figure("transfer", "Transfer to other models, texts and targets", says, draw, (WIDTH, 1.0 + 0.3 * len(rows)))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The same in numbers."""
+    cells = [
+        [
+            escape(Path(row["model"]).name), escape(row["text"]), escape(row["target"]), perplexity(row["dense"]),
+            perplexity(row["perplexity"]), escape(row["best_published"]),
+            change(Estimate(row["ratio"] - 1, row["standard_error"])),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    heads = ["model", "text", "target", "dense", "winner", "best published", "change"]
+    return html.table(heads, cells, numbers=(3, 4, 6))

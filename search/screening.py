@@ -1,0 +1,122 @@
+"""Screening: of several new drafts for a slot, the one that the surrogate thinks most of is measured, with its numbers
+tuned. To judge a draft takes a sketch, a hundredth of what measuring it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pzc.compiler.core import Node
+from pzc.search.algorithms import ALGORITHMS, bred, expressed
+from pzc.search.candidate import Candidate
+from pzc.search.predictors import SURROGATE
+from pzc.search.proposals import INSTRUCTIVE, Proposal, candidate_of, rng_for
+from pzc.search.sketch import Sketch
+from pzc.search.space import Genotype, Space, why_not
+from pzc.search.state import State
+from pzc.search.surrogate import Surrogate
+from pzc.search.variation import moved
+
+MOST = 384
+"""From how many measured candidates the surrogate is made, at most: the best half, and the latest."""
+
+TUNINGS = 8
+SPREADS = (0.1, 0.3, 1.0)
+"""How often the numbers of a chosen draft are moved on trial, and by what spread of their logarithms."""
+
+UNSCREENED = 0.15
+"""The share of slots whose first draft is measured whatever the surrogate says: so it learns of what it does not like,
+and its correlation with fitness is known."""
+
+_CHOICE = 2**32 - 2  # stands where the number of an attempt does: no slot has so many
+
+SketchOf = Callable[[Genotype], Sketch | None]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A draft as a candidate, its score, and what is to be expected of it."""
+
+    candidate: Candidate
+    core: Node
+    gain: float
+
+
+class Screen:
+    """Judges the drafts of the generation at work by what the closed ones have measured."""
+
+    def __init__(self, sketch: SketchOf, space: Space) -> None:
+        self._sketch, self._space = sketch, space
+        self._known: dict[int, Sketch | None] = {}
+        self._surrogate: Surrogate | None = None
+
+    def learn(self, state: State) -> None:
+        """Take in what the closed generations have measured."""
+        self._surrogate = None
+        if ALGORITHMS[state.plan.algorithm].drafts == 1 or len(state.raced) < INSTRUCTIVE:
+            return
+        some = instructive(state.raced, MOST)
+        self._known = {
+            c.number: self._known[c.number] if c.number in self._known else self._sketch(_genotype(c, state))
+            for c in some
+        }
+        against = state.raced[0].losses  # of the reference, which has run all windows
+        pairs = [(sketch, excess(c, against)) for c in some if (sketch := self._known[c.number])]
+        if len(pairs) >= INSTRUCTIVE:
+            self._surrogate = Surrogate([s for s, _ in pairs], [loss for _, loss in pairs])
+
+    def choose(self, proposal: Proposal, state: State) -> Proposal:
+        """The proposal with its most promising draft in the first place, its numbers tuned; without rivals."""
+        if self._surrogate is None or proposal.settled:
+            return replace(proposal, rivals=())
+        first = proposal.candidate
+        rng = rng_for(state.plan.seed, first.generation, first.slot, _CHOICE)
+        screened = rng.random() >= UNSCREENED
+        drafts = [(first, proposal.core), *proposal.rivals] if screened else [(first, proposal.core)]
+        judged = [self._judged(c, core) for c, core in drafts]
+        best = chosen = max(judged, key=lambda j: j.gain)
+        for _ in range(TUNINGS if screened else 0):
+            child = moved(bred(best.candidate), rng, float(rng.choice(SPREADS)))
+            if child.core is not bred(best.candidate).core and why_not(child, self._space) is None:
+                best = max(best, self._tuned(best.candidate, child), key=lambda j: j.gain)
+        if best is not chosen and state.identity.repeats(best.candidate, best.core, state.core_of):
+            best = chosen
+        return replace(proposal, candidate=best.candidate, core=best.core, rivals=())
+
+    def _judged(self, c: Candidate, core: Node) -> _Judged:
+        sketch = self._sketch(Genotype(core, c.per))
+        if sketch is None or self._surrogate is None:
+            return _Judged(c, core, -math.inf)
+        score, _ = self._surrogate.predict(sketch)
+        said = replace(c, predictors={SURROGATE: round(score, 4)})
+        return _Judged(said, core, self._surrogate.expected_gain(sketch))
+
+    def _tuned(self, c: Candidate, child: Genotype) -> _Judged:
+        """A candidate with other numbers in its place."""
+        draft = expressed(child, self._space, c.operator, c.parents)
+        new = candidate_of(draft, c.number, (c.generation, c.slot, c.attempt), c.island)
+        return self._judged(new, draft.genotype.core)
+
+
+def _genotype(c: Candidate, state: State) -> Genotype:
+    return Genotype(state.core_of(c.number), c.per)
+
+
+def instructive(raced: Sequence[Candidate], most: int) -> list[Candidate]:
+    """Of the measured candidates the best and, up to `most`, the latest, in the order of their numbers."""
+    if len(raced) <= most:
+        return list(raced)
+    finished = sorted((c for c in raced if c.status == "evaluated"), key=lambda c: c.order)
+    chosen = {c.number: c for c in finished[: most // 2]}
+    for c in reversed(raced):
+        if len(chosen) == most:
+            break
+        chosen[c.number] = c
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def excess(c: Candidate, against: Sequence[float]) -> float:
+    """How far a candidate's mean loss is above that of another on the windows that both have run."""
+    n = min(len(c.losses), len(against)) or len(c.losses)
+    return (sum(c.losses[:n]) - sum(against[:n])) / n

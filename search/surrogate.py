@@ -1,0 +1,84 @@
+"""A surrogate of fitness: what the candidates that were measured say of one that was not.
+
+A Gaussian process over masks (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 2.2). Two
+candidates are alike when few bits of their masks differ, and when the predictors say the same of them: the covariance
+is the sum of exp(−share of differing bits / 0.2) and a squared exponential of the predictors. What is predicted is the
+rank of a candidate among the measured ones, as a normal score: losses have long tails, and only the order counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from pzc.search.sketch import Sketch
+
+APART = 0.2
+"""The share of differing bits over which likeness falls by a factor e."""
+
+NOISE = 0.01
+"""The variance of a measured rank, in units of that of either covariance."""
+
+_NORMAL = NormalDist()
+
+Array = npt.NDArray[np.float64]
+
+
+class Surrogate:
+    """What `measured` candidates, at least two, with the `losses` that they came to, say of others."""
+
+    def __init__(self, measured: Sequence[Sketch], losses: Sequence[float]) -> None:
+        self._bits = np.stack([s.bits for s in measured])
+        predicted = np.stack([s.predicted for s in measured])
+        self._mean, self._spread = predicted.mean(0), predicted.std(0) + 1e-9
+        self._predicted = self._scaled(predicted)
+        scores = normal_scores(losses)
+        covariance = np.stack([self._likeness(s) for s in measured])
+        self._inverse = np.linalg.inv(covariance + NOISE * np.eye(len(measured)))
+        self._prior = float(self._inverse.sum(0) @ scores / self._inverse.sum())
+        self._weights = self._inverse @ (scores - self._prior)
+        self._best = float(scores.min())
+
+    def predict(self, sketch: Sketch) -> tuple[float, float]:
+        """The normal score of a candidate's rank, small for a good one, and its standard deviation."""
+        likeness = self._likeness(sketch)
+        variance = self._likeness_to_itself - float(likeness @ self._inverse @ likeness)
+        return self._prior + float(likeness @ self._weights), math.sqrt(max(variance, 0.0))
+
+    def expected_gain(self, sketch: Sketch) -> float:
+        """By how much a candidate is expected to be better than the best measured one, where worse counts as nothing
+        (expected improvement): small for what is known to be bad, and for what repeats the best."""
+        score, deviation = self.predict(sketch)
+        if deviation == 0.0:
+            return max(0.0, self._best - score)
+        z = (self._best - score) / deviation
+        return deviation * (z * _NORMAL.cdf(z) + _NORMAL.pdf(z))
+
+    @property
+    def _likeness_to_itself(self) -> float:
+        return 2.0 if self._predicted.shape[1] else 1.0
+
+    def _scaled(self, predicted: Array) -> Array:
+        scaled: Array = (predicted - self._mean) / self._spread
+        return scaled
+
+    def _likeness(self, sketch: Sketch) -> Array:
+        """The covariance with every measured candidate, `[measured]`."""
+        differing = np.bitwise_count(self._bits ^ sketch.bits).sum(1, dtype=np.int64) / (8 * self._bits.shape[1])
+        likeness: Array = np.exp(-differing / APART)
+        if self._predicted.shape[1]:
+            likeness += np.exp(-np.square(self._predicted - self._scaled(sketch.predicted)).mean(1))
+        return likeness
+
+
+def normal_scores(values: Sequence[float]) -> Array:
+    """Each value's rank as the quantile of a standard normal distribution: (rank − ½) / n. Equal ones keep their
+    order."""
+    order = np.argsort(np.array(values), kind="stable")
+    scores = np.empty(len(values))
+    scores[order] = [_NORMAL.inv_cdf((rank + 0.5) / len(values)) for rank in range(len(values))]
+    return scores

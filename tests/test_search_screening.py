@@ -1,0 +1,210 @@
+"""Screening: sketches against whole masks, the surrogate against another's Gaussian process, and whom they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm, rankdata
+
+from pzc.runtime.masks import Target
+from pzc.search import sketch as sketches
+from pzc.search.candidate import Candidate
+from pzc.search.fitness import Fitness
+from pzc.search.niche import NEAR, distance, few_of_a_niche, signature
+from pzc.search.plan import Plan
+from pzc.search.predictors import SURROGATE
+from pzc.search.proposals import INSTRUCTIVE, Proposal, proposals
+from pzc.search.run import Settings
+from pzc.search.run import given as given_by
+from pzc.search.screening import Screen, excess, instructive
+from pzc.search.sketch import Sketch, Sketches
+from pzc.search.state import State
+from pzc.search.surrogate import APART, NOISE, Surrogate, normal_scores
+from tests.searches import closed, genotype, made, tiny_fitness
+
+START = given_by(Settings())
+
+
+@pytest.fixture(scope="module")
+def fitness() -> Fitness:
+    return tiny_fitness()
+
+
+@pytest.mark.parametrize("formula", ["abs(W) per layer", "abs(W) * X per row", "abs(W) * G per model", "X per row"])
+def test_the_sketch_of_a_small_model_is_its_masks(formula: str, fitness: Fitness) -> None:
+    masks, _ = fitness.masks(genotype(formula))
+    want = np.concatenate([masks[layer.name].numpy().ravel() for layer in fitness.layers.layers])
+    found = fitness.sketches.of(genotype(formula))
+    assert found is not None
+    assert np.array_equal(np.unpackbits(found.bits, count=want.size).astype(bool), want)
+    assert np.exp(found.predicted) == pytest.approx(list(fitness.predicted(masks).values()), abs=2e-6)
+
+
+@pytest.mark.parametrize("formula", ["abs(W) per row", "abs(W) * X per row", "abs(W) * G / mean(G, in) per row"])
+def test_rows_of_a_sketch_are_rows_of_the_masks(
+    formula: str, fitness: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a larger model every so many rows are looked at; where groups are rows they are as in the whole."""
+    monkeypatch.setattr(sketches, "WEIGHTS", fitness.layers.size // 3)
+    monkeypatch.setattr(sketches, "ROWS", 2)
+    thin = Sketches(fitness.layers.layers, fitness.statistics, Target())
+    masks, _ = fitness.masks(genotype(formula))
+    want = np.concatenate([masks[layer.name][::3].numpy().ravel() for layer in fitness.layers.layers])
+    found = thin.of(genotype(formula))
+    assert found is not None
+    assert np.array_equal(np.unpackbits(found.bits, count=want.size).astype(bool), want)
+
+
+@pytest.mark.parametrize("formula", ["exp(exp(abs(W) * 1e6)) per row", "ln(W) per layer"])
+def test_a_score_that_is_not_finite_has_no_sketch(formula: str, fitness: Fitness) -> None:
+    assert fitness.sketches.of(genotype(formula)) is None
+
+
+def test_a_pattern_is_sketched(fitness: Fitness) -> None:
+    thin = Sketches(fitness.layers.layers, fitness.statistics, Target(pattern=(2, 4)))
+    found = thin.of(genotype("abs(W) * X per row"))
+    assert found is not None
+    runs = np.unpackbits(found.bits).reshape(-1, 4)
+    assert (runs.sum(1) == 2).all()
+
+
+def some_sketches(seed: int, n: int, predicted: int = 2) -> list[Sketch]:
+    rng = np.random.default_rng(seed)
+    return [Sketch(rng.integers(0, 256, 32, np.uint8), rng.normal(size=predicted)) for _ in range(n)]
+
+
+def plain_process(known: Sequence[Sketch], losses: Sequence[float], new: Sketch) -> tuple[float, float]:
+    """Kriging with an unknown constant mean, from textbook formulae on unpacked bits."""
+    every = [*known, new]
+    bits = np.array([np.unpackbits(s.bits) for s in every], float)
+    said = np.array([s.predicted for s in every])
+    said = (said - said[:-1].mean(0)) / said[:-1].std(0)
+    k = np.exp(-np.abs(bits[:, None] - bits[None]).mean(2) / APART)
+    if said.shape[1]:
+        k += np.exp(-((said[:, None] - said[None]) ** 2).mean(2))
+    y = norm.ppf((rankdata(losses) - 0.5) / len(losses))
+    a = k[:-1, :-1] + NOISE * np.eye(len(known))
+    ones = np.ones(len(known))
+    mean = (ones @ np.linalg.solve(a, y)) / (ones @ np.linalg.solve(a, ones))
+    weights = np.linalg.solve(a, k[:-1, -1])
+    return mean + weights @ (y - mean), float(np.sqrt(k[-1, -1] - weights @ k[:-1, -1]))
+
+
+@pytest.mark.parametrize("predicted", [0, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_prediction_is_that_of_a_plain_gaussian_process(seed: int, predicted: int) -> None:
+    *known, new = some_sketches(seed, 20, predicted)
+    losses = np.random.default_rng(seed).normal(size=19).tolist()
+    surrogate = Surrogate(known, losses)
+    assert surrogate.predict(new) == pytest.approx(plain_process(known, losses, new), abs=1e-7)
+    assert surrogate.predict(known[int(np.argmin(losses))])[1] < 0.2  # what was measured is known
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_expected_gain_is_a_mean_over_what_may_be(seed: int) -> None:
+    *known, new = some_sketches(seed, 20)
+    losses = np.random.default_rng(seed).normal(size=19).tolist()
+    surrogate = Surrogate(known, losses)
+    score, deviation = surrogate.predict(new)
+    best = min(normal_scores(losses))
+    drawn = np.array(NormalDist(score, deviation).samples(200_000, seed=seed))
+    gains = np.maximum(best - drawn, 0.0)
+    assert surrogate.expected_gain(new) == pytest.approx(gains.mean(), abs=5 * gains.std() / np.sqrt(len(gains)) + 1e-9)
+    assert surrogate.expected_gain(known[int(np.argmin(losses))]) < 0.1
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=30, unique=True))
+@settings(deadline=None)
+def test_normal_scores_are_quantiles_of_ranks(values: list[int]) -> None:
+    want = norm.ppf((rankdata(values) - 0.5) / len(values))
+    assert normal_scores(values) == pytest.approx(want, abs=1e-9)
+
+
+def test_only_windows_that_both_have_run_are_compared() -> None:
+    assert excess(made(0, losses=(3.0, 5.0)), (1.0, 2.0, 100.0)) == pytest.approx(2.5)
+    assert excess(made(0, losses=(3.0, 5.0)), ()) == pytest.approx(4.0)
+
+
+def test_the_best_and_the_latest_teach_most() -> None:
+    raced = [made(i, losses=(float(i % 7),), status="lost race" if i % 3 else "evaluated") for i in range(40)]
+    chosen = instructive(raced, 10)
+    assert instructive(raced, 40) == raced
+    assert [c.number for c in chosen] == sorted({c.number for c in chosen})
+    assert len(chosen) == 10
+    best = sorted((c for c in raced if c.status == "evaluated"), key=lambda c: c.order)[:5]
+    assert set(best) <= set(chosen)
+    assert raced[-1] in chosen
+
+
+def measured(fitness: Fitness) -> State:
+    """A run of one generation in which more magnitude was always better."""
+    plan = Plan(population=12, islands=2, seed=3)
+    powers = [0.1 * k for k in range(1, INSTRUCTIVE + 5)]
+    formulas = [f"abs(W) ^ {p:.1f} * X per row" for p in powers]
+    candidates = [
+        made(i, f.removesuffix(" per row"), generation=0, losses=(3 + 0.1 * i,), rank_key=f)
+        for i, f in enumerate(formulas)
+    ]
+    return closed(plan, [[], [], candidates])
+
+
+def test_of_several_drafts_the_most_promising_is_measured(fitness: Fitness) -> None:
+    state = measured(fitness)
+    screen = Screen(fitness.sketches.of, START.space)
+    screen.learn(state)
+    drawn = proposals(state, START)
+    assert any(p.rivals for p in drawn)
+    chosen = [screen.choose(p, state) for p in drawn]
+    assert chosen == [screen.choose(p, state) for p in drawn]  # whoever settles the slot
+    for before, after in zip(drawn, chosen, strict=True):
+        assert not after.rivals
+        assert after.candidate.number == before.candidate.number
+        assert SURROGATE in after.candidate.predictors
+        assert fitness.sketches.of(genotype(f"{after.candidate.formula} per {after.candidate.per}")) is not None
+    formulas = {c.formula for p in drawn for c in (p.candidate, *(c for c, _ in p.rivals))}
+    assert any(p.candidate.formula not in formulas for p in chosen)  # numbers were tuned
+
+
+def test_before_anything_is_known_the_first_draft_is_measured(fitness: Fitness) -> None:
+    state = closed(Plan(population=12, seed=3), [[], []])
+    screen = Screen(fitness.sketches.of, START.space)
+    screen.learn(state)
+    new = made(0, status="proposed")
+    proposal = Proposal(new, genotype("abs(W) * X").core, (), ((replace(new, formula="X"), genotype("X").core),))
+    assert screen.choose(proposal, state) == replace(proposal, rivals=())
+
+
+def test_a_signature_is_a_sample_of_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = {name: torch.rand(shape, generator=generator) < 0.5 for name, shape in (("x", (70, 50)), ("y", (31, 77)))}
+    b = {name: mask ^ (torch.rand(mask.shape, generator=generator) < 0.2) for name, mask in a.items()}
+    size = sum(mask.numel() for mask in a.values())
+    flat = [np.concatenate([masks["x"].numpy().ravel(), masks["y"].numpy().ravel()]) for masks in (a, b)]
+    step = size // 1024
+    bits = [f[::step] for f in flat]
+    assert signature(a) == np.packbits(bits[0]).tobytes().hex()
+    assert distance(signature(a), signature(b)) == pytest.approx(np.mean(bits[0] != bits[1]), abs=0.01)
+    assert distance(signature(a), signature(a)) == 0
+
+
+def test_a_niche_holds_few() -> None:
+    bits = 1 << 10
+
+    def with_ones(n: int) -> str:
+        return f"{(1 << n) - 1:0{bits // 4}x}"
+
+    def c(number: int, ones: int) -> Candidate:
+        return made(number, signature=with_ones(ones))
+
+    near, far = round(NEAR * bits) - 3, 4 * round(NEAR * bits)
+    pool = [c(0, 0), c(1, near // 2), c(2, near), c(3, far), c(4, far + near), c(5, far + 1)]
+    assert [x.number for x in few_of_a_niche(pool, 2, 9)] == [0, 1, 3, 4]
+    assert [x.number for x in few_of_a_niche(pool, 1, 9)] == [0, 3]
+    assert [x.number for x in few_of_a_niche(pool, 6, 3)] == [0, 1, 2]
