@@ -39,9 +39,10 @@ def fingerprint(root: Node, per: str) -> str | None:
     with zeros alone has a fingerprint: the ranks on the others, and that it is not defined there.
     """
     per = "row" if ":" in per else per
-    digest = hashlib.blake2b(per.encode(), digest_size=16)
+    along = only_axis(root)
+    digest = hashlib.blake2b(f"{per} {along}".encode(), digest_size=16)
     for kind, seed in zip(KINDS, SEEDS, strict=True):
-        scores = scores_on(root, probe(kind, seed, per))
+        scores = scores_on(root, probe(kind, seed, per, along))
         if scores is None:
             if not kind.zeros:
                 return None
@@ -58,14 +59,21 @@ def confirm(a: Node, b: Node, per: str) -> bool:
     """Whether two scores rank alike on every fresh probe on which both are defined and clear; false too where they are
     so on less than half of the probes."""
     per = "row" if ":" in per else per
+    along = only_axis(a, b)
     seen = 0
     for kind in KINDS:
         for seed in FRESH:
-            alike = same_ranks(a, b, per, probe(kind, seed, per))
+            alike = same_ranks(a, b, per, probe(kind, seed, per, along))
             if alike is False:
                 return False
             seen += alike is True
     return 2 * seen >= len(KINDS) * len(FRESH)
+
+
+def only_axis(*roots: Node) -> str:
+    """The axis that scores have where none has the other, or nothing."""
+    axes = frozenset().union(*(root.axes for root in roots))
+    return next(iter(axes)) if len(axes) == 1 else ""
 
 
 def same_ranks(a: Node, b: Node, per: str, on: Probe) -> bool | None:

@@ -46,6 +46,10 @@ KINDS = (
 SHAPES = ((12, 16), (8, 12), (10, 8))
 """Sizes `(out, in)` of the layers of a probe. Groups of one layer need only the first."""
 
+LONGER = 12
+"""How many times as long the layers are along the only axis of a score: so few values of a usual probe order alike for
+scores that are far from the same."""
+
 _TOKENS = 12
 BLOCK_DEPTH = 0.5
 
@@ -58,17 +62,20 @@ class Probe:
     layers: tuple[Layer, ...]
 
 
-def probe(kind: Kind, seed: int, per: str) -> Probe:
-    """The probe of a kind and a seed for a comparison group: one layer, or three where a group goes over several."""
-    return _probe(
-        kind, seed, per if per in ("block", "model") else "", tuple(x for n, x in LEAVES.items() if n not in OWN)
-    )
+def probe(kind: Kind, seed: int, per: str, along: str = "") -> Probe:
+    """The probe of a kind and a seed for a comparison group: one layer, or three where a group goes over several.
+
+    `along` is the axis of scores that have no other, `in` or `out`: the layers are longer there.
+    """
+    across = per if per in ("block", "model") else ""
+    return _probe(kind, seed, across, along, tuple(x for n, x in LEAVES.items() if n not in OWN))
 
 
 @cache
-def _probe(kind: Kind, seed: int, across: str, others: tuple[Leaf, ...]) -> Probe:
+def _probe(kind: Kind, seed: int, across: str, along: str, others: tuple[Leaf, ...]) -> Probe:
     layers = []
-    for i, shape in enumerate(SHAPES if across else SHAPES[:1]):
+    for i, (rows, columns) in enumerate(SHAPES if across else SHAPES[:1]):
+        shape = (rows * (LONGER if along == "out" else 1), columns * (LONGER if along == "in" else 1))
         random = RandomState((seed, i))
         windows = 3 + seed % 3  # the same for every layer of a model
         depth = BLOCK_DEPTH if across == "block" else i / (len(SHAPES) - 1)
@@ -81,7 +88,8 @@ def layer(random: RandomState, kind: Kind, shape: tuple[int, int], windows: int,
     rows, columns = shape
     live = random.random_sample(columns) >= kind.zeros
     scale = kind.activation * np.exp(kind.tail * random.standard_normal(columns)) * live
-    inputs = (random.standard_normal((windows, _TOKENS, columns)) + random.standard_normal(columns)) * scale
+    tokens = max(_TOKENS, columns // 2 + 1)  # more than inputs: H has an inverse
+    inputs = (random.standard_normal((windows, tokens, columns)) + random.standard_normal(columns)) * scale
     weight = kind.weight * np.exp(kind.tail * random.standard_normal(shape))
     weight *= np.where(random.random_sample(shape) < kind.negative, -1.0, 1.0) * (
         random.random_sample(shape) >= kind.zeros
