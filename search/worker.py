@@ -31,13 +31,13 @@ class _Work:
 def work(
     state: State, store: Store, given: Given, fitness: Fitness, stop: Callable[[], bool], begin: Callable[[], None]
 ) -> None:
-    """Settle slot after slot until `stop()` says so or the plan is through. `begin` is called when the published
-    metrics are measured and the search itself begins."""
+    """Settle slot after slot until `stop()` says so or the plan is through. `begin` is called at every
+    generation once the published metrics are measured: the first time, the search itself begins."""
     current: _Work | None = None
     screen = Screen(fitness.sketches.of, given.space)
     while not stop() and not (state.generation >= 0 and state.over()):
         if current is None or current.generation != state.generation:
-            if state.generation == 0:
+            if state.generation >= 0:
                 begin()
             screen.learn(state)
             current = _Work(state.generation, proposals(state, given), bars(state))

@@ -354,6 +354,17 @@ def test_time_counts_the_sessions_before(begun: Path) -> None:
     assert len(run.state.every()) == before
 
 
+def test_the_clock_of_a_later_session_runs(begun: Path) -> None:
+    """It once stood still unless the session saw the first generation, and so the run had no end."""
+    store, settings = open_store(Place(begun), None)
+    run = prepare(store, replace(settings, generations=50))
+    assert run.state.generation > 0
+    budget = Budget(seconds=store.spent() + 0.2)
+    search(run, budget)
+    assert budget.session > 0
+    assert run.state.generation < 50
+
+
 # Ends that nobody asked for
 
 
