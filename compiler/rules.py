@@ -142,8 +142,8 @@ tanh of negative    | tanh(c * x) = -1 * tanh(-1 * c * x)               | real  
 
 absorbed minimum    | max(x, min(x, y)) = x                             | exact | (x not a number) | absorption
 absorbed maximum    | min(x, max(x, y)) = x                             | exact | (x not a number) | absorption
-smaller one         | min(x, y) = x                                     | exact | x <= y           | never above the other
-larger one          | max(x, y) = y                                     | exact | x <= y           | never below the other
+smaller one         | min(x, y) = x                                     | exact | x <= y | never above the other
+larger one          | max(x, y) = y                                     | exact | x <= y | never below the other
 clamp turned        | max(min(x, c), d) = min(max(x, d), c)             | exact | d <= c | bounds in either order
 magnitude           | max(x, -1 * x) = abs(x)                           | exact |                  | by definition
 negative magnitude  | min(x, -1 * x) = -1 * abs(x)                      | exact |                  | by definition
