@@ -141,7 +141,7 @@ def functions() -> list[Content]:
         ("between numbers", "clamp(W, -1, 2)"),
         ("between a row and a column", "clamp(W, X.mean, X.mean + Y)"),
         ("of a row between matrices", "clamp(X, G.mean, G.mean + 1)"),
-        ("where the bounds cross: the upper one wins", "clamp(W, 2, -1)"),
+        ("where the bounds cross: the upper one wins", "clamp(W, 2, -1) + X"),
         ("to one number", "clamp(W, 1, 1) + X"),
     ]
     cases += [scored(f"`clamp` {what}", text, leaves | {"G.mean": INPUTS["G.mean"]}) for what, text in clamps]
