@@ -96,6 +96,7 @@ def test_simplify_prints_a_file_and_what_was_redundant(terminal: Terminal, tmp_p
     assert (shown.code, shown.err) == (0, "")
     assert "metric pruner_zero = sqr(W) * (G - min(G))  per row" in shown.out
     assert "#     the divisor `max(G) - min(G)`" in shown.out
+    assert "#     `abs` of `W * W`" in shown.out
     (tmp_path / "short.pzm").write_text(shown.out, encoding="utf-8")
     assert pzc.load("short.pzm").keys.rank == pzc.load("pruner_zero").keys.rank
     assert terminal("check", "short.pzm").code == 0
@@ -124,12 +125,12 @@ def test_explain_says_what_a_metric_is(terminal: Terminal) -> None:
     shown = terminal("explain", "pruner_zero")
     assert (shown.code, shown.err) == (0, "")
     facts = dict(re.findall(r"^  (\w+(?: \w+)?) {2,}(.*?) *$", shown.out, re.MULTILINE))
-    assert facts["source"] == "sqr(W) * ((G - min(G)) / (max(G) - min(G)))"
+    assert facts["source"] == "abs(W * W) * ((G - min(G)) / (max(G) - min(G)))"
     assert facts["ranks as"].startswith("sqr(W) * (G - min(G))")
     assert facts["axes"] == "[out, in]"
     assert facts["sign"] == "≥ 0"
     assert facts["needs"] == "W, G → one forward and backward pass"
-    assert facts["cost"] == "6 flops and 12 bytes read a weight"
+    assert facts["cost"] == "7 flops and 12 bytes read a weight"
     assert "Dong et al." in shown.out
     assert "└── ÷" in shown.out
 

@@ -224,7 +224,7 @@ def test_arms_for_other_layers_are_not_compared() -> None:
 
 def test_what_is_redundant_in_the_published_metric() -> None:
     core = load("pruner_zero").core
-    assert [part.what for part in redundant(core, "row")] == ["the divisor `max(G) - min(G)`"]
+    assert [part.what for part in redundant(core, "row")] == ["the divisor `max(G) - min(G)`", "`abs` of `W * W`"]
     assert expression(simplest(core, "row")) == "sqr(W) * (G - min(G))"
     gone = [part.what for part in redundant(import_paper_tree(PUBLISHED).core, "row")]
     assert "`abs` of `abs(W) * abs(W)`" in gone
