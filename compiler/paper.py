@@ -238,7 +238,7 @@ Found = dict[Node, "_Scaled | None"]
 
 
 def _leaf(node: Node, found: Found) -> _Scaled | None:
-    """|W|, ‖X‖₂ = (windows · x)^½ for the release's x, ‖G‖₂ = g / 100 for its g."""
+    """|W|, W · W, ‖X‖₂ = (windows · x)^½ for the release's x, ‖G‖₂ = g / 100 for its g."""
     if node.op == "abs" and node.args[0].value == "W":
         return _Scaled(_node("W"))
     if node.value == "X.l2":
@@ -247,6 +247,8 @@ def _leaf(node: Node, found: Found) -> _Scaled | None:
         return _Scaled(_node("X"), 1.0, 1.0)
     if node.op == "sqr" and node.args[0].value == "W":
         return _Scaled(_node("sqr", _node("W")))
+    if node.op == "mul" and all(a.value == "W" for a in node.args):
+        return _Scaled(_node("mul", _node("W"), _node("W")))
     return _Scaled(_node("G"), 0.01) if node.value == "G.l2" else None
 
 
