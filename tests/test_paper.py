@@ -140,7 +140,7 @@ def test_the_published_tree_is_the_zoos_metric() -> None:
     metric = import_paper_tree(PUBLISHED)
     assert metric.keys.rank == pzc.load("pruner_zero").keys.rank
     assert pzc.import_paper_tree(PUBLISHED).core is metric.core
-    assert pzc.export_paper_tree(pzc.load("pruner_zero")) == PUBLISHED
+    assert export_paper_tree(pzc.load("pruner_zero")) == PUBLISHED
     assert source_of_tree(PUBLISHED, "best", "Pruner-Zero's.") == (
         "pzm 1\n\nuse paper\nlet w = abs(W)\nlet g = 100 * G\n\n"
         "## Pruner-Zero's.\nmetric best = abs(w * w) * paper.mms(g)  per row\n"
