@@ -13,10 +13,12 @@ trees without a fingerprint, too close to call; they keep the class that rewriti
 
 from __future__ import annotations
 
+import csv
 import random
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,7 @@ from pzc.compiler.load import inline
 from pzc.compiler.probes import KINDS, probe
 from pzc.compiler.rank import rank_class
 from pzc.compiler.source import expression
-from pzc.search.store import Store
+from pzc.grammar.diagnostics import SourceError
 
 
 @dataclass
@@ -109,15 +111,13 @@ def count(roots: Sequence[Node], per: str = PER) -> Counted:
 
 
 def candidates(run: Path) -> dict[str, list[Node]]:
-    """All candidates of a search, repeated ones too, by their comparison groups."""
-    store = Store(run, resume=True)
-    try:
-        found: dict[str, list[Node]] = {}
-        for candidate in store.candidates:
-            found.setdefault(candidate.per, []).append(inline(f"{candidate.formula} per {candidate.per}").core)
-        return found
-    finally:
-        store.close()
+    """All candidates of a search that are a metric, repeated ones too, by their comparison groups."""
+    found: dict[str, list[Node]] = {}
+    with (run / "candidates.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            with suppress(SourceError):  # of what is never defined
+                found.setdefault(row["per"], []).append(inline(f"{row['formula']} per {row['per']}").core)
+    return found
 
 
 @click.command()
