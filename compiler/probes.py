@@ -38,10 +38,11 @@ class Kind:
 KINDS = (
     Kind(1.0, 0.25, 0.01, 0.5, 0.5),
     Kind(0.02, 1.0, 1e-4, 1.5, 0.5),
-    Kind(0.5, 0.05, 2e-3, 1.0, 0.1),
+    Kind(0.5, 0.05, 0.3, 1.0, 0.1),
     Kind(1.0, 0.5, 0.01, 0.5, 0.7, 0.25),
 )
-"""Moderate values; those of language models, with heavy tails; mostly positive ones; and ones with zeros."""
+"""Moderate values; those of language models, with heavy tails; mostly positive weights, and gradients larger than inputs,
+which are the smallest elsewhere; and ones with zeros."""
 
 SHAPES = ((12, 16), (8, 12), (10, 8))
 """Sizes `(out, in)` of the layers of a probe. Groups of one layer need only the first."""
