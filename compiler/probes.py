@@ -41,8 +41,8 @@ KINDS = (
     Kind(0.5, 0.05, 0.3, 1.0, 0.1),
     Kind(1.0, 0.5, 0.01, 0.5, 0.7, 0.25),
 )
-"""Moderate values; those of language models, with heavy tails; mostly positive weights, and gradients larger than inputs,
-which are the smallest elsewhere; and ones with zeros."""
+"""Moderate values; those of language models, with heavy tails; mostly positive weights, and gradients larger than
+inputs, which are the smallest elsewhere; and ones with zeros."""
 
 SHAPES = ((12, 16), (8, 12), (10, 8))
 """Sizes `(out, in)` of the layers of a probe. Groups of one layer need only the first."""
