@@ -78,7 +78,6 @@ def command(
     with those of the paired differences.
 
     \b
-    pzc compare --model pocket
     pzc compare -f wanda -f my.pzm:best -m smollm2 --data text.txt
     pzc compare -f wanda -f ria -s 0.3,0.5,0.7 --pattern 2:4,4:8 --output out/grid
     pzc compare -f wanda -f sparsegpt --sequential --update own

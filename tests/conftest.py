@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.terminal import Terminal, terminal_of
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads cost more than they give
 
 settings.register_profile("pzc", deadline=None)  # no test depends on how busy the machine is
@@ -28,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
             if not torch.accelerator.is_available():
                 item.add_marker(pytest.mark.skip(reason="no accelerator"))
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    """The command line in an empty folder, with no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return terminal_of(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

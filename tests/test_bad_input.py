@@ -19,17 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from pzc.runtime import prune, stream_sweeps
 from pzc.runtime.models import POCKET
-from tests.terminal import Shown, Terminal, terminal_of
+from tests.terminal import Shown, Terminal
 
 SMALL = ("-n", "2", "--eval-windows", "2", "-l", "32", "--device", "cpu", "-q")
 WAYS: dict[str, tuple[str, ...]] = {"memory": (), "sequential": ("--sequential",), "stream": ("--stream",)}
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return terminal_of(monkeypatch)
 
 
 @pytest.fixture

@@ -19,16 +19,10 @@ from pzc.compiler.metric import Compiled
 from pzc.grammar.diagnostics import CODES, Diagnostic, Label
 from pzc.grammar.render import region
 from pzc.grammar.syntax import Span
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 TWICE = "pzm 1\nlet a = W  # 😀\nlet a = G\nmetric m = a * sum(X, out)  per row\n"
 NOTED = Diagnostic("PZ0307", "this changes no ranking", Label(Span(0, 3)))
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    return terminal_of(monkeypatch)
 
 
 def test_json_has_every_label_with_where_it_ends(terminal: Terminal) -> None:

@@ -18,15 +18,7 @@ from pzc.cli.main import pzc as root
 from pzc.compiler import ir
 from pzc.compiler.load import zoo_names, zoo_source
 from pzc.compiler.targets import torch as to_torch
-from tests.terminal import Terminal, terminal_of
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    """The command line in an empty folder, with no network."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return terminal_of(monkeypatch)
+from tests.terminal import Terminal
 
 
 def process(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

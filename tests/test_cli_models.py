@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return terminal_of(monkeypatch)
 
 
 @pytest.fixture

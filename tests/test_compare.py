@@ -23,16 +23,10 @@ from pzc.runtime.masks import Target
 from pzc.runtime.plots import draw
 from pzc.runtime.prune import prune
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 SMALL = ("--windows", "2", "--eval-windows", "3", "--length", "32", "--threads", "1")
 LOSSES = st.lists(st.floats(0.1, 9), min_size=2, max_size=20)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    return terminal_of(monkeypatch)
 
 
 def test_every_metric_at_every_target_is_as_if_pruned_alone(tiny: Callable[..., Any], windows: torch.Tensor) -> None:

@@ -21,7 +21,7 @@ from pzc.runtime.finished import Finished
 from pzc.runtime.layers import find_layers
 from pzc.runtime.prune import carry_out
 from pzc.runtime.request import Request
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 from tests.test_runtime_prune import same_bits, weights
 
 SMALL = ("-m", "pocket", "-n", "2", "--eval-windows", "2", "-l", "32", "--device", "cpu", "--threads", "1", "-q")
@@ -39,13 +39,6 @@ RUNS = {
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server of processes, which loads torch once, find this file."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return terminal_of(monkeypatch)
 
 
 def killed(moment: str, count: int, folder: str, arguments: tuple[str, ...]) -> None:

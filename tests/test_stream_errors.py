@@ -25,17 +25,10 @@ from pzc.runtime.models import load_model
 from pzc.runtime.prune import prune
 from pzc.runtime.shards import INDEX, open_shards, read
 from pzc.runtime.stream_model import open_shell
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 from tests.test_stream import source, streamed, weights_of
 
 __all__ = ["source"]
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return terminal_of(monkeypatch)
 
 
 def last(folder: Path) -> Path:

@@ -13,19 +13,13 @@ import pytest
 import pzc
 from pzc.compiler.metric import compile_source
 from pzc.compiler.targets.table import TARGETS, compiled
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent
 
 ROLES = 'pzm 1 metric m { gate_proj, up_proj: abs(W) * Y per col  "layers.0.*": sqr(W)  else: abs(W) * X }'
 
 needs_onnx = pytest.mark.skipif(importlib.util.find_spec("onnx") is None, reason="there is no onnx")
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    return terminal_of(monkeypatch)
 
 
 @pytest.mark.parametrize("name", [n for n, t in TARGETS.items() if not t.binary])
