@@ -91,7 +91,8 @@ def _bred(state: State, given: Given) -> list[Proposal]:
     slots = algorithm.slots(plan, state.generation)
     if plan.evaluations is not None:
         slots = min(slots, plan.evaluations - state.measured)
-    drawing = _Drawing(state, algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1, algorithm.identity)
+    drafts = algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1
+    drawing = _Drawing(state, algorithm.identity)
     found: list[Proposal] = []
     for slot in range(slots):
         given_one = Draft(Genotype(seeds[slot].core, seeds[slot].per), SEED) if slot < len(seeds) else None
@@ -102,20 +103,21 @@ def _bred(state: State, given: Given) -> list[Proposal]:
             rng = rng_for(plan.seed, state.generation, slot, attempt)
             return algorithm.draft(breeding[slot % islands], rng)
 
-        found.append(drawing.slot(draft, slot, slot % islands))
+        found.append(drawing.slot(draft, slot, slot % islands, drafts if given_one is None else 1))
     return found
 
 
 class _Drawing:
     """Draws the drafts of one slot after the other, and tells repetitions apart."""
 
-    def __init__(self, state: State, drafts: int, identity: bool) -> None:
-        self._state, self._drafts, self._identity = state, drafts, identity
+    def __init__(self, state: State, identity: bool) -> None:
+        self._state, self._identity = state, identity
         self._known = state.identity.copy()
         self._cores: dict[int, Node] = {}
         self._number = len(state.candidates)
 
-    def slot(self, draft: Callable[[int], Draft], slot: int, island: int) -> Proposal:
+    def slot(self, draft: Callable[[int], Draft], slot: int, island: int, drafts: int) -> Proposal:
+        """The proposal of a slot, of which so many `drafts` are new."""
         repeated: list[Candidate] = []
         new: list[tuple[Candidate, Node]] = []
         for attempt in range(ATTEMPTS):
@@ -127,8 +129,8 @@ class _Drawing:
                 repeated.append(replace(c, status=repeats[0], alias_of=repeats[1]))
             elif not repeats or (attempt == ATTEMPTS - 1 and not new and not repeated):
                 new.append((c, core))
-                self._add(c, core)
-                if len(new) == self._drafts:
+                self._add(c, core, sure=drafts == 1)
+                if len(new) == drafts:
                     break
         if new:
             number = self._number + len(repeated)
@@ -139,10 +141,10 @@ class _Drawing:
         self._number = found.candidate.number + 1
         return found
 
-    def _add(self, c: Candidate, core: Node) -> None:
+    def _add(self, c: Candidate, core: Node, sure: bool) -> None:
         """Let later drafts be recognised as repetitions. One of several is not sure to become a candidate: it has no
         number yet, and what repeats it is dropped."""
-        number = c.number if self._drafts == 1 else -1 - len(self._cores)
+        number = c.number if sure else -1 - len(self._cores)
         self._cores[number] = core
         self._known.add(replace(c, number=number))
 

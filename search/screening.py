@@ -11,7 +11,7 @@ from pzc.compiler.core import Node
 from pzc.search.algorithms import ALGORITHMS, bred, expressed
 from pzc.search.candidate import Candidate
 from pzc.search.predictors import SURROGATE
-from pzc.search.proposals import INSTRUCTIVE, Proposal, candidate_of, rng_for
+from pzc.search.proposals import INSTRUCTIVE, SEED, Proposal, candidate_of, rng_for
 from pzc.search.sketch import Sketch
 from pzc.search.space import Genotype, Space, why_not
 from pzc.search.state import State
@@ -67,12 +67,13 @@ class Screen:
             self._surrogate = Surrogate([s for s, _ in pairs], [loss for _, loss in pairs])
 
     def choose(self, proposal: Proposal, state: State) -> Proposal:
-        """The proposal with its most promising draft in the first place, its numbers tuned; without rivals."""
+        """The proposal with its most promising draft in the first place, its numbers tuned; without rivals. What the
+        user gave stays as it is."""
         if self._surrogate is None or proposal.settled:
             return replace(proposal, rivals=())
         first = proposal.candidate
         rng = rng_for(state.plan.seed, first.generation, first.slot, _CHOICE)
-        screened = rng.random() >= UNSCREENED
+        screened = first.operator != SEED and rng.random() >= UNSCREENED
         drafts = [(first, proposal.core), *proposal.rivals] if screened else [(first, proposal.core)]
         judged = [self._judged(c, core) for c, core in drafts]
         best = chosen = max(judged, key=lambda j: j.gain)

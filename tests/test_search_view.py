@@ -279,8 +279,30 @@ def test_clocks() -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("view") / "run"
-    windows = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
-    command = [sys.executable, "-m", "pzc", "search", "--json", "--seed-zoo", "--generations", "4", "--population", "8"]
+    windows = [
+        "--windows",
+        "2",
+        "--fitness-windows",
+        "4",
+        "--held-out-windows",
+        "2",
+        "--length",
+        "32",
+        "--threads",
+        "1",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pzc",
+        "search",
+        "--json",
+        "--seed-zoo",
+        "--generations",
+        "6",
+        "--population",
+        "16",
+    ]
     done = subprocess.run(
         [*command, *windows, "--run", str(folder)], capture_output=True, text=True, check=False, timeout=600
     )
@@ -296,7 +318,7 @@ def test_events_are_json_lines_and_nothing_else(run: tuple[Path, subprocess.Comp
     assert (kinds[0], kinds[-1]) == ("begin", "done")
     assert set(kinds[1:-1]) <= {"best", "progress"}  # the latter after a while with nothing better
     assert events[-1]["run"] == events[0]["run"] == str(folder)
-    assert (events[0]["model"], events[0]["until"]) == ("pocket", {"generations": 4})
+    assert (events[0]["model"], events[0]["until"]) == ("pocket", {"generations": 6})
     fitness = [e["fitness"] for e in events[1:-1]]
     last = events[-2]
     assert last["pareto"][0]["fitness"] == last["fitness"] < last["zoo"]["fitness"]
@@ -330,7 +352,14 @@ def test_the_hall_of_fame_holds_metrics_that_load(run: tuple[Path, subprocess.Co
 
 def test_another_process_finds_the_same(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     settings = Settings(
-        windows=2, fitness_windows=4, held_out_windows=2, length=32, population=8, generations=4, seed_zoo=True
+        windows=2,
+        fitness_windows=4,
+        held_out_windows=2,
+        length=32,
+        population=16,
+        generations=6,
+        seed_zoo=True,
+        threads=1,
     )
     store, _ = open_store(Place(tmp_path), settings)
     here = prepare(store, settings)
