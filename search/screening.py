@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pzc.compiler.core import Node
-from pzc.search.algorithms import ALGORITHMS, bred, expressed
+from pzc.search.algorithms import ALGORITHMS, SEED, bred, expressed
 from pzc.search.candidate import Candidate
 from pzc.search.predictors import SURROGATE
-from pzc.search.proposals import INSTRUCTIVE, SEED, Proposal, candidate_of, rng_for
+from pzc.search.proposals import INSTRUCTIVE, Proposal, candidate_of, rng_for
 from pzc.search.sketch import Sketch
 from pzc.search.space import Genotype, Space, why_not
 from pzc.search.state import State
