@@ -145,7 +145,10 @@ class Lowering:
                 node = number(-float(positive.value or 0.0)) if positive else None
             case Negation(operand):
                 inner = self.lower(operand)
-                node = make("neg", inner) if inner else None
+                if inner and inner.op == "number" and isinstance(operand, Name):
+                    node = number(-inner.value)
+                else:
+                    node = make("neg", inner) if inner else None
             case Binary(operator, left, right):
                 a, b = self.lower(left), self.lower(right)
                 node = make(OPERATORS[operator], a, b) if a and b else None
