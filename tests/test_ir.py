@@ -362,5 +362,6 @@ def test_the_order_of_a_norm_may_be_as_small_as_a_number_can_be() -> None:
 @pytest.mark.parametrize("formula", ["min(W, -a)", "W * -a", "W ^ -a", "min(W, --2)", "W * -b"])
 def test_a_minus_before_a_number_is_written_as_it_is_read(formula: str) -> None:
     """`-a` once was the `neg` of a number, which no source says but by a name."""
-    metric = compile_source(f"pzm 1\n\nparam a = 0.5\nlet b = -3\nmetric m = {formula} per row\n")
-    assert compile_source(metric.source).core is metric.core
+    (metric,), _ = compile_source(f"pzm 1\n\nparam a = 0.5\nlet b = -3\nmetric m = {formula} per row\n", "m.pzm")
+    (again,), _ = compile_source(metric.source, "m.pzm")
+    assert again.core is metric.core
