@@ -166,8 +166,7 @@ def _in_blocks(scores: Tensor, target: Target) -> Tensor:
 
         return job
 
-    # The operations of a pattern are so short that threads would mostly wait for Python.
-    in_stripes(rows, columns, worker, alone=target.pattern is not None)
+    in_stripes(rows, columns, worker)
     return keep
 
 

@@ -46,9 +46,9 @@ def workers(rows: int, columns: int) -> int:
     return 1 if rows * columns <= _ALONE_UP_TO else min(torch.get_num_threads(), len(stripes(rows, columns)))
 
 
-def in_stripes(rows: int, columns: int, worker: Callable[[], Job], alone: bool = False) -> None:
-    """Go through all stripes of a matrix, with `alone` in this thread. `worker` is called once in each thread and gives
-    what that thread does: it holds the thread's buffers. The first error ends the run and is raised."""
+def in_stripes(rows: int, columns: int, worker: Callable[[], Job]) -> None:
+    """Go through all stripes of a matrix. `worker` is called once in each thread and gives what that thread does: it
+    holds the thread's buffers. The first error ends the run and is raised."""
     waiting = deque(enumerate(stripes(rows, columns)))
 
     def work() -> None:
@@ -65,7 +65,7 @@ def in_stripes(rows: int, columns: int, worker: Callable[[], Job], alone: bool =
             waiting.clear()
             raise
 
-    others = 0 if alone else workers(rows, columns) - 1
+    others = workers(rows, columns) - 1
     with _one_thread_an_operation():
         if not others:
             work()
