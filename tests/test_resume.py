@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from pzc.runtime.finished import Finished
 from pzc.runtime.layers import find_layers
 from pzc.runtime.prune import carry_out
 from pzc.runtime.request import Request
+from tests.killing import dies
 from tests.terminal import Terminal
 from tests.test_runtime_prune import same_bits, weights
 
@@ -76,15 +76,6 @@ def killed(moment: str, count: int, folder: str, arguments: tuple[str, ...]) -> 
     command(arguments, standalone_mode=False)
 
 
-def kill(*how: Any) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_resume"])
-    process = context.Process(target=killed, args=how)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
 def bytes_of(place: Path) -> dict[str, bytes]:
     """The files of a result, but for the record's times."""
     files = sorted(place.iterdir()) if place.is_dir() else [place]
@@ -102,7 +93,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_bytes(
     place, whole = tmp_path / "out.safetensors", tmp_path / "whole.safetensors"
     for moment, counts in {"a block is done": (1, 2), "a block runs": (7,), "it is saved": (1,)}.items():
         for count in counts:
-            kill(moment, count, str(tmp_path), arguments[1:])
+            dies(killed, moment, count, str(tmp_path), arguments[1:])
             assert not place.exists()
             assert len(list(tmp_path.glob(".out.safetensors.partial-blocks-*"))) == 1
         gathered: list[bool] = []
@@ -133,7 +124,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_bytes(
 def test_several_sparsities_go_on_behind_those_that_are_there(terminal: Terminal, tmp_path: Path) -> None:
     arguments = ("prune", "-f", "wanda", "-s", "0.3,0.5,0.7", *SMALL)
     assert terminal(*arguments, "-o", "whole").code == 0
-    kill("it is saved", 3, str(tmp_path), (*arguments[1:], "-o", "out"))
+    dies(killed, "it is saved", 3, str(tmp_path), (*arguments[1:], "-o", "out"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.3", "0.5"]
     shown = terminal(*arguments, "-o", "out")
     assert shown.code == 0, shown.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from pzc.runtime.request import Request
 from pzc.runtime.stream import Windows, stream, unfinished_beside
 from pzc.runtime.stream_model import open_shell
 from pzc.runtime.stream_states import States
+from tests.killing import dies
 from tests.test_stream import RUNS, source, streamed
 
 __all__ = ["source"]
@@ -74,15 +74,6 @@ def killed(moment: str, count: int, folder: str, output: str, run: str, windows:
     streamed(Path(folder), Path(output), metric, torch.tensor(windows), **how)
 
 
-def kill(*how: Any) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_stream_resume"])
-    process = context.Process(target=killed, args=how)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
 def steps_of(monkeypatch: pytest.MonkeyPatch, folder: Path, output: Path, run: str, windows: Tensor) -> list[str]:
     """Let a run end, and give the stages of the steps that it did."""
     steps: list[str] = []
@@ -118,7 +109,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_bytes(
     for moment in MOMENTS:
         counts = {"all is done": (1,), "a block is done": (1, 2, 2)}.get(moment, (3, 4))
         for count in counts:
-            kill(moment, count, str(folder), str(out), run, windows.tolist())
+            dies(killed, moment, count, str(folder), str(out), run, windows.tolist())
             assert not out.exists()
             assert len(list(tmp_path.glob(".out.partial-stream-*"))) == 1
         steps = steps_of(monkeypatch, folder, out, run, windows)
@@ -133,7 +124,7 @@ def test_another_run_starts_anew_and_leaves_the_unfinished_one_alone(
     source: Callable[..., Path], windows: Tensor, tmp_path: Path
 ) -> None:
     folder = source()
-    kill("a block is done", 3, str(folder), str(tmp_path / "out"), "weights only", windows.tolist())
+    dies(killed, "a block is done", 3, str(folder), str(tmp_path / "out"), "weights only", windows.tolist())
     (left,) = tmp_path.glob(".out.partial-stream-*")
     shell = open_shell(str(folder), device="cpu")
     same, other = (Request.of("magnitude", sparsity=sparsity) for sparsity in (0.5, 0.6))
