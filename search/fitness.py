@@ -119,10 +119,11 @@ class Fitness:
                 return losses, len(losses) == len(self.windows)
         return losses, True
 
-    def on(self, genotype: Genotype | None, windows: Tensor) -> list[float]:
-        """Losses of other windows after pruning by a genotype, in the model's own type; of the dense model for None."""
+    def on(self, genotype: Genotype | None, windows: Tensor, at_once: int = 1) -> list[float]:
+        """Losses of other windows after pruning by a genotype, in the model's own type; of the dense model for None.
+        On a CPU `at_once` threads share the windows."""
         self.dense.apply(self.masks(genotype)[0] if genotype else {})
-        return window_losses(self.precise, windows)
+        return window_losses(self.precise, windows, at_once=at_once)
 
     def _check_ties(self, metric: Metric) -> None:
         """Refuse a score that has few distinct values on a layer of the middle block: its mask would be arbitrary."""

@@ -39,9 +39,20 @@ class Member:
     """Nats a token of each held-out window."""
 
 
-def measure(
-    fitness: Fitness, candidates: Iterable[Candidate], windows: Tensor, progress: Callable[[int], None]
-) -> list[Member]:
+@dataclass(frozen=True)
+class Final:
+    """What the best of a search are measured on: held-out `windows`, int64 `[n, length]`, by `at_once` threads."""
+
+    fitness: Fitness
+    windows: Tensor
+    at_once: int = 1
+
+    def losses(self, genotype: Genotype | None) -> list[float]:
+        """Losses of the held-out windows after pruning by a genotype; of the dense model for None."""
+        return self.fitness.on(genotype, self.windows, self.at_once)
+
+
+def measure(final: Final, candidates: Iterable[Candidate], progress: Callable[[int], None]) -> list[Member]:
     """Each candidate on held-out text, in the order given, in its shortest form that has finite scores.
 
     A short form has rounded numbers and may round otherwise in float32: where its masks are others than those that the
@@ -50,24 +61,24 @@ def measure(
     members = []
     for i, c in enumerate(candidates):
         metrics = [replace(zoo_metric(c.operator), per=c.per)] if c.published else forms(c, f"found_{i + 1}")
-        members.append(_member(c, metrics, fitness, windows))
+        members.append(_member(c, metrics, final))
         progress(i + 1)
     return members
 
 
-def _member(c: Candidate, metrics: Sequence[Metric], fitness: Fitness, windows: Tensor) -> Member:
+def _member(c: Candidate, metrics: Sequence[Metric], final: Final) -> Member:
     *shorter, last = metrics
     for metric in shorter:
         with suppress(PruningError):
-            return _measured(c, metric, fitness, windows)
-    return _measured(c, last, fitness, windows)
+            return _measured(c, metric, final)
+    return _measured(c, last, final)
 
 
-def _measured(c: Candidate, metric: Metric, fitness: Fitness, windows: Tensor) -> Member:
+def _measured(c: Candidate, metric: Metric, final: Final) -> Member:
     genotype = Genotype(metric.core, metric.per)
-    masks, mask_hash = fitness.masks(genotype)
-    losses = c.losses if mask_hash == c.mask_hash else fitness.race(masks, ())[0]
-    on_held_out = fitness.on(genotype, windows)
+    masks, mask_hash = final.fitness.masks(genotype)
+    losses = c.losses if mask_hash == c.mask_hash else final.fitness.race(masks, ())[0]
+    on_held_out = final.losses(genotype)
     return Member(c, metric, perplexity(losses), perplexity(on_held_out), tuple(on_held_out))
 
 

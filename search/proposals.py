@@ -181,8 +181,8 @@ perplexity."""
 
 
 def cutoff(population: Sequence[Candidate], full: int, published: Sequence[Candidate]) -> tuple[float, ...]:
-    """The losses that an offspring must not be behind: those of the worst of a population that is full, else far worse
-    ones than those of the best published metric."""
+    """The losses that an offspring must not be behind: those of the middle of a population that is full, since one
+    that is surely worse seldom breeds; else far worse ones than those of the best published metric."""
     if len(population) >= full:
-        return max(population, key=lambda c: c.fitness).losses
+        return sorted(population, key=lambda c: c.fitness)[len(population) // 2].losses
     return tuple(loss + LENIENT for loss in published[0].losses) if published else ()

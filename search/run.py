@@ -351,16 +351,19 @@ def _begin(run: Prepared, budget: Budget) -> None:
     budget.start()
 
 
-def finish(run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None) -> Result:
-    """Measure the best candidates, the best of the zoo and the dense model on held-out text, and write the hall of
-    fame.
+def finish(
+    run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None, *, at_once: int = 1
+) -> Result:
+    """Measure the best candidates, the best of the zoo and the dense model on held-out text, by `at_once` threads, and
+    write the hall of fame.
 
     The order is that of fitness: held-out text never chooses. The model is dense again afterwards.
     """
     best = run.state.best(hall.MEMBERS)
     chosen = [*best, *run.state.zoo[:ZOO_MEMBERS]]
-    every = hall.measure(run.fitness, chosen, run.held_out, lambda done: progress(done, len(chosen)))
-    dense = perplexity(run.fitness.on(None, run.held_out))
+    final = hall.Final(run.fitness, run.held_out, at_once)
+    every = hall.measure(final, chosen, lambda done: progress(done, len(chosen)))
+    dense = perplexity(final.losses(None))
     files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)

@@ -48,6 +48,21 @@ def test_divergence_needs_one_vocabulary(tiny: Callable[..., Any], windows: torc
         kl_divergence(tiny(), tiny(vocab_size=40), windows)
 
 
+def test_threads_share_windows_without_changing_losses(
+    tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pzc.runtime.passes.windows_at_once", lambda model, length: 1)
+    model = tiny()
+    seen: list[int] = []
+    threads = torch.get_num_threads()
+    found = window_losses(model, windows, lambda what, done, total: seen.append(done), at_once=3)
+    assert found == window_losses(model, windows)
+    assert seen == list(range(1, len(windows) + 1))
+    assert torch.get_num_threads() == threads
+    with pytest.raises(PruningError, match="token"):
+        window_losses(model, windows + 10**6, at_once=3)
+
+
 def test_perplexity_of_hopeless_losses_is_infinite() -> None:
     assert perplexity([800.0, 900.0]) == math.inf
     assert math.isnan(perplexity([math.nan]))

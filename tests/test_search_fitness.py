@@ -16,7 +16,7 @@ from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
-from pzc.search.hall import measure
+from pzc.search.hall import Final, measure
 from pzc.search.objective import OBJECTIVES
 from pzc.search.readable import forms, readable
 from pzc.search.run import Budget, Settings, finish, open_store, prepare, search
@@ -156,7 +156,7 @@ def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyP
     bred = candidate("ln(exp(abs(W) * 200) / exp(abs(W) * 199) + 1)", "row")
     short = inline("exp(exp(abs(W) * 200))", "found_1")
     monkeypatch.setattr("pzc.search.hall.forms", lambda c, name: [short, *forms(c, name)])
-    (member,) = measure(fitness, [bred], some_windows(3, 2), lambda done: None)
+    (member,) = measure(Final(fitness, some_windows(3, 2)), [bred], lambda done: None)
     assert member.metric != short
     assert math.isfinite(member.held_out)
 
