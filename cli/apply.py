@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def command(
         return
     zero = content["sparsity"]
     output.print(f"sparsity  {zero['after']:.2%}   {len(zero['layers'])} layers", soft_wrap=True)
-    say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {folder}")
+    say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {shlex.quote(str(folder))}")
 
 
 def _record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,19 +69,16 @@ class Asked:
         from pzc.runtime.request import Request
 
         found = Request.of(
-            metric, sparsity=self.sparsities[0], pattern=self.pattern, per=self.per,
+            metric, sparsity=self.sparsities, pattern=self.pattern, per=self.per,
             allocation=named_allocation(self.allocation), include=self.include, exclude=self.exclude,
             sequential=self.sequential, update=self.update, cache=self.cache, seed=self.seed,
         )  # fmt: skip
-        if len(self.sparsities) > 1 and (found.sequential or found.update != "none"):
-            what = f"--update {found.update}" if found.update != "none" else "--sequential"
-            raise click.UsageError(f"several sparsities share the statistics of the dense model, so not with {what}")
         if self.mask_only and found.update != "none":
             raise click.UsageError(
                 f"--mask-only writes no weights, but --update {found.update} changes them; give --update none, or no "
                 "mask"
             )
-        return replace(found, targets=tuple(replace(found.target, sparsity=share) for share in self.sparsities))
+        return found
 
     def places(self) -> list[Path]:
         """Where each sparsity goes: the output itself, or for several a folder in it, a file beside it."""

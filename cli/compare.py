@@ -11,13 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli import options
+from pzc.cli.cautions import caution
 from pzc.cli.console import errors, fail, formula, output, print_json, progress, say, shortened, warn
 from pzc.compiler.load import load, zoo
 from pzc.compiler.source import expression
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pzc.compiler.metric import Metric
     from pzc.runtime.compare import Compared
     from pzc.runtime.comparison import Row
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 22
 """Characters of a metric's name in the table, so that it fits into 80 columns."""
+
+NOTABLE = 0.002
+"""By how much pruned shares must differ for a table to say so."""
 
 
 @click.command("compare")
@@ -95,6 +97,7 @@ def command(
     targets = _targets(ctx, how)
     if folder is not None:
         _check_folder(folder, overwrite)
+    caution(metrics)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     layers = find_layers(loaded.model, how["include"], how["exclude"]).layers
     for sentence in (s for m in metrics if references for s in idle_roles(m, layers)):
@@ -133,6 +136,7 @@ def command(
             fail(f"{row.name}{at}: {row.compared.failure}")
     for target in targets:
         _say_best(results, written(target) if len(targets) > 1 else None, target)
+    _say_unequal(found)
     if folder is not None:
         say(f"wrote {folder}: results.json, results.csv, perplexity.png, perplexity.svg")
     ctx.exit(1 if any(r.failure for r in found) else 0)
@@ -192,7 +196,7 @@ def _about(loaded: Any, texts: Any, model: str, how: dict[str, Any], baseline: s
 
 def _table(results: list[Row], title: str, baseline: str, kl: bool) -> Table:
     """The dense model, then a section for each target, the best first."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     headings = ["metric", "per", "sparsity", "perplexity", "±", f"to {baseline}", "±", *(["KL"] if kl else []), "s"]
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("metric", "per") else "right", header_style="dim")
@@ -255,6 +259,15 @@ def _formula(metric: Metric) -> Text:
         return formula(shortened(metric.formula))
     lines = (f"{', '.join(arm.layers) or 'else'}: {expression(arm.core)}" for arm in metric.arms)
     return Text("\n").join(formula(shortened(line)) for line in lines)
+
+
+def _say_unequal(found: list[Compared]) -> None:
+    """Say so where metrics are compared that prune different shares: small groups lose less than was asked for."""
+    for target in dict.fromkeys(r.target for r in found if r.target):
+        shares = [r.sparsity for r in found if r.target == target and not r.failure]
+        if shares and max(shares) - min(shares) > NOTABLE:
+            asked = f"{target.share:.0%} asked for, {min(shares):.2%} to {max(shares):.2%} pruned"
+            say(f"{asked}: of every group as many whole weights go as fit into its share")
 
 
 def _say_best(results: list[Row], name: str | None, target: Target) -> None:

@@ -69,7 +69,7 @@ def warn(message: str) -> None:
 
 def say(message: str) -> None:
     """One line about what is happening, on stderr."""
-    errors.print(message, soft_wrap=True)
+    errors.print(message, soft_wrap=True, markup=False)
 
 
 def print_json(value: Any) -> None:

@@ -61,7 +61,9 @@ def command(
             loaded.model, metrics, target, texts.calibration_windows, seed=how["seed"], progress=bar
         )  # fmt: skip
     if as_json:
-        print_json(_as_json(found))
+        compared = [{"name": m.name, "formula": m.formula, "per": m.per} for m in metrics]
+        asked = {name: how[name] for name in ("sparsity", "pattern", "per", "data", "windows", "length", "seed")}
+        print_json({"metrics": compared, "model": model, **asked, **_as_json(found)})
         return
     names = [m.name if m.name != "inline" else m.formula for m in metrics]
     to = how["pattern"] or f"{how['sparsity']:.0%}"

@@ -16,6 +16,7 @@ from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, written
 from pzc.compiler.counterexample import Counterexample
 from pzc.compiler.equiv import Equivalence, Pair, Verdict, equivalent
+from pzc.compiler.findings import findings
 from pzc.compiler.keys import keys
 from pzc.compiler.leaves import LEAVES, short
 from pzc.compiler.load import load
@@ -82,7 +83,8 @@ def _draw(found: Equivalence, names: tuple[str, str], pattern: str | None) -> No
 def _parts(v: Verdict, names: tuple[str, str], pattern: str | None) -> Iterator[Text | Table]:
     if v.same:
         group = pattern or f"per {v.first.per}"
-        yield Text.assemble((_HEADS[v.kind or "rank"], "good"), f": the same mask for every model, {group}")
+        where = ", wherever both are defined" if v.kind != "exact" and _may_be_undefined(v) else ""
+        yield Text.assemble((_HEADS[v.kind or "rank"], "good"), f": the same mask for every model, {group}{where}")
     elif v.counterexample:
         yield from _counterexample(v, v.counterexample, names)
         alike = [] if pattern else [per for per in dict.fromkeys((v.first.per, v.second.per)) if _alike(v, per)]
@@ -101,6 +103,11 @@ def _parts(v: Verdict, names: tuple[str, str], pattern: str | None) -> Iterator[
     for name, scored, steps in zip(names, (v.first, v.second), v.steps, strict=True):
         yield Text(f"\n{name}", style="bold")
         yield drawn(scored.core, steps)
+
+
+def _may_be_undefined(v: Verdict) -> bool:
+    """Whether one of the scores has an operation that its arguments can be outside the domain of."""
+    return any(f.code in ("PZ0303", "PZ0304") for s in (v.first, v.second) for f in findings(s.core, s.per))
 
 
 def _alike(v: Verdict, per: str) -> bool:

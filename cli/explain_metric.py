@@ -72,7 +72,7 @@ def explain_metric(reference: str, per: str | None, settings: dict[str, float], 
     for arm in arms:
         if len(arms) > 1:
             output.print(Text.assemble("\n", (", ".join(arm.layers) or "else", "bold"), f"  per {arm.per}"))
-        output.print(_facts(metric, arm, steps))
+        output.print(_facts(arm, steps))
         if steps:
             output.print(Text("\n  derivation", style="dim"))
             output.print(drawn(arm.core, derive(arm.core, arm.per)))
@@ -98,7 +98,7 @@ def _title(metric: Metric, arms: list[Arm], reference: str) -> None:
         output.print(Text.assemble("  ", (f"{name} = {number_text(value)}", "dim")))
 
 
-def _facts(metric: Metric, arm: Arm, steps: bool) -> Table:
+def _facts(arm: Arm, steps: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

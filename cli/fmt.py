@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from pzc.cli.console import errors, fail, output, say
+from pzc.cli.console import fail, output, say
 from pzc.cli.diagnostics import show
 from pzc.cli.inputs import standard_input
 from pzc.compiler.load import MetricNotFound, read_file
@@ -58,7 +58,7 @@ def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool)
             output.out(formatted, end="", highlight=False)
         elif formatted != source:
             replace_file(Path(name), formatted)
-            errors.print(f"formatted {name}", soft_wrap=True)
+            say(f"formatted {name}")
     ctx.exit(1 if bad or (changed and check) else 0)
 
 

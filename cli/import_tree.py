@@ -9,6 +9,7 @@ import click
 
 from pzc.cli.console import fail, say
 from pzc.cli.fmt import replace_file
+from pzc.cli.inputs import standard_input
 from pzc.compiler.load import read_file
 from pzc.compiler.metric import compile_source
 from pzc.compiler.paper import TreeError, read_tree, source_of_tree
@@ -29,7 +30,7 @@ def command(ctx: click.Context, tree: str, name: str, output: Path | None) -> No
     pzc import best_tree.json --name best -o best.pzm
     pzc import - < best_tree.json
     """
-    text = sys.stdin.read() if tree == "-" else read_file(Path(tree))
+    text = standard_input() if tree == "-" else read_file(Path(tree))
     try:
         source = source_of_tree(read_tree(text), name)
     except TreeError as error:

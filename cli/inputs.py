@@ -48,8 +48,13 @@ def read(name: str) -> Input:
     try:
         return Input(name, read_file(Path(name)), Path(name))
     except MetricNotFound as error:
-        hint = did_you_mean(name, zoo_names()) if name.isidentifier() else None
+        hint = did_you_mean(name, zoo_names()) if name.isidentifier() else _no_file(name)
         raise MetricNotFound(f"{error}; {hint}" if hint else str(error)) from error
+
+
+def _no_file(name: str) -> str | None:
+    """What may have been meant by what is no file."""
+    return None if name.endswith(".pzm") else "whole files are read here; `pzc explain` takes FILE:NAME and expressions"
 
 
 def standard_input() -> str:

@@ -23,6 +23,7 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.search.shared import private_folder
     from pzc.search.store import Place
 
+    parent = os.getppid()
     where: str = given["join"]
     url = where if "://" in where else None
     folder = private_folder() / given["study"] if url else Path(where)
@@ -42,7 +43,6 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
             keeps_settings=True,
             progress=bar,
         )
-    parent = os.getppid()
 
     def over() -> bool:
         return budget.over() or (given["attached"] and os.getppid() != parent)

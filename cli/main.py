@@ -37,8 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """The commands in the order in which help lists them: name, module, summary. A module is imported when it is used."""
 
 EPILOG = """\b
-Exit codes: 0 fine; 1 the input has errors (a metric, a model, data); 2 wrong usage;
-130 interrupted, what is settled is kept."""
+Exit codes: 0 fine; 1 the input has errors (a metric, a model, data), or `equiv` found a
+difference; 2 wrong usage; 4 `equiv` does not know; 130 interrupted, what is settled is kept."""
 
 
 class Commands(click.Group):

@@ -78,6 +78,13 @@ def _each(
     return check
 
 
+def _only(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> str:
+    """The one metric that is given: of several an option that is not `multiple` would take the last without a word."""
+    if len(given) > 1:
+        raise click.UsageError(f"one metric at a time: {', '.join(given)}; `pzc compare` measures several", ctx)
+    return given[0]
+
+
 def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     if value is not None:
         import torch
@@ -109,6 +116,8 @@ metric = click.option(
     "--metric",
     "-f",
     required=True,
+    multiple=True,
+    callback=_only,
     metavar="F",
     help="A zoo name, a .pzm file, FILE:NAME, or an expression such as 'abs(W) * X per row'.",
 )

@@ -10,6 +10,7 @@ import click
 
 from pzc.cli import options
 from pzc.cli.asked import Asked, opened
+from pzc.cli.cautions import caution
 from pzc.cli.console import output, print_json
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """Say what `pzc prune` with the same options would do and take. No weights are loaded and no text is read.
 
     Memory is counted from the model's shapes, time guessed from a moment's work on this machine. What `pzc prune` would
-    refuse for its options or the model's layers is refused here.
+    refuse for its options, its output or the model's layers is refused here.
 
     \b
     pzc plan --metric wanda --model pocket
@@ -55,10 +56,16 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if asked.trust_remote_code:
         raise click.UsageError("a plan runs no code that comes with a model", ctx)
     request = asked.request()
+    from pzc.cli.results import check_places
+    from pzc.runtime.data import check_named
     from pzc.runtime.passes import check_length
     from pzc.runtime.plan import plan
     from pzc.runtime.texts import default_length
 
+    caution([request.metric])
+    check_named(asked.data, asked.eval_data)
+    if asked.folder is not None:
+        check_places(asked)
     model = opened(asked, placeholders=True)
     request.check(model.layers.layers)
     length = asked.length or default_length(model.loaded.model)

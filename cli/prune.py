@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from pzc.cli import options
 from pzc.cli.asked import Asked, opened
+from pzc.cli.cautions import caution
 from pzc.cli.console import errors, output, print_json, say, warn
 from pzc.cli.plan import line
 
@@ -48,6 +51,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     from pzc.runtime.roles import idle_roles
 
     check_places(asked)
+    caution([request.metric])
     model = opened(asked, placeholders=asked.streams)
     request.check(model.layers.layers)
     for sentence in idle_roles(request.metric, model.layers.layers):
@@ -103,13 +107,15 @@ def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
     from pzc.cli.texts import described, options_of
 
     how = vars(asked)
-    errors.print(described(texts, how), style="dim", soft_wrap=True)
+    errors.print(Text(described(texts, how), "dim"), soft_wrap=True)
     again = {**how, "data": asked.eval_data or asked.data}
     for place in (result.place for result in done):
         files = [place] if asked.mask_only else [file for file in place.rglob("*") if file.is_file()]
         size = f"{sum(file.stat().st_size for file in files) / 1e6:.3g} MB"
         if asked.mask_only:
-            following = f"pzc apply {place} --model {asked.model} --output FOLDER"
+            following = f"pzc apply {shlex.quote(str(place))} --model {shlex.quote(asked.model)} --output FOLDER"
         else:
-            following = f"pzc eval --model {place}{options_of(again, 'data', 'eval_windows', 'length')}"
+            following = (
+                f"pzc eval --model {shlex.quote(str(place))}{options_of(again, 'data', 'eval_windows', 'length')}"
+            )
         say(f"wrote {place} ({size})   next: {following}")

@@ -98,5 +98,5 @@ def _measured(run: Any, model: str | None, device: str, trust: bool, eval_window
 
 
 def _show(page: Path, figures: int) -> None:
-    output.print(str(page), soft_wrap=True)
+    output.print(str(page), soft_wrap=True, markup=False)
     say(f"{figures} figures beside it, each for light and for dark pages")

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pzc.cli.console import errors, fail, output, print_json, say
+from rich.text import Text
+
+from pzc.cli.console import errors, fail, output, print_json
 from pzc.cli.diagnostics import show
 from pzc.grammar.diagnostics import Diagnostic, Label
 from pzc.grammar.render import region
@@ -52,7 +54,7 @@ def text(reports: Iterable[Report], quiet: bool) -> None:
         if not quiet:
             output.print(f"{report.name}: {_summary(report)}", soft_wrap=True, markup=False)
     if seen and not quiet and errors.is_terminal:
-        say(f"[dim]`pzc explain {seen[0]}` says more[/]")
+        errors.print(Text(f"`pzc explain {seen[0]}` says more", "dim"))
 
 
 def _summary(report: Report) -> str:

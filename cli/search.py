@@ -118,6 +118,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     options.check_pattern(ctx, given["pattern"])
     if given["storage"] and "://" not in given["storage"]:
         raise click.UsageError(f"`{given['storage']}` is no URL; a folder is named by --run", ctx)
+    if given["storage"] and (given["join"] or given["resume"]):
+        raise click.UsageError("--storage is where a run begins; --join and --resume take its URL", ctx)
     if given["join"] and given["resume"]:
         raise click.UsageError("--join helps with a run and --resume leads it; give one of them", ctx)
     if given["join"]:
@@ -208,7 +210,7 @@ def _plan(run: Prepared, workers: int) -> str:
     size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
     texts = f"statistics of {s.windows} × {windows.shape[1]} tokens, {len(windows)} windows a candidate"
     bounds = [f"{getattr(s, name)} {name}" for name in BOUNDS[:2] if getattr(s, name)]
-    until = f"{s.limit:g} s" if s.limit else bounds[-1]
+    until = f"{s.limit:g} s of searching, then the final" if s.limit else bounds[-1]
     team = f"{workers} × {s.threads} threads" if workers > 1 else f"{s.threads} threads"
     how = "" if s.algorithm == "default" else f"{s.algorithm} algorithm, "
     return (
@@ -244,9 +246,10 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     if given["template"]:
         template_of(given["template"])
     chosen["threads"] = torch.get_num_threads() if _given(ctx, "threads") else default_threads(given["workers"])
-    chosen["seeds"] = tuple(
-        f"{m.name}: {m.formula} per {m.per}" for reference in given["seed_metrics"] for m in load_all(reference)
-    )
+    seeds = [m for reference in given["seed_metrics"] for m in load_all(reference)]
+    if by_role := [m.name for m in seeds if m.roles]:
+        raise click.UsageError(f"`{by_role[0]}` has a score for each role; the search has one for all layers", ctx)
+    chosen["seeds"] = tuple(f"{m.name}: {m.formula} per {m.per}" for m in seeds)
     if chosen["limit"] is None and not any(_given(ctx, name) for name in BOUNDS):
         chosen["limit"] = LIMIT
     return Settings(**chosen)
@@ -254,12 +257,18 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
 
 def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Settings:
     """The settings of a run with what is given anew. Raises UsageError for what a run cannot change."""
+    import torch
+
     names = [f.name for f in fields(kept) if f.name in given and _given(ctx, f.name)]
     flags = {p.name: p.opts[0] for p in ctx.command.params}
     for name in names:
         was = getattr(kept, name)
         if name not in ANEW and given[name] != was:
             raise click.UsageError(f"{flags[name]} of a run cannot change; it began with {was}", ctx)
+    if given["seed_metrics"]:
+        raise click.UsageError("--seed-metrics are what a run begins with; it cannot get others", ctx)
+    if _given(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):
+        raise click.UsageError(f"--threads of a run cannot change; it began with {kept.threads}", ctx)
     changed = {name: given[name] for name in names if name in ANEW}
     if changed.keys() & set(BOUNDS) and "limit" not in changed:
         changed["limit"] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from typing import Any
 
@@ -35,4 +36,4 @@ def described(texts: Texts, how: dict[str, Any]) -> str:
 def options_of(how: dict[str, Any], *names: str) -> str:
     """Options as they would be typed again, those that are not given left out."""
     given = ((name.replace("_", "-"), how.get(name)) for name in names)
-    return "".join(f" --{name} {value}" for name, value in given if value is not None)
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)

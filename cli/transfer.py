@@ -148,7 +148,7 @@ def _targets(how: dict[str, Any], run: Run) -> list[Target]:
 def _show(rows: Sequence[Transferred]) -> None:
     first = rows[0]
     table = Table(
-        title=f"{first.model} · {first.target} · {first.text} · dense {first.dense:.2f}",
+        title=Text(f"{first.model} · {first.target} · {first.text} · dense {first.dense:.2f}", style="bold"),
         title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0),
     )  # fmt: skip
     for heading, justify in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -41,10 +42,10 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
             justify="right" if heading in ("search", "held-out") else "left",
         )
     low = min(m.held_out for m in everyone)
-    table.add_row("[bold]dense[/]", "", "", "", f"{result.dense:.2f}")
+    table.add_row(Text("dense", "bold"), "", "", "", f"{result.dense:.2f}")
     for m in [*result.members[:3], *sorted(result.zoo, key=lambda m: m.held_out)]:
         text = Text(f"{m.held_out:.2f}", style="good" if m.held_out == low else "")
-        table.add_row(f"[bold]{m.metric.name}[/]", formula(m.metric.formula), m.metric.per, f"{m.fitness:.2f}", text)
+        table.add_row(Text(m.metric.name, "bold"), formula(m.metric.formula), m.metric.per, f"{m.fitness:.2f}", text)
     output.print(table)
     if not result.members:
         say("nothing was measured in full: give the search more time")
@@ -60,7 +61,8 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     how = asdict(run.settings)
     how |= {"eval_windows": how["held_out_windows"], "sparsity": None if how["pattern"] else how["sparsity"]}
     names = ("model", "data", "eval_data", "windows", "eval_windows", "length", "sparsity", "pattern")
-    following = f"pzc compare --metric {best_zoo.metric.name} --metric {result.files[0]}{options_of(how, *names)}"
+    metrics = f"--metric {best_zoo.metric.name} --metric {shlex.quote(str(result.files[0]))}"
+    following = f"pzc compare {metrics}{options_of(how, *names)}"
     say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
 
 

@@ -18,6 +18,7 @@ from pzc.compiler.terms import (
     base_and_exponent,
     coefficient,
     factors_of,
+    is_extreme,
     is_turned,
     mark_of,
     marks_of,
@@ -352,7 +353,7 @@ def _power_of_product(base: Node, exponent: float) -> Node | None:
 
 def _power_of_power(base: Node, exponent: float) -> Node | None:
     inner, e = base.args
-    if e.op != "number":
+    if e.op != "number" or is_extreme(e.value * exponent) or is_extreme(e.value):
         return None
     if not inner.sign.non_negative and e.value % 2 == 0:
         note("root of even power")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.metric import Metric, compile_file, compile_source
-from pzc.grammar.diagnostics import Diagnostic, Label, SourceError, did_you_mean
-from pzc.grammar.syntax import Span
+from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 
 class MetricNotFound(Exception):
@@ -48,7 +48,7 @@ def zoo_metric(name: str, settings: Mapping[str, float] | None = None) -> Metric
     return compile_source(zoo_source(name), f"{name}.pzm", settings)[0][0]
 
 
-def load(reference: str, settings: Mapping[str, float] | None = None) -> Metric:
+def load(reference: str | os.PathLike[str], settings: Mapping[str, float] | None = None) -> Metric:
     """The metric that a command line means by `reference`.
 
     A zoo name (`wanda`), a file that defines one metric (`my.pzm`), one metric of a file (`my.pzm:best`), or an
@@ -56,7 +56,7 @@ def load(reference: str, settings: Mapping[str, float] | None = None) -> Metric:
 
     Raises MetricNotFound, or SourceError when the source has errors.
     """
-    text = reference.strip()
+    text = os.fspath(reference).strip()
     path, _, name = text.partition(":")
     if text in zoo_names():
         return _with_settings(zoo_source(text), f"{text}.pzm", "", settings)
@@ -114,14 +114,7 @@ def inline(text: str, name: str = "inline", *, analyse: bool = True) -> Metric:
     try:
         compiled = compile_file(head + text, "expression", analyse=analyse)
     except SourceError as error:
-        raise SourceError([_shifted(d, len(head)) for d in error.diagnostics], text, "expression") from None
+        raise SourceError([d.moved(-len(head), len(text)) for d in error.diagnostics], text, "expression") from None
     if len(compiled.metrics) != 1 or any(d.code == "PZ0401" for d in compiled.diagnostics):
         raise MetricNotFound("an inline metric is one expression, such as 'abs(W) * X per row'")
     return compiled.metrics[0]
-
-
-def _shifted(d: Diagnostic, by: int) -> Diagnostic:
-    def move(label: Label) -> Label:
-        return Label(Span(max(0, label.span.start - by), max(1, label.span.end - by)), label.text)
-
-    return Diagnostic(d.code, d.message, move(d.primary), tuple(move(x) for x in d.secondary), d.help)

@@ -56,11 +56,19 @@ def factors_of(node: Node) -> tuple[Node, ...]:
     return node.args if node.op == "mul" else (node,)
 
 
+_LARGEST_EXPONENT = 1e100
+
+
+def is_extreme(exponent: float) -> bool:
+    """Whether an exponent is so large or so small that products of exponents could end as infinity or zero."""
+    return exponent != 0 and not 1 / _LARGEST_EXPONENT <= abs(exponent) <= _LARGEST_EXPONENT
+
+
 def base_and_exponent(node: Node) -> tuple[Node, float]:
-    """A factor as base and exponent."""
+    """A factor as base and exponent. What has an extreme exponent stands for itself, so that none grows without end."""
     if node.op == "pow":
         base, exponent = node.args
-        if exponent.op == "number":
+        if exponent.op == "number" and not is_extreme(exponent.value):
             return base, exponent.value
     return node, 1.0
 

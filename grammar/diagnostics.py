@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -74,6 +74,15 @@ class Diagnostic:
     def severity(self) -> Severity:
         """`error`, `warning` or `note`, by the code."""
         return CODES[self.code][0]
+
+    def moved(self, by: int, end: int) -> Diagnostic:
+        """The same about a text in which everything stands `by` positions later, and nothing beyond `end`."""
+
+        def move(label: Label) -> Label:
+            start = min(max(0, label.span.start + by), end)
+            return Label(Span(start, max(start + 1, min(label.span.end + by, end))), label.text)
+
+        return replace(self, primary=move(self.primary), secondary=tuple(map(move, self.secondary)))
 
 
 MAX_ERRORS = 100

@@ -342,7 +342,8 @@ def check_allocation(content: Any, name: str) -> dict[str, Any]:
 def _listed(blocks: Sequence[float], layers: Sequence[Layer]) -> dict[int, float]:
     count = 1 + max(layer.block for layer in layers)
     if len(blocks) != count:
-        raise PruningError(f"the allocation lists {len(blocks)} blocks, but the model has {count}")
+        last = f"the last block with layers to prune is number {count} of the model"
+        raise PruningError(f"the allocation lists {len(blocks)} blocks, but {last}")
     return dict(enumerate(blocks))
 
 

@@ -71,7 +71,7 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
 
 # {model["name"]}, pruned by {metric["name"]} to {wanted}
 
-Weights of the linear layers in the decoder blocks were set to zero by [pzc](https://pypi.org/project/pzc/). They are
+Weights of the linear layers in the decoder blocks were set to zero by pzc. They are
 zeros in dense tensors: the model is neither smaller nor faster by itself.
 
 | | |

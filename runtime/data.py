@@ -201,14 +201,20 @@ class _Pieces:
         return head, tail
 
 
+def check_named(data: str, eval_data: str | None = None) -> None:
+    """Raise PruningError for a name that is no text's and no file's. No text is read."""
+    for name in (data, eval_data):
+        if name is not None and name not in _NAMED and not Path(name).expanduser().exists():
+            raise PruningError(
+                f"there is no text `{name}`",
+                hint=f"name a text or JSONL file, or one of {', '.join(sorted(_NAMED))}",
+                data=name,
+            )
+
+
 def _read(name: str) -> _Pieces:
+    check_named(name)
     path = Path(name).expanduser()
-    if not path.exists():
-        raise PruningError(
-            f"there is no text `{name}`",
-            hint=f"name a text or JSONL file, or one of {', '.join(sorted(_NAMED))}",
-            data=name,
-        )
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -286,8 +292,11 @@ def hub_rows(name: str, *place: str, rows: int | None = None, **options: Any) ->
             hint="pip install 'pzc[datasets]', or use a file or pydoc",
             data=name,
         ) from error
+    from pzc.runtime.quiet import hub_quiet  # imports transformers
+
     try:
-        table = load_dataset(*place, **options)
+        with hub_quiet():
+            table = load_dataset(*place, **options)
         return list((table if rows is None else table.select(range(rows)))["text"])
     except Exception as error:  # datasets raises what its network and file layers raise
         reason = str(error).strip().splitlines()

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,22 @@ from pzc.runtime.errors import PruningError
 
 
 def replace_file(path: Path, content: str | bytes) -> Path:
-    """Write a file beside its name and rename it, so that a reader finds the old content or the new."""
+    """Write a file so that a reader finds the old content or the new."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write: it takes that name when the context ends, and is gone if it ends by an error."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        yield partial
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
-    return path
+        with suppress(OSError):
+            partial.unlink()
 
 
 def settle(path: Path) -> None:

@@ -8,9 +8,7 @@ users are never kept, since their code may change.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 
 from pzc.compiler.leaves import LEAVES
 from pzc.runtime.activations import Table
-from pzc.runtime.files import refused_as
+from pzc.runtime.files import refused_as, replacing
 from pzc.runtime.layers import Layer
 from pzc.runtime.leaves import COLLECTORS
 from pzc.runtime.shards import as_bytes
@@ -83,12 +81,7 @@ def flattened(tables: Mapping[str, Table], leaves: Collection[str]) -> dict[str,
 def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> None:
     """Write the leaves of all layers, whole or not at all. Raises PruningError when that can't be done."""
     tensors = flattened(tables, leaves)
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        with refused_as(f"statistics cannot be kept in {file.parent}"):
-            file.parent.mkdir(parents=True, exist_ok=True)
+    with refused_as(f"statistics cannot be kept in {file.parent}"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as partial:
             save_file(tensors, partial, metadata=METADATA)
-            partial.replace(file)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()

@@ -10,7 +10,6 @@ bits after the last weight are zero. The metadata, all text: `format`; `layers`,
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, reason_of, refused_as, settle
+from pzc.runtime.files import check_writable, reason_of, refused_as, replacing, settle
 from pzc.runtime.layers import Layer, find_layers
 from pzc.runtime.values import write_masked
 
@@ -52,16 +51,12 @@ def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[st
     Raises PruningError when the file cannot be written.
     """
     path = Path(path).absolute()
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     metadata = metadata_of({name: tuple(mask.shape) for name, mask in masks.items()}, about or {})
-    try:
-        with refused_as(f"{path} cannot be written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with refused_as(f"{path} cannot be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
             save_file({name: packed(mask) for name, mask in masks.items()}, partial, metadata)
             settle(partial)
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

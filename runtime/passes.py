@@ -104,7 +104,11 @@ def windows_at_once(model: nn.Module, length: int) -> int:
 
 
 def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise PruningError when the model cannot read these windows: too long, or tokens it does not know."""
+    """Raise PruningError when the model cannot read these windows: no tensor of integers `[n, length]`, too long, or
+    tokens it does not know."""
+    if not isinstance(windows, Tensor) or windows.is_floating_point():
+        kind = str(windows.dtype).removeprefix("torch.") if isinstance(windows, Tensor) else type(windows).__name__
+        raise PruningError(f"windows of tokens are an integer tensor [n, length], not {kind}")
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise PruningError("at least one window of two tokens is needed", shape=tuple(windows.shape))
     check_length(model, windows.shape[1])

@@ -64,6 +64,7 @@ def prune(
     windows: Tensor | None = None,
     progress: Progress = silent,
     on_mask: TakeMask | None = None,
+    restores: bool = True,
     **how: Unpack[How],
 ) -> Pruned:
     """Set the least important weights of the linear layers of every decoder block to zero, in place.
@@ -73,13 +74,14 @@ def prune(
     `pzc.runtime.request.How`: `sparsity=0.5`, `pattern`, `per`, `sequential`, `update`, `allocation`, `include`,
     `exclude`, `seed`, `cache`.
 
-    Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, the
-    model's weights are untouched.
+    Raises PruningError, and its kind NonFiniteScore when a score is not finite. Whatever is raised, by `on_mask` too,
+    the model's weights are untouched; without `restores` a run that goes block by block holds no copy of them, and
+    blocks that were done stay pruned.
     """
     request = Request.of(metric, **how)
     if len(request.targets) > 1:
         raise PruningError("a model is pruned to one sparsity at a time", hint="`prune_each` yields one after another")
-    return carry_out(model, request, windows, progress=progress, on_mask=on_mask)
+    return carry_out(model, request, windows, progress=progress, on_mask=on_mask, restores=restores)
 
 
 def prune_each(
@@ -132,10 +134,10 @@ def carry_out(
     damped: dict[str, float] = {}
     unreached = dict.fromkeys(unreached_of(statistics.tables))
     if not request.by_block or windows is None:
+        _hand_out(masks, on_mask)
         with _timed(seconds, "weights"):  # nothing can fail any more
             for layer in layers.layers:
                 write_masked(layer.weight, layer.weight, masks[layer.name])
-        _hand_out(masks, on_mask)
     else:
         with restored_on_error(restores) as apply, _timed(seconds, "blocks"):
 
@@ -169,8 +171,6 @@ def carry_out_each(
     on_mask: TakeMask | None = None,
 ) -> Iterator[Pruned]:
     """Do what a request says to each of its targets: see `prune_each`."""
-    if request.sequential or request.update != "none":
-        raise PruningError("several sparsities share the statistics of the dense model", hint="prune one-shot")
     layers = find_layers(model, request.include, request.exclude)
     request.check(layers.layers)
     check_text(request, model, windows)

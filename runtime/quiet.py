@@ -11,19 +11,27 @@ from transformers.utils import logging
 
 
 @contextmanager
+def hub_quiet() -> Iterator[None]:
+    """Keep the hub's client from telling of every retry."""
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(level)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from logging and from drawing bars; GGUF's bar heeds no setting."""
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    hub_level = hub_logging.get_verbosity()
     logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with redirect_stderr(io.StringIO()):
+        with hub_quiet(), redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.set_verbosity(level)
-        hub_logging.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()

@@ -80,8 +80,11 @@ class Request:
     def of(cls, metric: Metric | str, **how: Unpack[How]) -> Request:
         """The request for a metric (or what `pzc.load` takes) with some options; the others are as usual.
 
-        Raises PruningError for options that are none or do not go together, as far as that shows without a model.
+        Raises TypeError for an option that there is none of, and PruningError for values that are none or do not go
+        together, as far as that shows without a model.
         """
+        if unknown := how.keys() - How.__annotations__.keys():
+            raise TypeError(f"there is no option `{min(unknown)}`; there are {', '.join(How.__annotations__)}")
         metric = load(metric) if isinstance(metric, str) else metric
         sparsity, pattern = how.get("sparsity", Target.sparsity), how.get("pattern")
         shares = [sparsity] if not isinstance(sparsity, Sequence) else list(sparsity)

@@ -123,13 +123,6 @@ def stream(
             remove(other)
 
 
-def unfinished_beside(
-    shell: Shell, request: Request, windows: Windows, output: Path, *, mask_only: bool = False
-) -> list[Path]:
-    """The folders of other runs that were to write `output` and were cut off."""
-    return unfinished(output.absolute(), mark_of(shell, request, windows, mask_only=mask_only))
-
-
 def mark_of(shell: Shell, request: Request, windows: Windows, *, mask_only: bool = False) -> str:
     """By what a run's unfinished work is known."""
     found = facts(shell.loaded, shell.layers, request, windows.calibration, windows.evaluation)

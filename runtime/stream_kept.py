@@ -4,7 +4,6 @@ as those of models in memory, read and written a block at a time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import refused_as
+from pzc.runtime.files import refused_as, replacing
 from pzc.runtime.kept import METADATA, flattened, keepable, named
 from pzc.runtime.request import Request
 from pzc.runtime.shards import Piece, Stored, header_of, write_joined
@@ -54,14 +53,10 @@ def keep_block(work: Path, index: int, tables: Mapping[str, Table], leaves: Coll
 def join_blocks(work: Path, depth: int, file: Path) -> None:
     """Write what was kept of every block as one file, whole or not at all."""
     pieces = [Piece(key, stored) for index in range(depth) for key, stored in header_of(_part(work, index)).items()]
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        with refused_as(f"statistics cannot be kept in {file.parent}"):
-            file.parent.mkdir(parents=True, exist_ok=True)
+    with refused_as(f"statistics cannot be kept in {file.parent}"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as partial:
             write_joined(partial, pieces, METADATA)
-            partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
     for index in range(depth):
         _part(work, index).unlink()
 

@@ -58,7 +58,10 @@ class Algorithm:
 
 def bred(c: Candidate) -> Genotype:
     """What breeds of a candidate: the filling of the hole where there is a template, else its score."""
-    return Genotype(filling(c.genome), c.per) if c.genome else _read(c.formula, c.per)
+    return Genotype(_filling(c.genome), c.per) if c.genome else _read(c.formula, c.per)
+
+
+_filling = lru_cache(maxsize=1 << 10)(filling)
 
 
 @lru_cache(maxsize=1 << 10)

@@ -27,8 +27,8 @@ MEMBERS = 10
 class Member:
     """A metric of the hall of fame: the candidate, and the metric as it is written.
 
-    `fitness` is the written metric's perplexity on the search's windows, `held_out` on text that the search has
-    never seen, NaN where the search was stopped before that was measured.
+    `fitness` is what the search made small, of the written metric on the search's windows; `held_out` is its perplexity
+    on text that the search has never seen, NaN where the search was stopped before that was measured.
     """
 
     candidate: Candidate
@@ -88,8 +88,9 @@ def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:
     return [Member(c, metric, c.fitness, math.nan) for c, metric in named]
 
 
-def write(members: Sequence[Member], folder: Path, about: str) -> list[Path]:
-    """Write each member as a `.pzm` file, best first, with where it comes from in its doc comment.
+def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> list[Path]:
+    """Write each member as a `.pzm` file, best first, with where it comes from in its doc comment. `about` says which
+    search it is, `measure` what its fitness is.
 
     The folder is written beside its name and renamed, so it is never half a hall of fame.
     """
@@ -99,20 +100,20 @@ def write(members: Sequence[Member], folder: Path, about: str) -> list[Path]:
     names = []
     for place, m in enumerate(members, 1):
         names.append(f"{place:02d}.pzm")
-        source = replace(m.metric, doc=provenance(m, place, about)).source
+        source = replace(m.metric, doc=provenance(m, place, about, measure)).source
         (new / names[-1]).write_text(source, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
     return [folder / name for name in names]
 
 
-def provenance(m: Member, place: int, about: str) -> str:
+def provenance(m: Member, place: int, about: str, measure: str) -> str:
     """Where a member comes from, as the doc comment of its file."""
     c = m.candidate
     lines = [
         f"Number {place} of the hall of fame of {about}.",
-        f"Perplexity {m.fitness:.4f} on the search's windows"
-        + ("." if math.isnan(m.held_out) else f", {m.held_out:.4f} on held-out text."),
+        f"On the search's windows: {measure} {m.fitness:.4f}"
+        + ("." if math.isnan(m.held_out) else f"; on held-out text: perplexity {m.held_out:.4f}."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"
         + (f" from {', '.join(map(str, c.parents))}." if c.parents else "."),
     ]

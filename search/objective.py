@@ -51,3 +51,6 @@ class Divergence:
 
 
 OBJECTIVES: dict[str, Callable[[Any, Tensor], Objective]] = {"perplexity": Perplexity, "kl": Divergence}
+
+MEASURES = {"perplexity": "perplexity", "kl": "e^KL"}
+"""What the exponential of an objective's mean loss is called."""

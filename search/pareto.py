@@ -67,12 +67,6 @@ def crowding(points: Sequence[Point]) -> list[float]:
     return room
 
 
-def nondominated(pool: Sequence[Candidate]) -> list[Candidate]:
-    """The first front, best fitness first."""
-    points = [objectives(c) for c in pool]
-    return [pool[i] for i in fronts(points)[0]] if pool else []
-
-
 def nsga2(pool: Sequence[Candidate], n: int) -> list[Candidate]:
     """The n survivors of a pool: front by front, and of the last front those with the most room."""
     points = [objectives(c) for c in pool]

@@ -59,11 +59,12 @@ def rng_for(seed: int, generation: int, slot: int, attempt: int) -> Rng:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, generation, slot, attempt])))
 
 
-def proposals(state: State, given: Given) -> list[Proposal]:
-    """What the generation at work consists of, a proposal a slot."""
+def proposals(state: State, given: Given, begun: int = 0) -> list[Proposal]:
+    """What the generation at work consists of, a proposal a slot. One that was begun with so many slots keeps them,
+    should the run's budget have been lowered since: who reads the run expects them."""
     if state.generation in (REFERENCE, ZOO):
         return _published(state, given)
-    return _bred(state, given)
+    return _bred(state, given, begun)
 
 
 def _published(state: State, given: Given) -> list[Proposal]:
@@ -81,16 +82,16 @@ def _published(state: State, given: Given) -> list[Proposal]:
     return [p for p in found if p.candidate.generation == state.generation]
 
 
-def _bred(state: State, given: Given) -> list[Proposal]:
+def _bred(state: State, given: Given, begun: int) -> list[Proposal]:
     plan, algorithm = state.plan, ALGORITHMS[state.plan.algorithm]
     islands = plan.islands if plan.algorithm == "default" else 1
     breeding = [
         Breeding(plan, given.space, tuple(state.population(state.generation, island))) for island in range(islands)
     ]
     seeds = given.seeds if state.generation == 0 else ()
-    slots = algorithm.slots(plan, state.generation)
+    slots = max(algorithm.slots(plan, state.generation), len(seeds))
     if plan.evaluations is not None:
-        slots = min(slots, plan.evaluations - state.measured)
+        slots = max(begun, min(slots, plan.evaluations - state.measured))
     drafts = algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1
     drawing = _Drawing(state, algorithm.identity)
     found: list[Proposal] = []
@@ -119,6 +120,7 @@ class _Drawing:
     def slot(self, draft: Callable[[int], Draft], slot: int, island: int, drafts: int) -> Proposal:
         """The proposal of a slot, of which so many `drafts` are new."""
         repeated: list[Candidate] = []
+        last = None
         new: list[tuple[Candidate, Node]] = []
         for attempt in range(ATTEMPTS):
             drawn = draft(attempt)
@@ -127,6 +129,7 @@ class _Drawing:
             repeats = self._known.repeats(c, core, self._core_of) if self._identity else None
             if repeats and repeats[1] >= 0:
                 repeated.append(replace(c, status=repeats[0], alias_of=repeats[1]))
+                last = core
             elif not repeats or (attempt == ATTEMPTS - 1 and not new and not repeated):
                 new.append((c, core))
                 self._add(c, core, sure=drafts == 1)
@@ -137,7 +140,7 @@ class _Drawing:
             candidates = [(replace(c, number=number), core) for c, core in new]
             found = Proposal(*candidates[0], tuple(repeated), tuple(candidates[1:]))
         else:
-            found = Proposal(repeated[-1], core, tuple(repeated[:-1]))
+            found = Proposal(repeated[-1], last or core, tuple(repeated[:-1]))
         self._number = found.candidate.number + 1
         return found
 

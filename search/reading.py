@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.objective import MEASURES
 from pzc.search.run import plan_of, settings_of, stored_state
 from pzc.search.store import Place, Store, StoreError
 
@@ -78,7 +79,7 @@ class Run:
     @property
     def measure(self) -> str:
         """What fitness is: the perplexity, or the exponential of the divergence from the dense model."""
-        return "e^KL" if self.settings.get("objective") == "kl" else "perplexity"
+        return MEASURES[self.settings.get("objective", "perplexity")]
 
     @property
     def target(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,11 +29,11 @@ from pzc.runtime.texts import default_length
 from pzc.search import exports, hall
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.fitness import Fitness
-from pzc.search.objective import OBJECTIVES
+from pzc.search.objective import MEASURES, OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
 from pzc.search.shared import private_folder
-from pzc.search.space import Genotype, Space, load_space, space_for
+from pzc.search.space import Genotype, Space, apply, load_space, space_for
 from pzc.search.state import State
 from pzc.search.store import KEPT, Place, Store, StoreError
 from pzc.search.worker import work
@@ -272,12 +271,16 @@ def _seed(text: str) -> Metric:
 
 
 def leaves_for(settings: Settings) -> frozenset[str]:
-    """The statistics that the space, the user's metrics or the zoo read."""
+    """The statistics that the space, its functions, the template, the user's metrics or the zoo read."""
     start = given(settings)
-    named = {ALIASES.get(name, name) for name, _ in load_space(settings.space).leaves}
-    template = leaves_of(start.space.expressed(Genotype(leaf("W"), "row")).core)
-    read = {name for m in (*start.published, *start.seeds) for name in m.leaves}
-    return frozenset(name for name in named | template | read if name in LEAVES)
+    spec = load_space(settings.space)
+    named = {ALIASES.get(name, name) for name, _ in spec.leaves}
+    weight = leaf("W")
+    written = [apply(op, *[weight] * op.arity) for op, _ in spec.ops if op.function]
+    written.append(start.space.expressed(Genotype(weight, "row")).core)
+    read = {name for core in written for name in leaves_of(core)}
+    read |= {name for m in (*start.published, *start.seeds) for name in m.leaves}
+    return frozenset(name for name in named | read if name in LEAVES)
 
 
 def _kept(place: Place, about: str) -> Path:
@@ -364,7 +367,7 @@ def finish(
     final = hall.Final(run.fitness, run.held_out, at_once)
     every = hall.measure(final, chosen, lambda done: progress(done, len(chosen)))
     dense = perplexity(final.losses(None))
-    files = hall.write(every[: len(best)], run.folder / HALL, _about(run))
+    files = hall.write(every[: len(best)], run.folder / HALL, _about(run), MEASURES[run.settings.objective])
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
@@ -374,7 +377,7 @@ def keep(run: Prepared) -> list[Path]:
     """Write the hall of fame of a search that was stopped, without measuring anything."""
     members = hall.unmeasured(run.state.best(hall.MEMBERS))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
-    return hall.write(members, run.folder / HALL, _about(run)) if members else []
+    return hall.write(members, run.folder / HALL, _about(run), MEASURES[run.settings.objective]) if members else []
 
 
 def _about(run: Prepared) -> str:
@@ -383,8 +386,8 @@ def _about(run: Prepared) -> str:
 
 
 def default_threads(workers: int) -> int:
-    """CPU threads of each of some workers on this machine."""
-    return max(1, (os.cpu_count() or 1) // workers)
+    """CPU threads of each of some workers on this machine: torch's number, which OMP_NUM_THREADS sets, shared out."""
+    return max(1, torch.get_num_threads() // workers)
 
 
 def default_space(algorithm: str) -> str:

@@ -78,8 +78,9 @@ class Screen:
         judged = [self._judged(c, core) for c, core in drafts]
         best = chosen = max(judged, key=lambda j: j.gain)
         for _ in range(TUNINGS if screened else 0):
-            child = moved(bred(best.candidate), rng, float(rng.choice(SPREADS)))
-            if child.core is not bred(best.candidate).core and why_not(child, self._space) is None:
+            parent = bred(best.candidate)
+            child = moved(parent, rng, float(rng.choice(SPREADS)))
+            if child.core is not parent.core and why_not(child, self._space) is None:
                 best = max(best, self._tuned(best.candidate, child), key=lambda j: j.gain)
         if best is not chosen and state.identity.repeats(best.candidate, best.core, state.core_of):
             best = chosen

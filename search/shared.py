@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import refused_as, replacing
 from pzc.runtime.statistics import Statistics
 
 _WEIGHT = "W"
@@ -63,9 +64,8 @@ def _write(path: Path, about: str, statistics: Statistics) -> None:
         for leaf, value in (*table.items(), (_WEIGHT, statistics.weights[layer]))
     }
     counts = {name: str(getattr(statistics, name)) for name in ("windows", "seed", "blocks")}
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    save_file(tensors, partial, metadata={"about": about, "layers": "\n".join(statistics.tables), **counts})
-    partial.replace(path)
+    with refused_as(f"statistics cannot be shared in {path.parent}"), replacing(path) as partial:
+        save_file(tensors, partial, metadata={"about": about, "layers": "\n".join(statistics.tables), **counts})
 
 
 def _read(path: Path, about: str) -> Statistics | None:

@@ -23,7 +23,7 @@ from pzc.compiler.load import MetricNotFound, read_file
 from pzc.compiler.lower import write_out
 from pzc.compiler.metric import compile_file
 from pzc.compiler.spaces import Op, SpaceSpec
-from pzc.grammar.diagnostics import did_you_mean
+from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 Rng = np.random.Generator
 Weighted = tuple[tuple[str, float], ...]
@@ -117,7 +117,8 @@ TRIES = 100
 
 def space_for(reference: str, per: str | None = None, template: str | None = None) -> Space:
     """A space by name or file, with its own comparison groups or those of `per`, such as `row,layer`, and a template
-    such as `abs(W) * <hole>`. Raises SourceError for a template that is none."""
+    such as `abs(W) * <hole>`. Raises MetricNotFound for a space that there is not and a template without a hole,
+    SourceError for a template that is no formula."""
     space = space_of(load_space(reference))
     groups = tuple(per.split(",")) if per else space.groups
     return replace(space, groups=groups, template=template_of(template) if template else None)
@@ -127,11 +128,16 @@ HOLE = "<hole>"
 
 
 def template_of(text: str) -> Op:
-    """A template as a function of what fills its hole. Raises SourceError when it is no formula with a hole."""
+    """A template as a function of what fills its hole. Raises MetricNotFound when it has no hole, SourceError when it
+    is no formula."""
     formula = text.partition("=")[2] if text.lstrip().startswith("metric ") else text
     if HOLE not in formula:
         raise MetricNotFound(f"the template `{text}` has no {HOLE}; write for example abs(W) * {HOLE}")
-    return _function(formula.replace(HOLE, "hole"), "template")
+    try:
+        return _function(formula.replace(HOLE, "a_hole"), "template", "a_hole")
+    except SourceError as error:  # about the text as it was given
+        start = text.index(formula) - len(_HEAD.format("template", "a_hole"))
+        raise SourceError([d.moved(start, len(text)) for d in error.diagnostics], text, "template") from None
 
 
 def filling(text: str) -> Node:
@@ -139,9 +145,12 @@ def filling(text: str) -> Node:
     return apply(_function(text, "filling"), leaf("W"))
 
 
-def _function(body: str, name: str) -> Op:
-    """An expression as a function of `hole`."""
-    source = f"pzm 1 fn {name}(hole) = {body} space filled {{ leaves: W ops: {name} }}"
+_HEAD = "pzm 1\nfn {}({}) = "
+
+
+def _function(body: str, name: str, argument: str = "hole") -> Op:
+    """An expression, which may end in a comment, as a function of `argument`."""
+    source = f"{_HEAD.format(name, argument)}{body}\nspace filled {{ leaves: W ops: {name} }}"
     return compile_file(source, name).spaces[0].ops[0][0]
 
 

@@ -34,6 +34,7 @@ from pzc.runtime.evaluate import perplexity
 from pzc.runtime.processes import is_running
 from pzc.search.candidate import Candidate, attributes, from_attributes
 from pzc.search.journal import Journal, Line
+from pzc.search.objective import MEASURES
 from pzc.search.parameters import parameters
 from pzc.search.proposals import Proposal
 
@@ -127,7 +128,7 @@ class Store:
         try:
             storage = _storage(place, resume=resume)
             if resume and place.study not in optuna.get_all_study_names(storage):
-                raise StoreError(f"there is no search to resume in {place}")
+                raise StoreError(f"there is no search in {place}")
             self.study = optuna.create_study(
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )
@@ -137,8 +138,14 @@ class Store:
                 f"{place} cannot be opened: {_reason(error)}", "is the URL one that Optuna knows?"
             ) from error
         self._storage = _Patient(storage)
-        if not resume and self.settings is not None:
-            raise StoreError(f"{place} already holds a search", f"go on with it: pzc search --resume {place.folder}")
+        self._begins = not resume
+        if self._begins and self.settings is not None:
+            raise self._taken()
+
+    def _taken(self) -> StoreError:
+        return StoreError(
+            f"{self.place} already holds a search", f"go on with it: pzc search --resume {self.place.folder}"
+        )
 
     @property
     def settings(self) -> dict[str, Any] | None:
@@ -147,12 +154,17 @@ class Store:
         return json.loads(kept) if kept else None
 
     def set_settings(self, settings: Mapping[str, Any]) -> None:
-        """Keep what the run was started with, and the hashes of its model and texts."""
-        if dict(settings) != self.settings:
+        """Keep what the run was started with, and the hashes of its model and texts. Raises StoreError where another
+        run has begun here since this one was opened as new."""
+        kept = self.settings
+        if self._begins and kept is not None:
+            raise self._taken()
+        self._begins = False
+        if dict(settings) != kept:
             self._storage.set_study_user_attr(self._id, _SETTINGS, json.dumps(settings, sort_keys=True))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                self.study.set_metric_names(["e^KL" if settings.get("objective") == "kl" else "perplexity"])
+                self.study.set_metric_names([MEASURES[settings.get("objective", "perplexity")]])
 
     def discard(self) -> None:
         """Take away the folder of a run that never began, if nothing else is in it."""
@@ -170,7 +182,7 @@ class Store:
 
     def generation(self, number: int) -> tuple[dict[int, list[Candidate]], int]:
         """What is settled of a generation, by slot: the drafts that only repeated others, then the candidate; and how
-        many slots the generation has. A run whose budget was changed may have planned it with fewer before."""
+        many slots the generation has: the most that it was planned with, should the run's budget have been changed."""
         slots: dict[int, list[Candidate]] = {}
         planned = 0
         for trial in self._of(number).values():
@@ -353,7 +365,7 @@ def _storage(place: Place, *, resume: bool) -> Any:
         return get_storage(place.url)
     journal = place.folder / JOURNAL
     if resume and not journal.is_file():
-        raise StoreError(f"there is no search to resume in {place.folder}")
+        raise StoreError(f"there is no search in {place.folder}")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Journal(journal, _slim))

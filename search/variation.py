@@ -112,6 +112,8 @@ def change_leaf(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype
     """Another leaf in the place of one."""
     parent = parents[0]
     places = [(p, n) for p, n in positions(parent.core) if n.op == "leaf"]
+    if not places:
+        return None
     path, _ = places[int(rng.integers(len(places)))]
     return Genotype(replaced(parent.core, path, terminal(space, rng)), parent.per)
 

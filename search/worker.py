@@ -40,7 +40,8 @@ def work(
             if state.generation >= 0:
                 begin()
             screen.learn(state)
-            current = _Work(state.generation, proposals(state, given), bars(state))
+            _, begun = store.generation(state.generation)
+            current = _Work(state.generation, proposals(state, given, begun), bars(state))
         if not current.proposals:
             state.close(())
             continue
@@ -61,8 +62,7 @@ def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: 
 
 
 def _look(state: State, store: Store, current: _Work) -> None:
-    """See what others have settled, and close the generation when it is whole. Before its budget was lowered a run may
-    have settled more slots than it has now."""
+    """See what others have settled, and close the generation when it is whole."""
     known, _ = store.generation(current.generation)
     settled = [known[slot] for slot in range(len(current.proposals)) if slot in known]
     for candidates in settled:

@@ -99,7 +99,7 @@ def test_a_spoilt_model(
         (("--include", "q_porj"), "no layer matches `q_porj`", 1),
         (("-f", "role.pzm"), "no layer is called `q_porj`", 0),
         (("--allocation", "rolls.toml"), "the allocation names `q_porj`, which is no layer of this model", 1),
-        (("--allocation", "blocks.toml"), "lists 2 blocks, but the model has 4", 1),
+        (("--allocation", "blocks.toml"), "lists 2 blocks, but the last block with layers to prune is number 4", 1),
         (("--allocation", "owl", "--per", "model"), "nothing to allocate", 1),
         (("--allocation", "owl", "-s", "0.995"), "at most, not 0.995", 1),
         (("-s", "0"), "0 is not between 0 and 1", 2),

@@ -194,3 +194,11 @@ def test_diff_shows_kinds_of_layers_or_every_layer(terminal: Terminal) -> None:
     every = terminal("diff", "wanda", "ria", *SMALL, "--pattern", "2:4", "--layers")
     assert "model.layers.0.self_attn.q_proj" in every.out
     assert every.out.splitlines()[-1].split()[-1] == rows[-1][3]
+
+
+def test_a_proof_says_where_it_holds(terminal: Terminal) -> None:
+    """The logarithm of a negative weight is no number, and W is one."""
+    assert "for every model, per row, wherever both are defined" in " ".join(
+        terminal("equiv", "ln(W) per row", "W per row").out.split()
+    )
+    assert "wherever" not in terminal("equiv", "wanda", "obd", "--per", "row").out

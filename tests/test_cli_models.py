@@ -130,3 +130,38 @@ def test_layers_are_chosen_by_name(terminal: Terminal) -> None:
     assert shown.code == 1
     assert "no layer matches `down_prj`" in shown.err
     assert "did you mean `down_proj`" in shown.err
+
+
+@pytest.mark.parametrize("command", ["prune", "plan"])
+def test_of_two_metrics_none_is_dropped(command: str, terminal: Terminal, tmp_path: Path) -> None:
+    shown = terminal(command, "-f", "wanda", "-f", "ria", "-o", str(tmp_path / "out"))
+    assert shown.code == 2
+    assert "one metric at a time: wanda, ria; `pzc compare` measures several" in shown.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-d", "nofile.txt"], "error: there is no text `nofile.txt`"),
+        (["--eval-data", "nofile.txt"], "error: there is no text `nofile.txt`"),
+        (["-o", "/proc/x"], "error: /proc/x cannot be written"),
+    ],
+)
+def test_a_plan_refuses_what_pruning_would_refuse(options: list[str], message: str, terminal: Terminal) -> None:
+    shown = terminal("plan", "-f", "wanda", *options)
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err.startswith(message)
+
+
+def test_what_the_checker_warns_of_is_said_before_the_work(terminal: Terminal) -> None:
+    shown = terminal("plan", "-f", "ln(W) * X per row")
+    assert shown.code == 0
+    assert "warning: inline: a logarithm of what can be negative: `W` can be negative" in shown.err
+    assert terminal("plan", "-f", "ria").err == ""
+
+
+def test_diff_says_what_was_compared(terminal: Terminal) -> None:
+    found = json.loads(terminal("diff", "magnitude", "abs(W) ^ 2 + 1 per row", "--json", "-s", "0.4").out)
+    assert [m["name"] for m in found["metrics"]] == ["magnitude", "inline"]
+    assert (found["model"], found["sparsity"], found["pattern"]) == ("pocket", 0.4, None)

@@ -239,3 +239,14 @@ def test_the_shortest_form_of_a_published_metric_ranks_as_it_does(metric: Metric
         assert len(expression(short)) <= len(expression(arm.core))
         real = simplest(arm.core, arm.per, "real")
         assert keys(real, arm.per).real == keys(arm.core, arm.per).real
+
+
+def test_exponents_that_grow_beyond_all_bounds_prove_nothing() -> None:
+    """Nine and twelve powers of 3e37 of |W| are both infinite: that says nothing of their order beside another leaf."""
+
+    def tower(leaf: str, levels: int) -> str:
+        return f"{'(' * levels}{leaf}{' ^ 3e37)' * levels}"
+
+    a, b = (inline(f"{tower('abs(W)', levels)} * {tower('X', 9)}", analyse=False) for levels in (9, 12))
+    assert keys(a.core, "layer").rank != keys(b.core, "layer").rank
+    assert not constant_in(simplest(a.core, "layer"), "layer")

@@ -247,6 +247,9 @@ def test_the_commands(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.Mo
     bad = terminal("import", "bad.json")
     assert (bad.code, bad.out, bad.err) == (1, "", "error: bad.json: the release has no operator `foo`\n")
     assert terminal("import", "absent.json").code == 1
+    Path("x[").mkdir()
+    assert terminal("import", "best.json", "-o", "x[/y].pzm").err == "wrote x[/y].pzm\n"
+    assert terminal("import", "-", stdin=b"\xff\xfe{").err == "error: standard input is not UTF-8 text (byte 0)\n"
     assert terminal("import", "best.json", "--name", "metric").code == 1
     refused = terminal("compile", "ria", "--to", "paper-json")
     assert (refused.code, refused.err) == (1, "error: no operator of the release says `sum(abs(W), in)`\n")

@@ -172,7 +172,7 @@ def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
     ("what", "says"),
     [
         ("missing", "there is no folder"),
-        ("empty", "there is no search to resume in"),
+        ("empty", "there is no search in"),
         ("nothing measured", "has measured no candidate in full"),
         ("another model", "its model is another"),
         ("no model", "is not the model of this run"),

@@ -240,7 +240,7 @@ def test_files_say_blocks_or_layers(tmp_path: Path) -> None:
     ("allocation", "sparsity", "message"),
     [
         ({"layers": {"qproj": 0.5}}, 0.5, "names `qproj`, which is no layer"),
-        ({"blocks": [0.5, 0.5]}, 0.5, "lists 2 blocks, but the model has 3"),
+        ({"blocks": [0.5, 0.5]}, 0.5, "lists 2 blocks, but the last block with layers to prune is number 3"),
         ({"layers": {"mlp.*": 0.9}}, 0.1, "would need a sparsity of -"),
         ({"layers": {"mlp.*": 0.01}}, 0.9, "would need a sparsity of"),
         ({"layers": {"*": 0.4}}, 0.5, "makes a sparsity of 0.4000, not 0.5000"),

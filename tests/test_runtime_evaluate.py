@@ -66,3 +66,9 @@ def test_threads_share_windows_without_changing_losses(
 def test_perplexity_of_hopeless_losses_is_infinite() -> None:
     assert perplexity([800.0, 900.0]) == math.inf
     assert math.isnan(perplexity([math.nan]))
+
+
+@pytest.mark.parametrize("windows", [[[1, 2, 3]], torch.ones(2, 4)])
+def test_windows_are_integers(tiny: Callable[..., Any], windows: Any) -> None:
+    with pytest.raises(PruningError, match="are an integer tensor"):
+        window_losses(tiny(), windows)

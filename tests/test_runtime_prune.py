@@ -272,3 +272,23 @@ def test_better_metrics_hurt_a_trained_model_less(shared: Any) -> None:
             prune(loaded.model, metric, windows=calibration_windows(calibration, 8, 256))
         found[name] = perplexity(window_losses(loaded.model, evaluation_windows(evaluation, 8, 256)))
     assert found["dense"] < found["wanda"] < found["magnitude"]
+
+
+def test_there_are_no_other_options(tiny: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="there is no option `sparsty`; there are sparsity, pattern"):
+        prune(tiny(), "magnitude", sparsty=0.9)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("how", [{}, {"sequential": True}])
+def test_what_on_mask_raises_leaves_the_weights_alone(
+    tiny: Callable[..., Any], windows: torch.Tensor, how: dict[str, Any]
+) -> None:
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def interrupt(name: str, mask: torch.Tensor) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(model, "wanda", windows=windows, on_mask=interrupt, **how)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -203,3 +204,17 @@ def test_each_rung_is_told_of() -> None:
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     losses, _ = fitness.race(masks, (), lambda number, loss: told.append((number, loss)))
     assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate((2, 4, 8, 16))]
+
+
+@pytest.mark.parametrize("objective", ["perplexity", "kl"])
+def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) -> None:
+    settings = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, generations=1)
+    settings = replace(settings, objective=objective)
+    store, _ = open_store(Place(tmp_path), settings)
+    run = prepare(store, settings)
+    search(run, Budget())
+    result = finish(run)
+    kept = result.files[0].read_text(encoding="utf-8")
+    name = "perplexity" if objective == "perplexity" else "e^KL"
+    assert f"On the search's windows: {name} {result.members[0].fitness:.4f}; " in kept
+    assert "; on held-out text: perplexity " in kept

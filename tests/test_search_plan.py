@@ -9,13 +9,17 @@ import pytest
 from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
+from pzc.compiler.core import leaf, number
 from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.grammar.diagnostics import SourceError
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.plan import Plan
-from pzc.search.run import Settings, given
-from pzc.search.space import Genotype, filling, template_of
+from pzc.search.proposals import rng_for
+from pzc.search.run import Settings, given, leaves_for, stored_state
+from pzc.search.space import Genotype, apply, filling, space_for, template_of, why_not
 from pzc.search.state import State
+from pzc.search.store import Place, Store
+from pzc.search.variation import offspring
 from tests.searches import closed, made, small_search
 
 PLAN = Plan(population=6, islands=2, generations=2, seed=1)
@@ -120,3 +124,61 @@ def test_trees_of_the_release_are_not_seeded(more: list[str], tmp_path: Path) ->
     assert result.exit_code == 2
     assert f"{more[0]} does not go with --algorithm paper" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_every_metric_of_the_user_has_a_slot(tmp_path: Path) -> None:
+    seeds = tuple(f"m{i}: abs(W) ^ {i + 1} * X per row" for i in range(7))
+    plan = replace(PLAN, population=4, generations=1)
+    state = small_search(tmp_path, plan, settings=Settings(seeds=seeds))
+    assert [c.slot for c in bred(state) if c.operator == "seed" and c.attempt == 0] == list(range(7))
+
+
+def test_metrics_by_role_are_not_seeded(tmp_path: Path) -> None:
+    file = tmp_path / "roles.pzm"
+    file.write_text("pzm 1\nmetric by_role { q_proj: abs(W) per row  else: abs(W) * X per row }\n", encoding="utf-8")
+    result = CliRunner().invoke(cli, ["search", "--run", str(tmp_path / "run"), "--seed-metrics", str(file)])
+    assert result.exit_code == 2
+    assert "`by_role` has a score for each role" in result.output
+
+
+def test_a_template_may_end_in_a_comment() -> None:
+    assert apply(template_of("abs(W) * <hole> # note"), leaf("X.l2")) is inline("abs(W) * X").core
+
+
+def test_a_constant_may_fill_a_hole() -> None:
+    space = space_for("default", template="abs(W) * X ^ <hole>")
+    constant = Genotype(number(1), "row")
+    for seed in range(200):
+        child, _ = offspring([constant, constant], space, rng_for(seed, 0, 0, 0))
+        assert why_not(child, space) is None
+
+
+def test_what_functions_of_a_space_read_is_gathered(tmp_path: Path) -> None:
+    space = tmp_path / "own.pzm"
+    space.write_text("pzm 1\nfn mix(x) = x * X.mean + Y.var\nspace own { leaves: W ops: *, mix }\n", encoding="utf-8")
+    assert {"X.mean", "Y.var"} <= leaves_for(Settings(space=str(space)))
+
+
+def test_a_budget_that_was_lowered_leaves_the_run_as_others_read_it(tmp_path: Path) -> None:
+    """A generation keeps the slots that it was begun with, whatever the budget says afterwards."""
+    zoo_slots = len(given(Settings()).published)
+    small_search(tmp_path, PLAN, slots=zoo_slots + 5)
+    lower = replace(PLAN, evaluations=2)
+    state = small_search(tmp_path, lower, resume=True)
+    assert stored_state(Store(Place(tmp_path), resume=True), lower).candidates == state.candidates
+    assert [c.number for c in state.candidates] == list(range(len(state.candidates)))
+    assert len({c.slot for c in state.candidates if c.generation == 0}) == PLAN.population
+    raised = small_search(tmp_path, replace(PLAN, generations=2), resume=True)
+    assert [c.number for c in raised.candidates] == list(range(len(raised.candidates)))
+    assert raised.candidates[: len(state.candidates)] == state.candidates
+
+
+def test_an_error_in_a_template_is_about_the_users_text() -> None:
+    with pytest.raises(SourceError) as caught:
+        template_of("metric m = abs(Q) * <hole>")
+    assert caught.value.source == "metric m = abs(Q) * <hole>"
+    (error,) = caught.value.diagnostics
+    assert caught.value.source[error.primary.span.start : error.primary.span.end] == "Q"
+    with pytest.raises(SourceError) as caught:
+        template_of("abs(W * <hole>")
+    assert caught.value.diagnostics[0].primary.span.start == len("abs(W * <hole>") - 1

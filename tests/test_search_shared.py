@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.statistics import Statistics
@@ -118,3 +119,14 @@ def test_temporary_files_of_a_user_are_seen_by_nobody_else(tmp_path: Path, monke
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PruningError, match="alone may use"):
         private_folder()
+
+
+def test_a_full_disk_is_said(gathered: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"some")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("pzc.search.shared.save_file", full)
+    with pytest.raises(PruningError, match=r"statistics cannot be shared in .*: the disk is full"):
+        shared(tmp_path / "statistics", ABOUT, lambda: gathered)
+    assert not list(tmp_path.glob("*partial*"))

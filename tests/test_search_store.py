@@ -215,7 +215,7 @@ def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: 
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no search to resume"):
+    with pytest.raises(StoreError, match="there is no search in"):
         open_store(Place(tmp_path / "none"), None)
     assert not (tmp_path / "none").exists()
     filled(tmp_path)
@@ -283,6 +283,8 @@ def test_a_text_may_have_moved(begun: Path) -> None:
     [
         (["--population", "9"], "--population of a run cannot change; it began with 4"),
         (["--sparsity", "0.7"], "--sparsity of a run cannot change; it began with 0.5"),
+        (["--seed-metrics", "wanda"], "--seed-metrics are what a run begins with"),
+        (["--storage", "sqlite:///a.db"], "--storage is where a run begins"),
         (["--run", "elsewhere"], "--run begins a search and --resume goes on with one"),
     ],
 )
@@ -455,3 +457,13 @@ def test_who_joins_a_run_that_is_through_gathers_nothing(begun: Path) -> None:
     result = CliRunner().invoke(cli, ["search", "--join", str(begun)])
     assert (result.exit_code, "this run has gone as far as it may" in result.output) == (0, True)
     assert "statistics" not in result.output
+
+
+def test_two_runs_do_not_begin_in_one_place(tmp_path: Path) -> None:
+    """Both may be opened while neither is ready; who is ready first has the place."""
+    first, second = (Store(Place(tmp_path), resume=False) for _ in range(2))
+    first.set_settings(asdict(SETTINGS))
+    with pytest.raises(StoreError, match="already holds a search"):
+        second.set_settings(asdict(replace(SETTINGS, seed=1)))
+    assert first.settings == Store(Place(tmp_path), resume=True).settings
+    first.set_settings(asdict(replace(SETTINGS, generations=3)))

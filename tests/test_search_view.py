@@ -345,8 +345,8 @@ def test_the_hall_of_fame_holds_metrics_that_load(run: tuple[Path, subprocess.Co
         metric = load(str(path))
         assert (metric.name, metric.per, metric.formula) == (f"found_{place}", member["per"], member["formula"])
         assert f"Number {place} of the hall of fame of pocket at 50%, seed 0." in metric.doc
-        assert f"Perplexity {member['fitness']:.4f} on the search's windows" in metric.doc
-        assert f"{member['held_out']:.4f} on held-out text" in metric.doc
+        assert f"On the search's windows: perplexity {member['fitness']:.4f}" in metric.doc
+        assert f"on held-out text: perplexity {member['held_out']:.4f}." in metric.doc
         assert f"Candidate {member['candidate']}: generation {member['generation']}" in metric.doc
 
 
@@ -377,8 +377,8 @@ def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> Non
     folder = tmp_path / "run" / "hall_of_fame"
     (tmp_path / "run" / "hall_of_fame.new").mkdir(parents=True)
     (tmp_path / "run" / "hall_of_fame.new" / "99.pzm").write_text("half", encoding="utf-8")
-    assert len(write(members(5), folder, "a test")) == 5
-    paths = write(members(3), folder, "a test")
+    assert len(write(members(5), folder, "a test", "perplexity")) == 5
+    paths = write(members(3), folder, "a test", "perplexity")
     assert sorted(folder.iterdir()) == paths
     assert [p.name for p in folder.parent.iterdir()] == ["hall_of_fame"]
     assert "by random from 1, 2." in load(str(paths[0])).doc

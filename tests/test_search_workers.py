@@ -497,6 +497,6 @@ def test_a_study_that_is_not_there_is_not_made_by_asking(server: Server, tmp_pat
 
     url = server.create()
     begun(Place(tmp_path, url, "first"))
-    with pytest.raises(StoreError, match="no search to resume"):
+    with pytest.raises(StoreError, match="there is no search in"):
         Store(Place(tmp_path, url, "frist"), resume=True)
     assert optuna.get_all_study_names(url) == ["first"]

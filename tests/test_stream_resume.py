@@ -16,9 +16,10 @@ from torch import Tensor
 from pzc.runtime import shards, work
 from pzc.runtime.errors import PruningError
 from pzc.runtime.request import Request
-from pzc.runtime.stream import Windows, stream, unfinished_beside
+from pzc.runtime.stream import Windows, mark_of, stream
 from pzc.runtime.stream_model import open_shell
 from pzc.runtime.stream_states import States
+from pzc.runtime.work import unfinished
 from tests.killing import dies
 from tests.test_stream import RUNS, source, streamed
 
@@ -129,8 +130,8 @@ def test_another_run_starts_anew_and_leaves_the_unfinished_one_alone(
     shell = open_shell(str(folder), device="cpu")
     same, other = (Request.of("magnitude", sparsity=sparsity) for sparsity in (0.5, 0.6))
     texts = Windows(windows, windows[:2])
-    assert unfinished_beside(shell, other, texts, tmp_path / "out") == [left]
-    assert unfinished_beside(shell, same, texts, tmp_path / "out") == []
+    assert unfinished(tmp_path / "out", mark_of(shell, other, texts)) == [left]
+    assert unfinished(tmp_path / "out", mark_of(shell, same, texts)) == []
     with pytest.raises(PruningError, match="needs a multiple of 32"):
         streamed(folder, tmp_path / "out", "magnitude", windows, pattern=(16, 32))
     assert left.is_dir()

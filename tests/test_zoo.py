@@ -260,7 +260,7 @@ def test_a_metric_is_written_as_a_file_that_reads_back(name: str, tmp_path: Path
     metric = pzc.load(name)
     path = tmp_path / "copy.pzm"
     path.write_text(metric.source, encoding="utf-8")
-    copy = pzc.load(str(path))
+    copy = pzc.load(path)
     assert (copy.arms, copy.doc, copy.name) == (metric.arms, metric.doc, metric.name)
 
 
