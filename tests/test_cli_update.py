@@ -82,8 +82,8 @@ def test_masks_are_put_on_from_shard_to_shard(terminal: Terminal, tmp_path: Path
     [
         (("apply", "none.safetensors", "-o", "out"), 1, "no such file"),
         (("apply", "pyproject.toml", "-o", "out"), 1, "is no mask file, or is damaged"),
-        (("prune", "-f", "wanda", "-s", "0.3,0.5", "--sequential", "-o", "out"), 2, "so not with --sequential"),
-        (("prune", "-f", "sparsegpt", "-s", "0.3,0.5", "-o", "out"), 2, "so not with --update sparsegpt"),
+        (("prune", "-f", "wanda", "-s", "0.3,0.5", "--sequential", "-o", "out"), 1, "there is no sequential run"),
+        (("prune", "-f", "sparsegpt", "-s", "0.3,0.5", "-o", "out"), 1, "there is no update `sparsegpt`"),
         (("prune", "-f", "sparsegpt", "--mask-only", "-o", "m"), 2, "--mask-only writes no weights"),
         (("prune", "-f", "sparsegpt", "--per", "row", "-o", "out"), 1, "128 columns"),
         (("prune", "-f", "wanda", "-s", "0.3,1", "-o", "out"), 2, "1 is not between 0 and 1"),
