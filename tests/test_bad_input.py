@@ -120,7 +120,8 @@ def test_bad_options(
     (tmp_path / "rolls.toml").write_text("[layers]\nq_porj = 0.3\n")
     (tmp_path / "blocks.toml").write_text("blocks = [0.3, 0.6]\n")
     before = sorted(path.name for path in tmp_path.iterdir())
-    shown = terminal("prune", "-f", "wanda", "-m", "pocket", "-o", "out", *SMALL, *options, *WAYS[way])
+    metric = () if "-f" in options else ("-f", "wanda")
+    shown = terminal("prune", *metric, "-m", "pocket", "-o", "out", *SMALL, *options, *WAYS[way])
     if code:
         is_one_message(shown, message, code)
         assert sorted(path.name for path in tmp_path.iterdir()) == before

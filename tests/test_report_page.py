@@ -114,7 +114,7 @@ def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -
     assert f"{run.winner.fitness:.2f}" in text
     kept = (searched / "hall_of_fame" / "01.pzm").read_text(encoding="utf-8").strip()
     assert kept in text
-    held_out = re.search(r"([\d.]+) on held-out text", kept)
+    held_out = re.search(r"on held-out text: perplexity ([\d.]+)\.", kept)
     assert held_out  # measured again from the file, on the same windows
     assert f"{float(held_out[1]):.2f}" in text
 
