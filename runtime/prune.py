@@ -171,6 +171,8 @@ def carry_out_each(
     on_mask: TakeMask | None = None,
 ) -> Iterator[Pruned]:
     """Do what a request says to each of its targets: see `prune_each`."""
+    if request.sequential or request.update != "none":  # of one target `Request.of` lets it pass
+        raise PruningError("`prune_each` prunes one-shot, from the statistics of the dense model", hint="use `prune`")
     layers = find_layers(model, request.include, request.exclude)
     request.check(layers.layers)
     check_text(request, model, windows)

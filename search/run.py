@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -367,7 +367,7 @@ def finish(
     final = hall.Final(run.fitness, run.held_out, at_once)
     every = hall.measure(final, chosen, lambda done: progress(done, len(chosen)))
     dense = perplexity(final.losses(None))
-    files = hall.write(every[: len(best)], run.folder / HALL, _about(run), MEASURES[run.settings.objective])
+    files = _write_hall(run, every[: len(best)])
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)
     return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
@@ -377,12 +377,13 @@ def keep(run: Prepared) -> list[Path]:
     """Write the hall of fame of a search that was stopped, without measuring anything."""
     members = hall.unmeasured(run.state.best(hall.MEMBERS))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
-    return hall.write(members, run.folder / HALL, _about(run), MEASURES[run.settings.objective]) if members else []
+    return _write_hall(run, members) if members else []
 
 
-def _about(run: Prepared) -> str:
+def _write_hall(run: Prepared, members: Sequence[hall.Member]) -> list[Path]:
     s = run.settings
-    return f"{s.model} at {s.pattern or f'{s.sparsity:.0%}'}, seed {s.seed}"
+    about = f"{s.model} at {s.pattern or f'{s.sparsity:.0%}'}, seed {s.seed}"
+    return hall.write(members, run.folder / HALL, about, MEASURES[s.objective])
 
 
 def default_threads(workers: int) -> int:

@@ -125,6 +125,8 @@ def space_for(reference: str, per: str | None = None, template: str | None = Non
 
 
 HOLE = "<hole>"
+_STANDS_IN = "a_hole"
+"""What the language reads instead: as long as a hole, so that errors point into the text as it was given."""
 
 
 def template_of(text: str) -> Op:
@@ -134,9 +136,9 @@ def template_of(text: str) -> Op:
     if HOLE not in formula:
         raise MetricNotFound(f"the template `{text}` has no {HOLE}; write for example abs(W) * {HOLE}")
     try:
-        return _function(formula.replace(HOLE, "a_hole"), "template", "a_hole")
-    except SourceError as error:  # about the text as it was given
-        start = text.index(formula) - len(_HEAD.format("template", "a_hole"))
+        return _function(formula.replace(HOLE, _STANDS_IN), "template", _STANDS_IN)
+    except SourceError as error:
+        start = text.index(formula) - len(_HEAD.format("template", _STANDS_IN))
         raise SourceError([d.moved(start, len(text)) for d in error.diagnostics], text, "template") from None
 
 

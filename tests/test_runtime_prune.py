@@ -15,7 +15,7 @@ from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.layers import find_layers
 from pzc.runtime.masking import masks_for
 from pzc.runtime.masks import Target
-from pzc.runtime.prune import prune
+from pzc.runtime.prune import prune, prune_each
 from pzc.runtime.statistics import gather
 
 W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")
@@ -292,3 +292,12 @@ def test_what_on_mask_raises_leaves_the_weights_alone(
     with pytest.raises(KeyboardInterrupt):
         prune(model, "wanda", windows=windows, on_mask=interrupt, **how)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("sparsities", [[0.5], [0.3, 0.5]])
+@pytest.mark.parametrize("how", [{"sequential": True}, {"update": "obs"}])
+def test_several_sparsities_are_pruned_one_shot(
+    tiny: Callable[..., Any], windows: torch.Tensor, sparsities: list[float], how: dict[str, Any]
+) -> None:
+    with pytest.raises(PruningError, match="statistics of the dense model"):
+        next(prune_each(tiny(), "wanda", windows=windows, sparsity=sparsities, **how))
