@@ -399,14 +399,14 @@ _DUAL = {"min": "max", "max": "min"}
 def extreme(op: str, args: Iterable[Node]) -> Node:
     """min or max of several: flattened, without repetitions, numbers folded, common factors moved out, sorted by what
     the values are without their numbers, of which the first is 1."""
-    parts: dict[tuple[Node, float], None] = {}
-    numbers: list[float] = []
+    parts: dict[tuple[Node, float], tuple[float, float]] = {}
+    numbers: dict[float, tuple[float, float]] = {}
     for arg in args:
-        for weight, rest in _flat(op, arg):
+        for outer, inner, rest in _flat(op, arg):
             if rest is ONE:
-                numbers.append(weight)
+                numbers[outer * inner] = outer, inner
             else:
-                parts[rest, weight] = None
+                parts[rest, outer * inner] = outer, inner
     weighted = sorted(parts, key=_first)
     bound = (min(numbers) if op == "min" else max(numbers)) if numbers else None
     if not weighted or (len(weighted) == 1 and bound is None):
@@ -415,39 +415,42 @@ def extreme(op: str, args: Iterable[Node]) -> Node:
     common = _common_to_all([rest for rest, _ in weighted], bound)
     if common:
         note("factor of minimum" if op == "min" else "factor of maximum")
-        inner = [product(_without(rest, common), weight) for rest, weight in weighted]
-        return product((*common.items(), (extreme(op, inner if bound is None else [*inner, ZERO]), 1.0)))
+        left = [product(_without(rest, common), weight) for rest, weight in weighted]
+        return product((*common.items(), (extreme(op, left if bound is None else [*left, ZERO]), 1.0)))
     content = weighted[0][1]
     if content != 1:
         note(f"{'turned' if content < 0 else 'content of'} {'minimum' if op == 'min' else 'maximum'}")
-        inner = [_times(rest, _even(weight / content)) for rest, weight in weighted]
-        if bound is not None:
-            inner.append(number_of(_even(bound / content)))
-        return product(((extreme(op if content > 0 else _DUAL[op], inner), 1.0),), content)
+        values = [_times(part[0], _quotient(*parts[part], content)) for part in weighted]
+        number = None if bound is None else number_of(_quotient(*numbers[bound], content))
+        found = extreme(op if content > 0 else _DUAL[op], values if number is None else [*values, number])
+        if bound is not None and found is number:  # it alone is left, with every bit that it had
+            return number_of(bound)
+        return product(((found, 1.0),), content)
     made = [_times(rest, weight) for rest, weight in weighted]
     return in_order(op, tuple(made) if bound is None else (*made, number_of(bound)))
 
 
-def _even(number: float) -> float:
-    """A quotient without its last bit, so that 3 · 0.7 / 3 is 0.7."""
-    return float(f"{number:.15g}")
+def _quotient(outer: float, inner: float, content: float) -> float:
+    """outer · inner / content: the inner number as it was where the others cancel, else without the last bit."""
+    return inner if outer == content else float(f"{outer * inner / content:.15g}")
 
 
 def _first(part: tuple[Node, float]) -> tuple[int, bool]:
     return part[0].digest, part[1] < 0
 
 
-def _flat(op: str, arg: Node) -> list[tuple[float, Node]]:
-    """A value of a minimum or maximum as numbers and values without: several, where it is such a one itself."""
+def _flat(op: str, arg: Node) -> list[tuple[float, float, Node]]:
+    """A value of a minimum or maximum as numbers and values without: several, where it is such a one itself. Of two
+    numbers the first stands before that one."""
     weight, rest = arg.split or split(arg)
     if rest is None:
         rest = arg
     if rest.op == (op if weight > 0 else _DUAL[op]):
-        return [(weight * w, r) for part in rest.args for w, r in _flat(rest.op, part)]
+        return [(weight * outer, inner, r) for part in rest.args for outer, inner, r in _flat(rest.op, part)]
     if rest.op == "add":
         content = coefficient(rest.args[0])[0]
-        return [(content, rest if content == 1 else multiple(rest, 1.0, content))]
-    return [(weight, rest)]
+        return [(1.0, content, rest if content == 1 else multiple(rest, 1.0, content))]
+    return [(1.0, weight, rest)]
 
 
 def _times(rest: Node, weight: float) -> Node:

@@ -101,7 +101,8 @@ class _Derivation:
 
     def _head(self, node: Node, args: tuple[Node, ...], place: Place) -> Node:
         """The form of an operation whose arguments are canonical."""
-        if node.op in REDUCING or node.op == "rank":
+        reduces = node.op in REDUCING or node.op == "rank"
+        if reduces:
             over = over_of(node)
             if over & ~args[0].bits:
                 before = make(node.op, *args, value=node.value)
@@ -127,7 +128,7 @@ class _Derivation:
                 after = rule.build(env)
                 self.steps.append(Step(rule.rule, current, after, place(after)))
                 return self.settle(after, place)
-        return self._by_laws(current, lambda: settle(current), place)
+        return self._by_laws(current, lambda: reduced(node.op, args, over) if reduces else settle(current), place)
 
     def _by_laws(self, before: Node, compute: Callable[[], Node], place: Place) -> Node:
         """The arithmetic normal form is computed at once: one step, named for the first law that was needed."""
