@@ -183,6 +183,8 @@ def _check_patterns(model: nn.Module, names: Sequence[str], include: Sequence[st
             )
         known = sorted({name.rsplit(".", 1)[-1] for name in names})
         hint = did_you_mean(pattern, known) or f"layers end in {', '.join(known)}"
+        if "[" in pattern:
+            hint = "only * and ? stand for others; give a pattern for each, as in --include 'layers.0.*'"
         raise PruningError(f"no layer matches `{pattern}`", hint=hint, pattern=pattern)
 
 

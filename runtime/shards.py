@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -37,7 +37,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LARGEST_HEADER = 100_000_000
-_PIECE = 1 << 24
+_PIECE, _CONVERTED = 1 << 24, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,35 @@ def header_of(file: Path) -> dict[str, Stored]:
 def read(stored: Stored, *, pinned: bool = False) -> Tensor:
     """One tensor in memory, in its stored type; `pinned` for copies to an accelerator that need not be waited for."""
     found = torch.empty(stored.shape, dtype=stored.torch_dtype, pin_memory=pinned)
+    _read_into(stored, [found])
+    return found
+
+
+def read_as(stored: Stored, dtype: torch.dtype) -> Tensor:
+    """One tensor in memory, in another type: it is converted piece by piece, and never there in both."""
+    if dtype == stored.torch_dtype:
+        return read(stored)
+    found = torch.empty(stored.shape, dtype=dtype)
+    flat = found.view(-1)
+    buffer = torch.empty(min(len(flat), _CONVERTED), dtype=stored.torch_dtype)
+
+    def pieces() -> Iterator[Tensor]:
+        for piece in flat.split(_CONVERTED):
+            raw = buffer[: len(piece)]
+            yield raw  # and when the next is asked for, it is full
+            piece.copy_(raw)
+
+    _read_into(stored, pieces())
+    return found
+
+
+def _read_into(stored: Stored, tensors: Iterable[Tensor]) -> None:
+    """Read a tensor's bytes into contiguous ones that make it together."""
     with stored.file.open("rb", buffering=0) as stream:
         stream.seek(stored.start)
-        if not fill(stream, found):
-            raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
-    return found
+        for tensor in tensors:
+            if not fill(stream, tensor):
+                raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
 
 
 def fill(stream: Any, tensor: Tensor) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pzc.runtime.errors import PruningError
+from pzc.runtime.heap import give_back
 from pzc.runtime.layers import Layers, find_layers
 from pzc.runtime.models import Loaded, attempt, local_path, resolve_device, resolve_dtype
 from pzc.runtime.quiet import quiet
@@ -43,6 +44,11 @@ class Slot:
     @property
     def filled(self) -> bool:
         return self.tensor.data_ptr() != self.placeholder.data_ptr()
+
+    def read(self, source: Shards | None = None) -> Tensor:
+        """The contents in memory: for a CPU in the model's type, else as they are stored, which is less to send."""
+        on_cpu = self.placeholder.device.type == "cpu"
+        return self.source.read(_places(source), dtype=self.tensor.dtype if on_cpu else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +88,7 @@ class Shell:
         under the same keys, as the pruned ones.
         """
         early = self._ahead.pop((index, source is None), None)
-        if early:
-            contents = early.result().here()
-        else:
-            contents = {slot.name: slot.source.read(_places(source)) for slot in self.blocks[index]}
+        contents = early.result().here() if early else {slot.name: slot.read(source) for slot in self.blocks[index]}
         with self._filled(self.blocks[index], contents):
             contents.clear()
             if following is not None:
@@ -99,7 +102,7 @@ class Shell:
 
             def load(module: nn.Module, args: Any) -> None:
                 slots = [slot for slot in self.outside[module] if not slot.filled]
-                stack.enter_context(self._filled(slots, {slot.name: slot.source.read() for slot in slots}))
+                stack.enter_context(self._filled(slots, {slot.name: slot.read() for slot in slots}))
 
             for module in self.outside:
                 stack.callback(module.register_forward_pre_hook(load).remove)
@@ -114,6 +117,7 @@ class Shell:
         finally:
             for slot in slots:
                 slot.tensor.data = slot.placeholder
+            give_back()
 
     def _read_ahead(self, index: int, source: Shards | None) -> None:
         places, slots = _places(source), self.blocks[index]

@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -23,7 +24,7 @@ from transformers.core_model_loading import (
 )
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.shards import Shards, Stored, read
+from pzc.runtime.shards import Shards, Stored, read, read_as
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +36,14 @@ class Source:
     join: Callable[[Sequence[Tensor]], Tensor] | None = None
     part: Callable[[Tensor], Mapping[str, Tensor]] | None = None
 
-    def read(self, places: Mapping[str, Stored] | None = None, *, pinned: bool = False) -> Tensor:
-        """The contents in memory, in their stored type. `places` has the same keys elsewhere."""
+    def read(
+        self, places: Mapping[str, Stored] | None = None, *, dtype: torch.dtype | None = None, pinned: bool = False
+    ) -> Tensor:
+        """The contents in memory, in their stored type or, where they are in one tensor, in that of `dtype`. `places`
+        has the same keys elsewhere."""
         found = (places[stored.key] if places else stored for stored in self.parts)
         if self.join is None:
-            return read(next(found), pinned=pinned)
+            return read_as(next(found), dtype) if dtype else read(next(found), pinned=pinned)
         joined = self.join([read(stored) for stored in found])
         return joined.pin_memory() if pinned else joined
 

@@ -40,7 +40,7 @@ from pzc.runtime.unreached import UNREACHED, mark, unreached_of
 from pzc.runtime.values import write_masked
 from pzc.runtime.work import Journal
 
-LOGITS_AT_ONCE = 1 << 22
+LOGITS_AT_ONCE = 1 << 21
 """Logits of evaluation windows that are held at once."""
 
 Counts = tuple[int, int, int]

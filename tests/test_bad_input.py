@@ -97,6 +97,7 @@ def test_a_spoilt_model(
         (("-l", "4000"), "windows of 4000 tokens are longer than the 128 that the model can read", 1),
         (("-d", "none.txt"), "there is no text `none.txt`", 1),
         (("--include", "q_porj"), "no layer matches `q_porj`", 1),
+        (("--include", "layers.[01].*"), "only * and ? stand for others", 1),
         (("-f", "role.pzm"), "no layer is called `q_porj`", 0),
         (("--allocation", "rolls.toml"), "the allocation names `q_porj`, which is no layer of this model", 1),
         (("--allocation", "blocks.toml"), "lists 2 blocks, but the last block with layers to prune is number 4", 1),

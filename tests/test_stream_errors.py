@@ -23,7 +23,7 @@ from pzc.runtime import shards, stream_model
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import load_model
 from pzc.runtime.prune import prune
-from pzc.runtime.shards import INDEX, open_shards, read
+from pzc.runtime.shards import INDEX, open_shards, read, read_as
 from pzc.runtime.stream_model import open_shell
 from tests.terminal import Terminal
 from tests.test_stream import source, streamed, weights_of
@@ -106,6 +106,18 @@ def test_a_shard_that_is_cut_while_it_is_read(source: Callable[..., Path]) -> No
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(PruningError, match="cut short"):
         read(stored)
+    with pytest.raises(PruningError, match="cut short"):
+        read_as(stored, torch.float64)
+
+
+def test_a_tensor_is_read_in_another_type(source: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_CONVERTED", 100)  # several pieces, of which the last is short
+    for stored in open_shards(source(dtype="bfloat16")).tensors.values():
+        plain = read(stored)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            found = read_as(stored, dtype)
+            assert found.dtype == dtype
+            assert torch.equal(found, plain.to(dtype))
 
 
 def test_a_disk_that_fills_up_leaves_no_folder_and_the_same_command_goes_on(
