@@ -90,9 +90,9 @@ class Screen:
         sketch = self._sketch(Genotype(core, c.per))
         if sketch is None or self._surrogate is None:
             return _Judged(c, core, -math.inf)
-        score, _ = self._surrogate.predict(sketch)
+        score, deviation = self._surrogate.predict(sketch)
         said = replace(c, predictors={SURROGATE: round(score, 4)})
-        return _Judged(said, core, self._surrogate.expected_gain(sketch))
+        return _Judged(said, core, self._surrogate.expected_gain(score, deviation))
 
     def _tuned(self, c: Candidate, child: Genotype) -> _Judged:
         """A candidate with other numbers in its place."""

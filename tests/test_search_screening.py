@@ -116,8 +116,10 @@ def test_the_expected_gain_is_a_mean_over_what_may_be(seed: int) -> None:
     best = min(normal_scores(losses))
     drawn = np.array(NormalDist(score, deviation).samples(200_000, seed=seed))
     gains = np.maximum(best - drawn, 0.0)
-    assert surrogate.expected_gain(new) == pytest.approx(gains.mean(), abs=5 * gains.std() / np.sqrt(len(gains)) + 1e-9)
-    assert surrogate.expected_gain(known[int(np.argmin(losses))]) < 0.1
+    assert surrogate.expected_gain(score, deviation) == pytest.approx(
+        gains.mean(), abs=5 * gains.std() / np.sqrt(len(gains)) + 1e-9
+    )
+    assert surrogate.expected_gain(*surrogate.predict(known[int(np.argmin(losses))])) < 0.1
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=30, unique=True))
