@@ -403,10 +403,11 @@ def extreme(op: str, args: Iterable[Node]) -> Node:
     numbers: dict[float, tuple[float, float]] = {}
     for arg in args:
         for outer, inner, rest in _flat(op, arg):
+            weight = outer * inner  # which may come about in several ways: the same one counts in any order
             if rest is ONE:
-                numbers[outer * inner] = outer, inner
+                numbers[weight] = max(numbers.get(weight, (outer, inner)), (outer, inner))
             else:
-                parts[rest, outer * inner] = outer, inner
+                parts[rest, weight] = max(parts.get((rest, weight), (outer, inner)), (outer, inner))
     weighted = sorted(parts, key=_first)
     bound = (min(numbers) if op == "min" else max(numbers)) if numbers else None
     if not weighted or (len(weighted) == 1 and bound is None):

@@ -192,6 +192,15 @@ def test_signed_even_powers_have_one_form() -> None:
         assert keys(core, "row").rank == keys(leaf("W"), "row").rank
 
 
+@pytest.mark.parametrize("op", ["min", "max"])
+@pytest.mark.parametrize("root", ["sqrt(0.5)", "sqrt(0.3)", "0.7", "sqrt(7)"])
+@pytest.mark.parametrize(("a", "b"), [(0.25, 0.5), (0.1, 0.3), (0.3, 0.9), (0.7, 0.2)])
+def test_nor_on_which_of_two_equal_bounds_comes_first(op: str, root: str, a: float, b: float) -> None:
+    one, other = f"{a} * {op}(W, {root})", f"{b} * {op}(X, {a} / {b} * {root})"
+    forms = {canonical(inline(f"{op}({x}, {y})").core) for x, y in ((one, other), (other, one))}
+    assert len(forms) == 1
+
+
 @pytest.mark.parametrize("score", ["sqr(W) * X.mean", "sqr(W) * sqrt(G) * G.mean", "abs(W) ^ 3 * exp(X) * X.mean"])
 def test_exponents_of_a_product_of_any_sign_are_not_scaled(score: str) -> None:
     form = canonical(inline(f"{score} per row").core)
