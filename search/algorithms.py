@@ -10,6 +10,7 @@ from pzc.compiler.load import inline
 from pzc.compiler.source import expression
 from pzc.search import paper_trees
 from pzc.search.candidate import Candidate
+from pzc.search.condensed import condensed
 from pzc.search.plan import Plan
 from pzc.search.space import Genotype, Rng, Space, filling, random_genotype
 from pzc.search.variation import offspring
@@ -70,6 +71,11 @@ def _read(formula: str, per: str) -> Genotype:
     return Genotype(metric.core, metric.per)
 
 
+def _parent(c: Candidate, space: Space, rng: Rng) -> Genotype:
+    """A candidate as it was bred or, half of the time, condensed; what fills a hole ranks nothing by itself."""
+    return bred(c) if c.genome or rng.random() < 0.5 else condensed(bred(c), space)
+
+
 def _drawn(space: Space, rng: Rng, operator: str) -> Draft:
     return expressed(random_genotype(space, rng), space, operator)
 
@@ -92,7 +98,7 @@ def evolve(breeding: Breeding, rng: Rng) -> Draft:
     if rng.random() < plan.immigrants:
         return _drawn(space, rng, "immigrant")
     chosen = [population[int(rng.integers(len(population), size=plan.tournament).min())] for _ in range(2)]
-    child, operator = offspring([bred(c) for c in chosen], space, rng)
+    child, operator = offspring([_parent(c, space, rng) for c in chosen], space, rng)
     used = {"crossover": 2, "blend": 2, "join": 2, "random": 0}.get(operator, 1)
     return expressed(child, space, operator, tuple(c.number for c in chosen[:used]))
 

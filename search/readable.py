@@ -17,14 +17,17 @@ from pzc.search.candidate import Candidate
 
 
 def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
-    """Forms of a candidate's metric, shortest first: as it was bred, and its canonical and rank forms with numbers of
-    four digits.
+    """Forms of a candidate's metric, shortest first: as it was bred, and shortened."""
+    return shortened(inline(f"{candidate.formula} per {candidate.per}", name, analyse=False))
 
-    But for the rounded numbers they rank alike over the reals; in float32 a short form may overflow where the bred
-    one, which is among them, does not.
+
+def shortened(bred: Metric) -> list[Metric]:
+    """A metric, and its canonical and rank forms with numbers of four digits, shortest first.
+
+    But for the rounded numbers they rank alike over the reals; in float32 a short form may overflow where the long
+    one does not.
     """
-    bred = inline(f"{candidate.formula} per {candidate.per}", name, analyse=False)
-    form = canonical(bred.core)
+    name, form = bred.name, canonical(bred.core)
     found = [bred]
     for node in (form, rank_form(form, bred.per)):
         metric = Metric(name, plain(canonical(rounded(node))), bred.per)  # an exponent may have become 1

@@ -60,6 +60,11 @@ class Space:
     template: Op | None = None
     """A function of one argument: candidates fill its hole."""
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """The core operations that it draws from, those inside functions left out."""
+        return frozenset(op.core for op, _ in (*self.unary, *self.binary, *self.reductions) if op.core)
+
     def expressed(self, genotype: Genotype) -> Genotype:
         """What is scored: the genotype, or the template filled with it."""
         return Genotype(apply(self.template, genotype.core), genotype.per) if self.template else genotype
