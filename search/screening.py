@@ -79,7 +79,7 @@ class Screen:
         best = chosen = max(judged, key=lambda j: j.gain)
         for _ in range(TUNINGS if screened else 0):
             parent = bred(best.candidate)
-            child = moved(parent, rng, float(rng.choice(SPREADS)))
+            child = moved(parent, self._space, rng, float(rng.choice(SPREADS)))
             if child.core is not parent.core and why_not(child, self._space) is None:
                 best = max(best, self._tuned(best.candidate, child), key=lambda j: j.gain)
         if best is not chosen and state.identity.repeats(best.candidate, best.core, state.core_of):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from pzc.compiler.core import Node, number
+from pzc.compiler.core import ONE, Node, number
 from pzc.compiler.functions import REDUCING
 from pzc.search.space import (
     Genotype,
@@ -135,17 +135,30 @@ def change_constant(parents: Sequence[Genotype], space: Space, rng: Rng) -> Geno
     return Genotype(replaced(parent.core, path, build(node.op, *args, value=node.value)), parent.per)
 
 
-def moved(parent: Genotype, rng: Rng, spread: float = 0.2) -> Genotype:
-    """Every constant and exponent moved by a factor e^(spread · z), z normal: a parent without any comes back."""
-    return Genotype(_moved(parent.core, rng, spread), parent.per)
+def moved(parent: Genotype, space: Space, rng: Rng, spread: float = 0.2) -> Genotype:
+    """Every constant and exponent moved by a factor e^(spread · z), z normal. Half of the bare factors of products and
+    quotients, such as `X`, get an exponent near 1: where two say nearly the same, as `X` and `X.l1` do, one helps only
+    if the exponent of the other moves with it. A parent that has nothing to move comes back."""
+    return Genotype(_moved(parent.core, "pow" in space.operations, rng, spread), parent.per)
 
 
-def _moved(node: Node, rng: Rng, spread: float) -> Node:
+def _moved(node: Node, powers: bool, rng: Rng, spread: float) -> Node:
+    def near(constant: Node) -> Node:
+        return _scaled(constant, math.exp(spread * rng.standard_normal()))
+
     if node.op == "number":
-        return _scaled(node, math.exp(spread * rng.standard_normal()))
+        return near(node)
     kept = 1 if node.op in _FIXED else len(node.args)
-    args = [_moved(arg, rng, spread) for arg in node.args[:kept]]
+    args = [_moved(arg, powers, rng, spread) for arg in node.args[:kept]]
+    if powers and node.op in ("mul", "div"):
+        args = [build("pow", a, near(ONE)) if _bare(a) and rng.random() < 0.5 else a for a in args]
     return build(node.op, *args, *node.args[kept:], value=node.value) if args else node
+
+
+def _bare(factor: Node) -> bool:
+    """Whether a factor is a statistic or a reduction without an exponent. The weights' own stays: only the proportions
+    of exponents rank."""
+    return bool(factor.axes) and (factor.op == "leaf" or factor.op in REDUCING)
 
 
 def _scaled(constant: Node, factor: float) -> Node:

@@ -16,7 +16,7 @@ from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.compiler.source import expression
 from pzc.search.proposals import rng_for
 from pzc.search.space import Genotype, Space, apply, build, load_space, random_genotype, space_for, space_names, why_not
-from pzc.search.variation import VARIATIONS, offspring, positions, replaced
+from pzc.search.variation import VARIATIONS, moved, offspring, positions, replaced
 
 A, X = make("abs", leaf("W")), leaf("X.l2")
 
@@ -195,3 +195,29 @@ def test_the_share_of_a_quantile_is_no_constant_to_move() -> None:
     core = inline("abs(W) / quantile(abs(W), 0.9)").core
     for seed in range(20):
         assert VARIATIONS["constant"][0]([Genotype(core, "row")], space_for("default"), rng_for(seed, 0, 0, 0)) is None
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_moved_numbers_make_candidates_of_the_space(name: str) -> None:
+    space, changed = space_for(name), 0
+    for seed in range(100):
+        parent = parents_of(space, seed)[0]
+        child = moved(parent, space, rng_for(seed, 1, 0, 0), 0.3)
+        if why_not(child, space) is None:
+            assert_valid(child, space)
+        had = {n.op for n in topological(parent.core)}
+        assert {n.op for n in topological(child.core)} <= had | space.operations | {"number", "abs"}
+        assert leaves_of(child.core) == leaves_of(parent.core)
+        changed += child != parent
+    assert (changed > 50) == ("pow" in space.operations)
+
+
+def test_bare_factors_get_an_exponent_half_of_the_time() -> None:
+    space, parent = (
+        space_for("default"),
+        Genotype(inline("abs(W) * X / sum(sqr(W), out) * windows per row").core, "row"),
+    )
+    texts = [expression(moved(parent, space, rng_for(seed, 0, 0, 0), 0.1).core) for seed in range(200)]
+    assert 60 < sum("X ^ " in t for t in texts) < 140
+    assert 60 < sum("out) ^ " in t for t in texts) < 140
+    assert not any("abs(W) ^" in t or "windows ^" in t for t in texts)
