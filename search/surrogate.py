@@ -25,6 +25,10 @@ NOISE = 0.01
 
 _NORMAL = NormalDist()
 
+BEST = _NORMAL.inv_cdf(0.02)
+"""The best score: the best fiftieth have it all. Were the very best of hundreds as far out as its rank says, only what
+is far from everything measured would promise to beat it, though most of that is bad."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -37,7 +41,7 @@ class Surrogate:
         predicted = np.stack([s.predicted for s in measured])
         self._mean, self._spread = predicted.mean(0), predicted.std(0) + 1e-9
         self._predicted = self._scaled(predicted)
-        scores = normal_scores(losses)
+        scores = np.maximum(normal_scores(losses), BEST)
         covariance = np.stack([self._likeness(s) for s in measured])
         self._inverse = np.linalg.inv(covariance + NOISE * np.eye(len(measured)))
         self._prior = float(self._inverse.sum(0) @ scores / self._inverse.sum())

@@ -122,6 +122,12 @@ def test_the_expected_gain_is_a_mean_over_what_may_be(seed: int) -> None:
     assert surrogate.expected_gain(*surrogate.predict(known[int(np.argmin(losses))])) < 0.1
 
 
+def test_of_hundreds_what_is_probably_good_comes_before_what_is_only_uncertain() -> None:
+    surrogate = Surrogate(some_sketches(0, 300), np.random.default_rng(0).normal(size=300).tolist())
+    assert surrogate.expected_gain(-1.6, 0.3) > surrogate.expected_gain(0.7, 1.2)
+    assert surrogate.expected_gain(0.7, 1.2) > surrogate.expected_gain(0.7, 0.3)
+
+
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=30, unique=True))
 @settings(deadline=None)
 def test_normal_scores_are_quantiles_of_ranks(values: list[int]) -> None:
