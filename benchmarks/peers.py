@@ -8,9 +8,9 @@ own, which the script makes (`--environment FOLDER`). Every cell is a process of
 Both read the same float32 weights and the same 16 windows of 512 tokens, both go block by block through what is pruned
 already, and one function measures both: the first 16 windows of 512 tokens of the second file. Time is that of pruning
 alone, by the clock and of the processor (all threads together, which other work on the machine disturbs less), medians
-over the rounds. Memory is the highest resident set of the whole process, loading and measuring included; measuring
-makes no more than 128 tokens' logits at once, so that it is pruning that shows. `pzc, streamed` prunes from file to
-file with one block in memory, as `--stream` does, and measures on the way: its time includes two evaluations.
+over the rounds, and memory the highest resident set of the process until then, imports and loading included. Every
+result is measured afterwards by plain transformers. `pzc, streamed` prunes from file to file with one block in memory,
+as `--stream` does: reading and writing are in its time, and the evaluation that streaming includes is of two tokens.
 llm-compressor prunes every `Linear` unless told otherwise, the head too, which is tied to the embedding here:
 `--defaults` adds rows in which it does.
 """
@@ -109,49 +109,46 @@ def worker(tool: str, method: str, pattern: str | None, model: str, tokens: str)
     from transformers import AutoModelForCausalLM
 
     calibration, evaluation = (torch.tensor(windows) for windows in json.loads(Path(tokens).read_text()))
-    if "streamed" in tool:
-        return _streamed(method, pattern, model, calibration, evaluation)
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    prune = (_pzc if tool == "pzc" else _peer)(loaded, method, pattern, calibration, tool)
-    start, cpu = time.perf_counter(), time.process_time()
-    prune()
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    with tempfile.TemporaryDirectory() as scratch:
+        if "streamed" in tool:
+            loaded, prune = None, _streamed(method, pattern, model, calibration, Path(scratch) / "pruned")
+        else:
+            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+            prune = (_pzc if tool == "pzc" else _peer)(loaded, method, pattern, calibration, tool)
+        start, cpu = time.perf_counter(), time.process_time()
+        prune()
+        found = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "peak": _peak()}
+        if loaded is None:
+            loaded = AutoModelForCausalLM.from_pretrained(Path(scratch) / "pruned", dtype=torch.float32).eval()
     losses: list[float] = []
     with torch.no_grad():
         for window in evaluation:
             states = loaded.model(window[None], use_cache=False).last_hidden_state[0, :-1]
             for part, following in zip(states.split(AT_ONCE), window[1:].split(AT_ONCE), strict=True):
-                found = torch.nn.functional.cross_entropy(loaded.lm_head(part).float(), following, reduction="none")
-                losses += found.tolist()
-    found = {"seconds": seconds, "cpu": cpu, "perplexity": math.exp(sum(losses) / len(losses)), "peak": _peak()}
-    return found | {"zero": _zeros(loaded.get_input_embeddings().weight)}
+                lost = torch.nn.functional.cross_entropy(loaded.lm_head(part).float(), following, reduction="none")
+                losses += lost.tolist()
+    embedding = loaded.get_input_embeddings().weight
+    return found | {"perplexity": math.exp(sum(losses) / len(losses)), "zero": float((embedding == 0).float().mean())}
 
 
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _zeros(embedding: Any) -> float:
-    return float((embedding == 0).float().mean())
-
-
-def _streamed(method: str, pattern: str | None, model: str, calibration: Any, evaluation: Any) -> dict[str, float]:
-    """Prune from the model's files to others, and measure on the way."""
+def _streamed(method: str, pattern: str | None, model: str, calibration: Any, output: Path) -> Callable[[], object]:
+    """Prune from the model's files to others."""
     from pzc.runtime.request import Request
-    from pzc.runtime.shards import open_shards, read
     from pzc.runtime.stream import Windows, stream
     from pzc.runtime.stream_model import open_shell
 
-    shell = open_shell(model, device="cpu", dtype="float32")
     request = Request.of(method, pattern=pattern, sequential=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        output = Path(scratch) / "pruned"
-        start, cpu = time.perf_counter(), time.process_time()
-        with stream(shell, request, Windows(calibration, evaluation), output) as (result,):
+
+    def prune() -> None:
+        shell = open_shell(model, device="cpu", dtype="float32")
+        with stream(shell, request, Windows(calibration, calibration[:1, :2]), output) as (result,):
             result.save({})
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        found = {"seconds": seconds, "cpu": cpu, "perplexity": result.after, "peak": _peak()}
-        return found | {"zero": _zeros(read(open_shards(output).tensors["model.embed_tokens.weight"]))}
+
+    return prune
 
 
 def _pzc(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> Callable[[], object]:
