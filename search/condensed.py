@@ -1,8 +1,8 @@
 """Condensed parents: a metric breeds as it was bred, or in the short form in which people read it.
 
 What was bred grows: after a dozen generations most parents are near the size limit of the space, and whatever would add
-to them is refused. The short form ranks the same weights, is a third smaller, and has a number of its own for each of
-its powers, which can be moved alone.
+to them is refused. The short form ranks alike, is a fifth to a quarter smaller on the mean, and has a number of its own
+for each of its powers, which can be moved alone.
 """
 
 from __future__ import annotations

@@ -213,10 +213,8 @@ def test_moved_numbers_make_candidates_of_the_space(name: str) -> None:
 
 
 def test_bare_factors_get_an_exponent_half_of_the_time() -> None:
-    space, parent = (
-        space_for("default"),
-        Genotype(inline("abs(W) * X / sum(sqr(W), out) * windows per row").core, "row"),
-    )
+    space = space_for("default")
+    parent = Genotype(inline("abs(W) * X / sum(sqr(W), out) * windows per row").core, "row")
     texts = [expression(moved(parent, space, rng_for(seed, 0, 0, 0), 0.1).core) for seed in range(200)]
     assert 60 < sum("X ^ " in t for t in texts) < 140
     assert 60 < sum("out) ^ " in t for t in texts) < 140
