@@ -324,18 +324,15 @@ def test_heartbeats_go_on_when_one_has_failed(store: Store, monkeypatch: pytest.
         time.sleep(0.05)
         away.clear()
         before = len(arrived)
-        while len(arrived) < before + 3:
-            time.sleep(0.005)
+        until(lambda: len(arrived) >= before + 3)
         assert store.claim(PROPOSED) is not None
         monkeypatch.setattr("pzc.search.store.PATIENCE", 0.02)
         away.set()
-        while store._lost is None:
-            time.sleep(0.005)
+        until(lambda: store._lost is not None)
         with pytest.raises(StoreError, match="the storage does not answer: the server is gone"):
             store.claim(PROPOSED)
         away.clear()
-        while store._lost is not None:
-            time.sleep(0.005)
+        until(lambda: store._lost is None)
         assert store.claim(PROPOSED[:1]) is None
     assert arrived[-1] == 0.0
 
@@ -364,6 +361,13 @@ def hall(run: Path) -> dict[str, bytes]:
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENT
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
