@@ -181,7 +181,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         elif not silent:
             say(f"ended with {ended}")
         with progress(silent) as bar:
-            result = finish(run, lambda done, total: bar("held-out text", done, total), at_once=given["workers"])
+            result = finish(run, bar, at_once=given["workers"])
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
         where = f"{place.url} --study {place.study} --run {place.folder}" if place.url else resumed or str(place.folder)

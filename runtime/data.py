@@ -122,17 +122,39 @@ def windows_between(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
 
     Takes int64 `[N]`, returns int64 `[count, length]`. Raises PruningError when there is too little between them.
     """
-    step = len(tokens) // n
-    starts = [s for i in range(n) for s in range(i * step + length, (i + 1) * step - length + 1, length)]
+    starts = _between(len(tokens), n, length)
     if len(starts) < count:
         raise PruningError(
             f"{n} + {count} windows of {length} tokens need more than the {len(tokens)} tokens of this text",
             hint="use fewer or shorter windows, or more text",
             tokens=len(tokens),
         )
-    chosen = [starts[i * len(starts) // count] for i in range(count)]
+    chosen = _spread(starts, count)
     order = np.random.Generator(np.random.Philox(0)).permutation(count)
     return torch.stack([tokens[chosen[i] : chosen[i] + length] for i in order])
+
+
+def windows_left(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
+    """Up to `count` windows of the tokens that neither `calibration_windows(tokens, n, length)` nor
+    `windows_between(tokens, n, count, length)` reads, spread over the text.
+
+    Takes int64 `[N]`, returns int64 `[k, length]`, of which k may be 0.
+    """
+    starts = _between(len(tokens), n, length)
+    read = set(_spread(starts, count))
+    left = [s for s in starts if s not in read]
+    chosen = _spread(left, min(count, len(left)))
+    return torch.stack([tokens[s : s + length] for s in chosen]) if chosen else tokens.new_empty(0, length)
+
+
+def _between(tokens: int, n: int, length: int) -> list[int]:
+    """Where windows between `n` that are spread over a text may begin."""
+    step = tokens // n
+    return [s for i in range(n) for s in range(i * step + length, (i + 1) * step - length + 1, length)]
+
+
+def _spread(starts: list[int], count: int) -> list[int]:
+    return [starts[i * len(starts) // count] for i in range(count)]
 
 
 def evaluation_windows(tokens: Tensor, n: int | None, length: int) -> Tensor:

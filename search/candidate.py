@@ -9,6 +9,8 @@ from functools import cached_property
 from sys import intern
 from typing import Any, Literal
 
+from pzc.compiler.load import inline
+from pzc.compiler.metric import Metric
 from pzc.runtime.evaluate import perplexity
 
 Status = Literal[
@@ -79,6 +81,10 @@ class Candidate:
         """Perplexity over the fitness windows it was measured on, or the exponential of the mean divergence from the
         dense model; lower is better."""
         return perplexity(self.losses) if self.losses else math.inf
+
+    def metric(self, name: str = "candidate") -> Metric:
+        """What the formula says, as it was bred."""
+        return inline(f"{self.formula} per {self.per}", name, analyse=False)
 
     @property
     def published(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Fitness:
         if dtype is not None and dtype != self.layers.layers[0].parameter.dtype:
             self.model = copy.deepcopy(model).to(dtype)
             self._racing = Dense(find_layers(self.model))
+        self._objective_of = objective
         self._objective = objective(self.model, fitness)
         self.sketches = Sketches(self.layers.layers, self.statistics, target)
         self._predictors = Predictors(self.layers.layers, self.statistics)
@@ -118,6 +119,14 @@ class Fitness:
             if not all(map(math.isfinite, losses)) or _behind(losses, cutoff):
                 return losses, len(losses) == len(self.windows)
         return losses, True
+
+    def further(self, genotypes: Iterable[Genotype], windows: Tensor, at_once: int = 1) -> Iterator[list[float]]:
+        """Losses as a race measures them, of each genotype on other windows. On a CPU `at_once` threads share them."""
+        self._racing.apply({})
+        objective = self._objective_of(self.model, windows)
+        for genotype in genotypes:
+            self._racing.apply(self.masks(genotype)[0])
+            yield objective.losses(self.model, 0, len(windows), at_once)
 
     def on(self, genotype: Genotype | None, windows: Tensor, at_once: int = 1) -> list[float]:
         """Losses of other windows after pruning by a genotype, in the model's own type; of the dense model for None.

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from pzc.compiler.load import inline, zoo_metric
+from pzc.compiler.load import zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
+from pzc.runtime.passes import Progress, silent
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.readable import forms
 from pzc.search.space import Genotype
 
-MEMBERS = 10
+MEMBERS, CONTENDERS = 10, 20
+"""Places in the hall, and how many of the best candidates contend for them on windows that the search did not use."""
 
 
 @dataclass(frozen=True)
 class Member:
     """A metric of the hall of fame: the candidate, and the metric as it is written.
 
-    `fitness` is what the search made small, of the written metric on the search's windows; `held_out` is its perplexity
-    on text that the search has never seen, NaN where the search was stopped before that was measured.
+    `fitness` is what the search made small, of the written metric on the search's windows, `further` the same on other
+    windows of the search's text; `held_out` is its perplexity on text that the search has never seen. NaN is what was
+    not measured.
     """
 
     candidate: Candidate
@@ -37,6 +40,39 @@ class Member:
     held_out: float
     losses: tuple[float, ...] = ()
     """Nats a token of each held-out window."""
+    further: float = math.nan
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A candidate for the hall of fame, with its losses on further windows of the search's text."""
+
+    candidate: Candidate
+    further: tuple[float, ...] = ()
+
+    @property
+    def loss(self) -> float:
+        """The mean over the search's windows and the further ones."""
+        losses = (*self.candidate.losses, *self.further)
+        return sum(losses) / len(losses)
+
+
+def contend(
+    fitness: Fitness, candidates: Sequence[Candidate], windows: Tensor, progress: Progress = silent, at_once: int = 1
+) -> list[Contender]:
+    """The candidates in the order of their loss over the search's windows and further `windows`, `[n, length]`.
+
+    The best of hundreds on a few windows owes some of its place to these windows. Windows of the same text that have
+    chosen nothing yet tell the best apart; text that is held out never chooses.
+    """
+    if not len(windows):
+        return [Contender(c) for c in candidates]
+    genotypes = [Genotype(c.metric().core, c.per) for c in candidates]
+    found = []
+    for c, losses in zip(candidates, fitness.further(genotypes, windows, at_once), strict=True):
+        found.append(Contender(c, tuple(losses)))
+        progress("further windows", len(found), len(candidates))
+    return sorted(found, key=lambda c: c.loss)
 
 
 @dataclass(frozen=True)
@@ -52,17 +88,19 @@ class Final:
         return self.fitness.on(genotype, self.windows, self.at_once)
 
 
-def measure(final: Final, candidates: Iterable[Candidate], progress: Callable[[int], None]) -> list[Member]:
-    """Each candidate on held-out text, in the order given, in its shortest form that has finite scores.
+def measure(final: Final, contenders: Sequence[Contender], progress: Progress = silent) -> list[Member]:
+    """Each contender on held-out text, in the order given, in its shortest form that has finite scores.
 
     A short form has rounded numbers and may round otherwise in float32: where its masks are others than those that the
     search has measured, its fitness is measured again.
     """
     members = []
-    for i, c in enumerate(candidates):
+    for i, contender in enumerate(contenders):
+        c = contender.candidate
         metrics = [replace(zoo_metric(c.operator), per=c.per)] if c.published else forms(c, f"found_{i + 1}")
-        members.append(_member(c, metrics, final))
-        progress(i + 1)
+        further = perplexity(contender.further) if contender.further else math.nan
+        members.append(replace(_member(c, metrics, final), further=further))
+        progress("held-out text", i + 1, len(contenders))
     return members
 
 
@@ -84,8 +122,7 @@ def _measured(c: Candidate, metric: Metric, final: Final) -> Member:
 
 def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:
     """The candidates as they were bred, with the fitness they had, for a search that was stopped."""
-    named = ((c, inline(f"{c.formula} per {c.per}", f"found_{i}", analyse=False)) for i, c in enumerate(candidates, 1))
-    return [Member(c, metric, c.fitness, math.nan) for c, metric in named]
+    return [Member(c, c.metric(f"found_{i}"), c.fitness, math.nan) for i, c in enumerate(candidates, 1)]
 
 
 def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> list[Path]:
@@ -113,6 +150,7 @@ def provenance(m: Member, place: int, about: str, measure: str) -> str:
     lines = [
         f"Number {place} of the hall of fame of {about}.",
         f"On the search's windows: {measure} {m.fitness:.4f}"
+        + ("" if math.isnan(m.further) else f"; on further windows: {m.further:.4f}")
         + ("." if math.isnan(m.held_out) else f"; on held-out text: perplexity {m.held_out:.4f}."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"
         + (f" from {', '.join(map(str, c.parents))}." if c.parents else "."),

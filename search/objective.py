@@ -15,8 +15,9 @@ from pzc.runtime.passes import batches, evaluating, logits_of
 class Objective(Protocol):
     """Made of the dense model and the fitness windows `[n, length]`."""
 
-    def losses(self, model: Any, start: int, stop: int) -> list[float]:
-        """What is to be small, in nats a predicted token, of some of the windows."""
+    def losses(self, model: Any, start: int, stop: int, at_once: int = 1) -> list[float]:
+        """What is to be small, in nats a predicted token, of some of the windows. On a CPU `at_once` threads may share
+        them."""
 
 
 class Perplexity:
@@ -25,8 +26,8 @@ class Perplexity:
     def __init__(self, dense: Any, windows: Tensor) -> None:
         self._windows = windows
 
-    def losses(self, model: Any, start: int, stop: int) -> list[float]:
-        return window_losses(model, self._windows[start:stop])
+    def losses(self, model: Any, start: int, stop: int, at_once: int = 1) -> list[float]:
+        return window_losses(model, self._windows[start:stop], at_once=at_once)
 
 
 class Divergence:
@@ -41,7 +42,7 @@ class Divergence:
             parts = [logits_of(model, ids)[:, :-1].float().log_softmax(-1) for ids in batches(model, windows)]
         return [window for part in parts for window in part]
 
-    def losses(self, model: Any, start: int, stop: int) -> list[float]:
+    def losses(self, model: Any, start: int, stop: int, at_once: int = 1) -> list[float]:
         found = []
         for i in range(start, stop):
             (pruned,) = self._predictions(model, self._windows[i : i + 1])

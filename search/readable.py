@@ -18,7 +18,7 @@ from pzc.search.candidate import Candidate
 
 def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
     """Forms of a candidate's metric, shortest first: as it was bred, and shortened."""
-    return shortened(inline(f"{candidate.formula} per {candidate.per}", name, analyse=False))
+    return shortened(candidate.metric(name))
 
 
 def shortened(bred: Metric) -> list[Metric]:

@@ -18,7 +18,15 @@ from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar import printer
-from pzc.runtime.data import Text, calibration_windows, evaluation_windows, sides, tokenise, windows_between
+from pzc.runtime.data import (
+    Text,
+    calibration_windows,
+    evaluation_windows,
+    sides,
+    tokenise,
+    windows_between,
+    windows_left,
+)
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target, parse_pattern
@@ -116,8 +124,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has found: members of the hall of fame and the best of the zoo, best first by fitness, and the
-    files."""
+    """What a run has found: members of the hall of fame, best first, the best of the zoo by fitness, and the files."""
 
     members: list[hall.Member]
     zoo: list[hall.Member]
@@ -136,6 +143,8 @@ class Prepared:
     state: State
     given: Given
     fitness: Fitness
+    further: Tensor
+    """Windows of the search's text, int64 `[n, length]`, that it does not use before its end."""
     held_out: Tensor
     kept: Path
     """The file in which processes of this machine share what was gathered."""
@@ -242,7 +251,8 @@ def prepare(
     if not keeps_settings:
         store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
     state = stored_state(store, plan)
-    return Prepared(settings, store.place.folder, store, state, given(settings), fitness, held_out, kept)
+    further = windows_left(tokens, settings.windows, settings.fitness_windows, length)
+    return Prepared(settings, store.place.folder, store, state, given(settings), fitness, further, held_out, kept)
 
 
 def target_of(settings: Settings) -> Target:
@@ -354,18 +364,17 @@ def _begin(run: Prepared, budget: Budget) -> None:
     budget.start()
 
 
-def finish(
-    run: Prepared, progress: Callable[[int, int], None] = lambda done, total: None, *, at_once: int = 1
-) -> Result:
-    """Measure the best candidates, the best of the zoo and the dense model on held-out text, by `at_once` threads, and
-    write the hall of fame.
+def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> Result:
+    """Measure the best candidates on further windows of the search's text, then the best of these, the best of the zoo
+    and the dense model on held-out text, by `at_once` threads, and write the hall of fame.
 
-    The order is that of fitness: held-out text never chooses. The model is dense again afterwards.
+    The order is that of the loss over the search's windows and the further ones: held-out text never chooses. The model
+    is dense again afterwards.
     """
-    best = run.state.best(hall.MEMBERS)
-    chosen = [*best, *run.state.zoo[:ZOO_MEMBERS]]
+    contenders = hall.contend(run.fitness, run.state.best(hall.CONTENDERS), run.further, progress, at_once)
+    best, zoo = contenders[: hall.MEMBERS], [hall.Contender(c) for c in run.state.zoo[:ZOO_MEMBERS]]
     final = hall.Final(run.fitness, run.held_out, at_once)
-    every = hall.measure(final, chosen, lambda done: progress(done, len(chosen)))
+    every = hall.measure(final, [*best, *zoo], progress)
     dense = perplexity(final.losses(None))
     files = _write_hall(run, every[: len(best)])
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)

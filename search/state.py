@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from heapq import merge
 
 from pzc.compiler.core import Node
-from pzc.compiler.load import inline
 from pzc.compiler.metric import Metric
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import MEASURED, REFERENCE, Candidate
@@ -167,8 +166,7 @@ class State:
 
     def core_of(self, number: int) -> Node:
         """The score of a settled candidate."""
-        c = self.candidates[number]
-        return inline(f"{c.formula} per {c.per}", analyse=False).core
+        return self.candidates[number].metric().core
 
     def same_mask(self, mask_hash: str) -> int | None:
         """The number of the candidate of a closed generation with the same masks."""

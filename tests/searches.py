@@ -63,9 +63,9 @@ def small_search(
     return state
 
 
-def made(number: int, formula: str = "abs(W) * X", **more: Any) -> Candidate:
+def made(number: int, formula: str = "abs(W) * X", per: str = "row", **more: Any) -> Candidate:
     """A candidate that somebody made up."""
-    basis = Candidate(number, 0, number, 0, formula, "row", "random", "evaluated", f"rank {number}", 4)
+    basis = Candidate(number, 0, number, 0, formula, per, "random", "evaluated", f"rank {number}", 4)
     return replace(basis, **{"shape": str(number), **more})
 
 

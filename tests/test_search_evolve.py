@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pzc.compiler.load import inline
-from pzc.runtime.data import calibration_windows, sides, tokenise, windows_between
+from pzc.runtime.data import calibration_windows, sides, tokenise, windows_between, windows_left
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.masks import Target
 from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
@@ -210,7 +210,7 @@ def test_scores_that_rank_nothing_are_refused(fitness: Fitness, formula: str, re
 
 def test_a_pruned_model_without_a_finite_loss_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fitness = tiny_fitness()
-    monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows: [math.nan] * len(windows))
+    monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows, at_once: [math.nan] * len(windows))
     c = settled("abs(W)", "row", fitness)
     assert (c.status, c.reason) == ("refused", "the pruned model's loss is not finite")
 
@@ -321,6 +321,17 @@ def test_statistics_read_none_of_the_fitness_windows() -> None:
     assert not read & set(between.flatten().tolist())
     with pytest.raises(PruningError, match="need more than the 1000 tokens"):
         windows_between(tokens, 7, 50, 20)
+
+
+@pytest.mark.parametrize(("count", "left"), [(30, 12), (10, 10), (42, 0)])
+def test_further_windows_are_read_by_nobody_else(count: int, left: int) -> None:
+    tokens = torch.arange(1000)  # 7 strides of 142 tokens: in each, 6 windows follow the one that is calibrated on
+    read = torch.cat([calibration_windows(tokens, 7, 20), windows_between(tokens, 7, count, 20)])
+    further = windows_left(tokens, 7, count, 20)
+    assert further.shape == (left, 20)
+    assert (further.diff(dim=1) == 1).all()
+    assert len(further.unique()) == further.numel()
+    assert not set(read.flatten().tolist()) & set(further.flatten().tolist())
 
 
 def test_plans_of_one_generation_end(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pzc.runtime.evaluate import perplexity
 from pzc.runtime.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
-from pzc.search.hall import Final, measure
+from pzc.search.hall import Contender, Final, contend, measure
 from pzc.search.objective import OBJECTIVES
 from pzc.search.readable import forms, readable
 from pzc.search.run import Budget, Settings, finish, open_store, prepare, search
@@ -91,7 +91,9 @@ def test_a_whole_search_leaves_the_model_as_it_was(tmp_path: Any) -> None:
     assert equal(state_of(run.fitness.model), dense)
     assert all(torch.equal(w, dense[f"{name}.weight"]) for name, w in run.fitness.dense.weights.items())
     assert result.dense == pytest.approx(math.exp(sum(plain_losses(run.fitness.model, run.held_out)) / 2), rel=1e-5)
-    assert [m.candidate.fitness for m in result.members] == sorted(m.candidate.fitness for m in result.members)
+    assert len(run.further) == 4
+    over_both = [m.fitness * m.further for m in result.members]  # as many windows of each: the order is the product's
+    assert over_both == sorted(over_both)
 
 
 def test_a_race_runs_rung_after_rung() -> None:
@@ -110,7 +112,7 @@ def test_a_race_runs_rung_after_rung() -> None:
 def test_a_loss_that_is_not_finite_ends_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
     fitness = tiny_fitness()
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
-    monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows: [math.inf] * len(windows))
+    monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows, at_once: [math.inf] * len(windows))
     losses, whole = fitness.race(masks, ())
     assert (len(losses), whole) == (2, False)
 
@@ -157,7 +159,7 @@ def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyP
     bred = candidate("ln(exp(abs(W) * 200) / exp(abs(W) * 199) + 1)", "row")
     short = inline("exp(exp(abs(W) * 200))", "found_1")
     monkeypatch.setattr("pzc.search.hall.forms", lambda c, name: [short, *forms(c, name)])
-    (member,) = measure(Final(fitness, some_windows(3, 2)), [bred], lambda done: None)
+    (member,) = measure(Final(fitness, some_windows(3, 2)), [Contender(bred)])
     assert member.metric != short
     assert math.isfinite(member.held_out)
 
@@ -216,5 +218,35 @@ def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) 
     result = finish(run)
     kept = result.files[0].read_text(encoding="utf-8")
     name = "perplexity" if objective == "perplexity" else "e^KL"
-    assert f"On the search's windows: {name} {result.members[0].fitness:.4f}; " in kept
+    winner = result.members[0]
+    assert f"On the search's windows: {name} {winner.fitness:.4f}; on further windows: {winner.further:.4f};" in kept
     assert "; on held-out text: perplexity " in kept
+
+
+@pytest.mark.parametrize("objective", ["perplexity", "kl"])
+def test_further_windows_are_measured_as_a_race_measures_its_own(objective: str) -> None:
+    fitness, windows = tiny_fitness(objective=OBJECTIVES[objective]), some_windows(2, 16)
+    genotypes = [genotype(f) for f in FORMULAS]
+    raced = [fitness.race(fitness.masks(g)[0], ())[0] for g in genotypes]
+    found = list(fitness.further(genotypes, windows, at_once=2))
+    assert found == [pytest.approx(losses, abs=1e-5) for losses in raced]
+
+
+def test_further_windows_tell_the_best_apart() -> None:
+    """The order is that of the mean loss over both kinds of windows, each window weighing alike."""
+    fitness, further = tiny_fitness(), some_windows(9, 8)
+    alone = {f: sum(fitness.on(genotype(f), further)) for f in FORMULAS}
+    worst_first = sorted(FORMULAS, key=lambda f: -alone[f])
+    near = [made(i, *f.split(" per "), losses=(3.0 + 1e-6 * i,) * 16) for i, f in enumerate(worst_first)]
+    assert [c.candidate for c in contend(fitness, near, further)] == list(reversed(near))
+    far = [made(i, *f.split(" per "), losses=(3.0 + i,) * 16) for i, f in enumerate(worst_first)]
+    assert [c.candidate for c in contend(fitness, far, further)] == far
+    (first, *_) = contend(fitness, far, further)
+    assert first.loss == pytest.approx((16 * 3.0 + alone[worst_first[0]]) / 24, abs=1e-6)
+
+
+def test_without_further_windows_the_order_is_that_of_fitness() -> None:
+    bred = [made(i, f, losses=(2.0 + i,)) for i, f in enumerate(("abs(W)", "abs(W) * X"))]
+    found = contend(tiny_fitness(), bred, torch.empty(0, 32, dtype=torch.int64))
+    assert [c.candidate for c in found] == bred
+    assert [c.loss for c in found] == [2.0, 3.0]

@@ -326,11 +326,17 @@ def test_events_are_json_lines_and_nothing_else(run: tuple[Path, subprocess.Comp
     assert fitness
     assert fitness == sorted(fitness, reverse=True)
     hall = events[-1]["hall_of_fame"]
-    assert hall[0]["fitness"] == pytest.approx(fitness[-1], rel=0.01)  # of its short form, whose numbers are rounded
-    assert hall[0]["formula"] == events[-2]["formula"]
+    assert min(m["fitness"] for m in hall) >= fitness[-1] * 0.99  # of short forms, whose numbers are rounded
+    _check_places(hall)
     assert len(events[-1]["zoo"]) == ZOO_MEMBERS
     assert [m["fitness"] for m in events[-1]["zoo"]] == sorted(m["fitness"] for m in events[-1]["zoo"])
     assert {m["name"] for m in events[-1]["zoo"]} <= set(zoo())
+
+
+def _check_places(hall: list[dict[str, Any]]) -> None:
+    """By the loss over the search's windows and as many further ones, but for the rounded numbers of short forms."""
+    over_both = [m["fitness"] * m["further"] for m in hall]
+    assert all(b >= 0.99 * a for a, b in itertools.pairwise(over_both))
 
 
 def test_the_hall_of_fame_holds_metrics_that_load(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -340,7 +346,7 @@ def test_the_hall_of_fame_holds_metrics_that_load(run: tuple[Path, subprocess.Co
     checked = CliRunner().invoke(cli, ["check", *map(str, paths)])
     assert checked.exit_code == 0, checked.output
     hall = json.loads(done.stdout.splitlines()[-1])["hall_of_fame"]
-    assert [m["fitness"] for m in hall] == sorted(m["fitness"] for m in hall)
+    _check_places(hall)
     for place, (path, member) in enumerate(zip(paths, hall, strict=True), 1):
         metric = load(str(path))
         assert (metric.name, metric.per, metric.formula) == (f"found_{place}", member["per"], member["formula"])
