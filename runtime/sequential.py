@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -14,7 +15,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.forward import collecting
 from pzc.runtime.layers import Layer, Layers
 from pzc.runtime.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent
-from pzc.runtime.shortcuts import Enough, ending_at, handing_on, last_to_read
+from pzc.runtime.shortcuts import handing_on, run_for_inputs
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a block but for the hidden states: positional and by name."""
@@ -52,7 +53,8 @@ def through_blocks(
             gathers = leaves if members and not (skips and skips(members)) else frozenset[str]()
             with collecting(members, gathers, len(windows)) as tables:
                 if changes and gathers:
-                    _read(block, members, gathers, hidden, calls[index])
+                    states = zip(hidden, calls[index], strict=True)
+                    run_for_inputs(block, members, gathers, (partial(run_block, block, h, call) for h, call in states))
                 elif not changes:
                     for i, call in enumerate(calls[index]):
                         hidden[i] = run_block(block, hidden[i], call)
@@ -67,17 +69,6 @@ def through_blocks(
                 for ids in batches(model, windows) if gathers else ():
                     logits_of(model, ids)
             visit(tables(), layers.outside)
-
-
-def _read(
-    block: nn.Module, layers: Sequence[Layer], leaves: Collection[str], hidden: Sequence[Tensor], calls: Sequence[Call]
-) -> None:
-    """Run the windows through a block for what its layers read: the first whole, the others as far as need be."""
-    last = last_to_read(block, layers, leaves, lambda: run_block(block, hidden[0], calls[0]))
-    with ending_at(last):
-        for state, call in zip(hidden[1:], calls[1:], strict=True):
-            with suppress(Enough):
-                run_block(block, state, call)
 
 
 def run_block(block: nn.Module, hidden: Tensor, call: Call) -> Tensor:

@@ -7,8 +7,8 @@ another's output, in turn, they need not compute anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,11 +34,23 @@ def last_to_read(block: nn.Module, layers: Sequence[Layer], leaves: Collection[s
         for layer in layers:
             stack.callback(layer.module.register_forward_hook(note).remove)
         run()
-    once = len(order) == len(set(order)) == len(layers)
+    once = 0 < len(order) == len(set(order)) == len(layers)
     plain = all(isinstance(layer.module, LINEARS) and not layer.expert for layer in layers)
     moved = any(hasattr(module, "_hf_hook") for module in block.modules())  # accelerate acts after a forward pass too
     outputs = any(name.startswith("Y.") or name in COLLECTORS for name in leaves)
     return order[-1] if once and plain and not moved and not outputs and _is_free(order[-1]) else None
+
+
+def run_for_inputs(
+    block: nn.Module, layers: Sequence[Layer], leaves: Collection[str], runs: Iterable[Callable[[], object]]
+) -> None:
+    """Run a block for what its layers read: the first time whole, then as far as need be."""
+    following = iter(runs)
+    first = next(following)
+    with ending_at(last_to_read(block, layers, leaves, first)):
+        for run in following:
+            with suppress(Enough):
+                run()
 
 
 @contextmanager

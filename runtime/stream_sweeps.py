@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
 from pzc.runtime.request import Request
 from pzc.runtime.sequential import Call, run_block
 from pzc.runtime.shards import Stored, read
+from pzc.runtime.shortcuts import run_for_inputs
 from pzc.runtime.statistics import Statistics, of_weights
 from pzc.runtime.stream_flow import Flow
 from pzc.runtime.stream_model import Shell
@@ -166,11 +167,11 @@ def _gathered(run: Run, sweep: Sweep, block: nn.Module, index: int, members: Seq
     if not sweep.gathers and sweep.moves != "before":
         return {}
     with collecting(members, sweep.gathers, run.windows) as tables:
-        outputs = (run.through(block, index, hidden) for hidden in run.states.read("calibration", index))
+        runs = (partial(run.through, block, index, hidden) for hidden in run.states.read("calibration", index))
         if sweep.moves == "before" and (sweep.keeps == "all" or index + 1 < run.depth):
-            run.states.write("calibration", index + 1, outputs)
+            run.states.write("calibration", index + 1, (through() for through in runs))
         else:
-            _exhaust(outputs)
+            run_for_inputs(block, members, sweep.gathers, runs)
     return tables() if sweep.gathers else {}
 
 

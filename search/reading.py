@@ -20,26 +20,15 @@ COMPARABLE = (
 """The settings that two runs must share for their fitness to mean the same."""
 
 
-def candidates_of(place: Place) -> tuple[list[Candidate], dict[str, Any]]:
-    """The candidates of a run in the order of their numbers, those of the generation at work included, and its
-    settings.
-
-    Raises StoreError where there is no run, or one that never began.
-    """
-    if not place.url and not place.folder.is_dir():
-        raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
-    store = Store(place, resume=True)
-    state = stored_state(store, plan_of(settings_of(store)))
-    return state.every(), store.settings or {}
-
-
 @dataclass(frozen=True)
 class Run:
-    """A run to read, with its candidates in the order of their numbers."""
+    """A run to read, with its candidates in the order of their numbers, those of the generation at work included;
+    `first` is the number of the one that has the first place in its hall of fame, if there is a hall."""
 
     folder: Path
     candidates: Sequence[Candidate]
     settings: dict[str, Any]
+    first: int | None = None
 
     @property
     def name(self) -> str:
@@ -73,8 +62,9 @@ class Run:
 
     @property
     def winner(self) -> Candidate:
-        """The best that it found. `read_run` sees to it that there is one."""
-        return self.found[0]
+        """The best that it found: the first of its hall of fame, else the best by fitness. `read_run` sees to it that
+        there is one."""
+        return next((c for c in self.found if c.number == self.first), self.found[0])
 
     @property
     def measure(self) -> str:
@@ -88,10 +78,13 @@ class Run:
 
 
 def read_run(place: Place) -> Run:
-    """The run that is stored at a place. Raises StoreError where there is none, or where nothing was measured in
-    full."""
-    candidates, settings = candidates_of(place)
-    run = Run(place.folder, candidates, settings)
+    """The run that is stored at a place. Raises StoreError where there is none, or one that never began, or where
+    nothing was measured in full."""
+    if not place.url and not place.folder.is_dir():
+        raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
+    store = Store(place, resume=True)
+    state = stored_state(store, plan_of(settings_of(store)))
+    run = Run(place.folder, state.every(), store.settings or {}, store.winner)
     if not run.found:
         raise StoreError(
             f"the search in {place} has measured no candidate in full",

@@ -53,7 +53,7 @@ LOST = (StorageInternalError, SQLAlchemyError)
 """What Optuna raises when a database does not answer."""
 
 _STATES = {"evaluated": TrialState.COMPLETE, "refused": TrialState.FAIL}
-_SETTINGS, _WORKER = "settings", "worker:"
+_SETTINGS, _WINNER, _WORKER = "settings", "winner", "worker:"
 
 
 class StoreError(Exception):
@@ -166,6 +166,16 @@ class Store:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.set_metric_names([MEASURES[settings.get("objective", "perplexity")]])
 
+    @property
+    def winner(self) -> int | None:
+        """The number of the candidate that has the first place in the hall of fame, or None before there is a hall."""
+        found: int | None = self._notes().get(_WINNER)
+        return found
+
+    def set_winner(self, number: int) -> None:
+        """Keep which candidate has the first place."""
+        self._storage.set_study_user_attr(self._id, _WINNER, number)
+
     def discard(self) -> None:
         """Take away the folder of a run that never began, if nothing else is in it."""
         for name in (JOURNAL, f".{KEPT}.lock"):
@@ -174,7 +184,7 @@ class Store:
             self.place.folder.rmdir()
 
     def _notes(self) -> dict[str, Any]:
-        """What is kept of the study as a whole: the settings, and each worker's heartbeat."""
+        """What is kept of the study as a whole: the settings, the winner, and each worker's heartbeat."""
         found: dict[str, Any] = self._storage.get_study_user_attrs(self._id)
         return found
 

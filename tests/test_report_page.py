@@ -22,7 +22,7 @@ from pzc.search.report import themes
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import sections
 from pzc.search.report.write import document
-from pzc.search.store import Place, StoreError
+from pzc.search.store import Place, Store, StoreError
 from pzc.search.transfer import keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run
@@ -114,6 +114,7 @@ def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -
     assert f"{run.winner.fitness:.2f}" in text
     kept = (searched / "hall_of_fame" / "01.pzm").read_text(encoding="utf-8").strip()
     assert kept in text
+    assert f"Candidate {run.winner.number}: " in kept
     held_out = re.search(r"on held-out text: perplexity ([\d.]+)\.", kept)
     assert held_out  # measured again from the file, on the same windows
     assert f"{float(held_out[1]):.2f}" in text
@@ -347,3 +348,11 @@ def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:
     assert isinstance(shown.exception, StoreError)
     assert "has no hall of fame yet" in shown.exception.message
     assert CliRunner().invoke(transfer, [str(tmp_path / "run"), "--pattern", "4:2"]).exit_code == 2
+
+
+def test_the_winner_is_who_has_the_first_place(tmp_path: Path) -> None:
+    """Further windows may have put another before the best on the search's own."""
+    folder = write_run(tmp_path / "run", family())
+    assert read_run(Place(folder)).winner.number == 6
+    Store(Place(folder), resume=True).set_winner(8)
+    assert read_run(Place(folder)).winner.number == 8

@@ -88,8 +88,8 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     )
     body = html.element("pre", html.formula(source.strip(), colour), class_="formula")
     body += html.facts(numbers)
-    note = "Errors are one standard error over paired windows. The search has chosen the winner on its own windows, so "
-    note += "the change there flatters it; held-out text has chosen nothing."
+    note = "Errors are one standard error over paired windows. The search has chosen the winner by its own windows and "
+    note += "further ones of the same text, so the change there flatters it; held-out text has chosen nothing."
     body += html.paragraph(note, class_="note")
     body += html.element("h3", "How to use it") + html.element("pre", escape("\n".join(commands(run, file))))
     return Section("winner", "The winner", body)
