@@ -168,8 +168,12 @@ def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:
 
 
 def terminal(space: Space, rng: Rng) -> Node:
-    """A leaf. Importance hardly ever depends on the sign of a weight, so `W` comes as its magnitude."""
-    name = pick(rng, space.leaves)
+    """A random leaf."""
+    return named(pick(rng, space.leaves))
+
+
+def named(name: str) -> Node:
+    """A leaf by its name. Importance hardly ever depends on the sign of a weight, so `W` comes as its magnitude."""
     node = leaf(ALIASES.get(name, name))
     return make("abs", node) if name == "W" else node
 

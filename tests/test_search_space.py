@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, depth, leaf, leaves_of, make, number, size, topological
+from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, inline, zoo
@@ -64,11 +66,26 @@ def test_each_variation_makes_valid_offspring_where_it_applies(name: str, variat
             made += 1
     lacks = {
         "default": set(),
-        "elementwise": {"normalise", "axis", "group", "blend"},
-        "pruner_zero": {"normalise", "group", "blend", "join"},
+        "elementwise": {"normalise", "axis", "group", "blend", "power"},
+        "pruner_zero": {"normalise", "group", "blend", "join", "power"},
     }
     applies = set(VARIATIONS) - lacks[name]
     assert (made > 0) == (variation in applies)
+
+
+def test_a_new_power_is_of_any_leaf_or_of_a_reduction_of_one() -> None:
+    space, parent = space_for("default"), Genotype(inline("abs(W) * X").core, "layer")
+    children = [VARIATIONS["power"][0]([parent], space, rng_for(seed, 0, 0, 0)) for seed in range(400)]
+    factors = [child.core.args[1] for child in children if child and child.core.op == "mul"]
+    assert all(child and child.core.args[0] is parent.core for child in children)
+    assert {f.op for f in factors} == {"pow"}
+    exponents = [abs(f.args[1].value) for f in factors]
+    assert (min(exponents), max(exponents)) == (0.125, 0.5)
+    times = Counter(next(iter(leaves_of(f))) for f in factors)
+    assert set(times) == {ALIASES.get(name, name) for name, _ in space.leaves}
+    assert min(times.values()) > len(children) / len(space.leaves) / 2  # alike, whatever their weights
+    reducing = sum(any(n.op in REDUCING for n in topological(f)) for f in factors)
+    assert len(factors) / 3 < reducing < len(factors) / 1.5
 
 
 @pytest.mark.parametrize("name", space_names())
