@@ -1,7 +1,7 @@
 """What every operation of the core means in torch, on values that keep two dimensions.
 
 A value is `[out, in]`, `[1, in]`, `[out, 1]` or `[1, 1]`, so that torch's broadcasting combines values by the names of
-their axes.
+their axes. Dimensions before these two, as of several layers of one shape, go along.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def over_axis(node: Node) -> bool:
 
 def dims(node: Node) -> tuple[int, ...]:
     """The dimensions that an operation goes over."""
-    return {"in": (1,), "out": (0,)}.get(str(node.value), (0, 1))
+    return {"in": (-1,), "out": (-2,)}.get(str(node.value), (-2, -1))
 
 
 def constant(node: Node) -> float:
@@ -56,28 +56,28 @@ def _over_axis(node: Node, x: Tensor) -> Tensor:
 
 
 def _joined(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    """The values over which a function goes, in the last dimension: `[groups, members]`."""
-    return x.reshape(1, -1) if len(dim) == 2 else x if dim == (1,) else x.T
+    """The values over which a function goes, in the last dimension: `[…, groups, members]`."""
+    return x.flatten(-2).unsqueeze(-2) if len(dim) == 2 else x if dim == (-1,) else x.mT
 
 
 def _quantile(x: Tensor, dim: tuple[int, ...], q: float) -> Tensor:
     """Linear between neighbours. `torch.quantile` takes 16 million values at most; two selections take any number."""
     rows = _joined(x, dim)
-    at = q * (rows.shape[1] - 1)
-    low = min(int(at), rows.shape[1] - 1)
-    high = min(low + 1, rows.shape[1] - 1)
-    below = rows.kthvalue(low + 1, dim=1).values
-    above = rows.kthvalue(high + 1, dim=1).values
+    at = q * (rows.shape[-1] - 1)
+    low = min(int(at), rows.shape[-1] - 1)
+    high = min(low + 1, rows.shape[-1] - 1)
+    below = rows.kthvalue(low + 1, dim=-1).values
+    above = rows.kthvalue(high + 1, dim=-1).values
     value = torch.lerp(below, above, at - low)
-    value = torch.where(rows.isnan().any(1), torch.nan, value)
-    return value.reshape([1 if i in dim else n for i, n in enumerate(x.shape)])
+    value = torch.where(rows.isnan().any(-1), torch.nan, value)
+    return value.reshape([1 if i - x.ndim in dim else n for i, n in enumerate(x.shape)])
 
 
 def _rank(x: Tensor, dim: tuple[int, ...]) -> Tensor:
     rows = _joined(x, dim).contiguous()
-    smaller = torch.searchsorted(rows.sort(dim=1).values, rows).float()
-    smaller = torch.where(rows.isnan().any(1, keepdim=True), torch.nan, smaller)
-    return smaller.reshape(x.shape) if dim != (0,) else smaller.T
+    smaller = torch.searchsorted(rows.sort(dim=-1).values, rows).float()
+    smaller = torch.where(rows.isnan().any(-1, keepdim=True), torch.nan, smaller)
+    return smaller.reshape(x.shape) if dim != (-2,) else smaller.mT
 
 
 _SHORT_WAYS = frozenset({-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0})

@@ -31,7 +31,7 @@ def finish(node: Node, parts: list[Part]) -> Tensor:
 
 
 def _size(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    return torch.tensor(float(x.shape[0] if dim == (0,) else x.numel()), dtype=torch.float64)
+    return torch.tensor(float(x.shape[0] if dim == (-2,) else x.numel()), dtype=torch.float64)
 
 
 def _sum(node: Node, x: Tensor, dim: tuple[int, ...]) -> Part:

@@ -34,27 +34,28 @@ they must be."""
 
 
 class Predictors:
-    """The stakes of the sampled weights of every layer, by predictor: `[rows, in]`, each layer's summing to 1."""
+    """The `stakes` of the sampled `rows` of every layer, by predictor and layer: `[rows, in]`, each layer's summing to
+    1."""
 
     def __init__(self, layers: Sequence[Layer], statistics: Statistics) -> None:
-        self._rows: dict[str, slice] = {}
-        self._stakes: dict[str, dict[str, Tensor]] = {name: {} for name in READS}
+        self.rows: dict[str, slice] = {}
+        self.stakes: dict[str, dict[str, Tensor]] = {name: {} for name in READS}
         for layer in layers:
             out = layer.shape[0]
-            rows = self._rows[layer.name] = slice(None, None, max(1, out // ROWS))
+            rows = self.rows[layer.name] = slice(None, None, max(1, out // ROWS))
             for name, leaf in READS.items():
                 if leaf in statistics.tables[layer.name]:
                     values = statistics.of(layer, ("W", leaf))
                     other = values[leaf] if len(values[leaf]) == 1 else values[leaf][rows]
                     stakes = (values["W"][rows].float() * other).square_()
-                    self._stakes[name][layer.name] = stakes / stakes.sum().clamp_min(torch.finfo(torch.float32).tiny)
+                    self.stakes[name][layer.name] = stakes / stakes.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
     def of(self, masks: Mapping[str, Tensor]) -> dict[str, float]:
         """The share that is lost under masks bool `[out, in]`, by predictor."""
         found = {}
-        for name, stakes in self._stakes.items():
+        for name, stakes in self.stakes.items():
             if stakes:
-                lost = [float((s * ~masks[layer][self._rows[layer]]).sum()) for layer, s in stakes.items()]
+                lost = [float((s * ~masks[layer][self.rows[layer]]).sum()) for layer, s in stakes.items()]
                 found[name] = sum(lost) / len(lost)
         return found
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 
+from pzc.runtime.layers import Layer
 from pzc.runtime.masks import Target
 from pzc.search import sketch as sketches
 from pzc.search.candidate import Candidate
@@ -37,10 +38,29 @@ def fitness() -> Fitness:
     return tiny_fitness()
 
 
-@pytest.mark.parametrize("formula", ["abs(W) per layer", "abs(W) * X per row", "abs(W) * G per model", "X per row"])
+def by_shape(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers in the order of a sketch: those of one shape together."""
+    shapes = list(dict.fromkeys(layer.shape for layer in layers))
+    return sorted(layers, key=lambda layer: shapes.index(layer.shape))
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "abs(W) per layer",
+        "abs(W) * X per row",
+        "abs(W) * G per model",
+        "X per row",
+        "abs(W) / sum(abs(W), out) * X per col",
+        "abs(W) * (depth + 1) * X / mean(X) per block",
+        "rank(abs(W), out) + rank(X * abs(W), in) + rank(G) per layer",
+        "abs(W) * quantile(G, 0.7, out) / (median(abs(W), in) + std(G)) per model",
+        "noise * in_features / out_features per row",
+    ],
+)
 def test_the_sketch_of_a_small_model_is_its_masks(formula: str, fitness: Fitness) -> None:
     masks, _ = fitness.masks(genotype(formula))
-    want = np.concatenate([masks[layer.name].numpy().ravel() for layer in fitness.layers.layers])
+    want = np.concatenate([masks[layer.name].numpy().ravel() for layer in by_shape(fitness.layers.layers)])
     found = fitness.sketches.of(genotype(formula))
     assert found is not None
     assert np.array_equal(np.unpackbits(found.bits, count=want.size).astype(bool), want)
@@ -56,7 +76,7 @@ def test_rows_of_a_sketch_are_rows_of_the_masks(
     monkeypatch.setattr(sketches, "ROWS", 2)
     thin = Sketches(fitness.layers.layers, fitness.statistics, Target())
     masks, _ = fitness.masks(genotype(formula))
-    want = np.concatenate([masks[layer.name][::3].numpy().ravel() for layer in fitness.layers.layers])
+    want = np.concatenate([masks[layer.name][::3].numpy().ravel() for layer in by_shape(fitness.layers.layers)])
     found = thin.of(genotype(formula))
     assert found is not None
     assert np.array_equal(np.unpackbits(found.bits, count=want.size).astype(bool), want)
