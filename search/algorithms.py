@@ -133,7 +133,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         evolve,
         identity=True,
         racing=True,
-        drafts=8,
+        drafts=12,
     ),
     "paper": Algorithm(
         "Pruner-Zero's algorithm 1, one candidate at a time after the first population, each measured in full",
