@@ -120,6 +120,9 @@ def windows_between(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
     """`count` windows of the tokens that `calibration_windows(tokens, n, length)` leaves unread, spread over the text
     and in an order of no meaning, so that the first few stand for all.
 
+    `n` of them lie halfway between those windows, more of them between these. What follows a calibration window closely
+    is of the same article: there statistics say more than they do of other text.
+
     Takes int64 `[N]`, returns int64 `[count, length]`. Raises PruningError when there is too little between them.
     """
     starts = _between(len(tokens), n, length)
@@ -129,21 +132,21 @@ def windows_between(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
             hint="use fewer or shorter windows, or more text",
             tokens=len(tokens),
         )
-    chosen = _spread(starts, count)
+    chosen = _spread(starts, count, 1 / 2)
     order = np.random.Generator(np.random.Philox(0)).permutation(count)
     return torch.stack([tokens[chosen[i] : chosen[i] + length] for i in order])
 
 
 def windows_left(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
     """Up to `count` windows of the tokens that neither `calibration_windows(tokens, n, length)` nor
-    `windows_between(tokens, n, count, length)` reads, spread over the text.
+    `windows_between(tokens, n, count, length)` reads, spread over the text and between these.
 
     Takes int64 `[N]`, returns int64 `[k, length]`, of which k may be 0.
     """
     starts = _between(len(tokens), n, length)
-    read = set(_spread(starts, count))
+    read = set(_spread(starts, count, 1 / 2))
     left = [s for s in starts if s not in read]
-    chosen = _spread(left, min(count, len(left)))
+    chosen = _spread(left, min(count, len(left)), 1 / 4)
     return torch.stack([tokens[s : s + length] for s in chosen]) if chosen else tokens.new_empty(0, length)
 
 
@@ -153,8 +156,9 @@ def _between(tokens: int, n: int, length: int) -> list[int]:
     return [s for i in range(n) for s in range(i * step + length, (i + 1) * step - length + 1, length)]
 
 
-def _spread(starts: list[int], count: int) -> list[int]:
-    return [starts[i * len(starts) // count] for i in range(count)]
+def _spread(starts: list[int], count: int, phase: float) -> list[int]:
+    """One of each of `count` equal parts, so far into the part as `phase` says."""
+    return [starts[int((i + phase) * len(starts) / count)] for i in range(count)]
 
 
 def evaluation_windows(tokens: Tensor, n: int | None, length: int) -> Tensor:

@@ -323,6 +323,16 @@ def test_statistics_read_none_of_the_fitness_windows() -> None:
         windows_between(tokens, 7, 50, 20)
 
 
+def test_fitness_windows_keep_away_from_what_statistics_read() -> None:
+    """Next to a calibration window the text is of the same article, which flatters metrics that read much of it."""
+    tokens, n, length = torch.arange(10_000), 5, 20
+    step = len(tokens) // n
+    between, left = windows_between(tokens, n, n, length), windows_left(tokens, n, n, length)
+    assert sorted((between[:, 0] // step).tolist()) == list(range(n))
+    assert all(abs(at - step / 2) <= length for at in (between[:, 0] % step).tolist())
+    assert all(abs(at - step / 4) <= 2 * length for at in (left[:, 0] % step).tolist())
+
+
 @pytest.mark.parametrize(("count", "left"), [(30, 12), (10, 10), (42, 0)])
 def test_further_windows_are_read_by_nobody_else(count: int, left: int) -> None:
     tokens = torch.arange(1000)  # 7 strides of 142 tokens: in each, 6 windows follow the one that is calibrated on
