@@ -28,8 +28,12 @@ from pzc.search.shared import shared
 from pzc.search.sketch import Sketches
 from pzc.search.space import Genotype
 
-RUNGS = (0.125, 0.25, 0.5, 1.0)
+RUNGS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Shares of the fitness windows after which a candidate may leave the race."""
+
+BEHIND = 2.0
+"""How many standard errors a candidate must be behind to leave: of 175 that came among the four best of their island in
+four runs on SmolLM2-135M, one would have left, and of 74 that became the best, none."""
 
 SAMPLE, LEAST_VALUES = 4096, 16
 """A score with fewer distinct values than this in a sample of a layer leaves its mask to the order of the weights."""
@@ -113,8 +117,9 @@ class Fitness:
         losses: list[float] = []
         for number, share in enumerate(RUNGS):
             upto = max(1, round(share * len(self.windows)))
-            if upto > len(losses):
-                losses += self._objective.losses(self.model, len(losses), upto)
+            if upto == len(losses):
+                continue
+            losses += self._objective.losses(self.model, len(losses), upto)
             rung(number, sum(losses) / len(losses))
             if not all(map(math.isfinite, losses)) or _behind(losses, cutoff):
                 return losses, len(losses) == len(self.windows)
@@ -149,10 +154,10 @@ def middle_layer(layers: Sequence[Layer]) -> Layer:
 
 
 def _behind(losses: Sequence[float], cutoff: Sequence[float]) -> bool:
-    """Whether paired differences show, at about three standard errors, that the cut-off is not reached."""
+    """Whether paired differences show that the cut-off is not reached."""
     n = min(len(losses), len(cutoff))
     if n < 4:
         return False
     difference = torch.tensor(losses[:n]) - torch.tensor(cutoff[:n])
     error = float(difference.std()) / math.sqrt(n)
-    return float(difference.mean()) > 3 * error
+    return float(difference.mean()) > BEHIND * error

@@ -101,11 +101,13 @@ def test_a_race_runs_rung_after_rung() -> None:
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     full, _ = fitness.race(masks, ())
     rungs = [round(share * 16) for share in RUNGS]
-    assert rungs == [2, 4, 8, 16]
+    assert rungs == [2, 4, 6, 8, 10, 12, 14, 16]
     behind_at_once = [x - 1 for x in full]
     assert fitness.race(masks, behind_at_once) == (full[:4], False)
     behind_late = [*full[:8], *(x - 1 - i / 100 for i, x in enumerate(full[8:]))]
-    assert fitness.race(masks, behind_late) == (full, True)
+    assert fitness.race(masks, behind_late) == (full[:12], False)
+    behind_at_the_end = [*full[:14], *(x - 1 for x in full[14:])]
+    assert fitness.race(masks, behind_at_the_end) == (full, True)
     assert fitness.race(masks, full) == (full, True)
 
 
@@ -205,7 +207,7 @@ def test_each_rung_is_told_of() -> None:
     fitness, told = tiny_fitness(), []
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     losses, _ = fitness.race(masks, (), lambda number, loss: told.append((number, loss)))
-    assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate((2, 4, 8, 16))]
+    assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate(range(2, 17, 2))]
 
 
 @pytest.mark.parametrize("objective", ["perplexity", "kl"])
