@@ -35,27 +35,23 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
         return
     best_zoo = min(result.zoo, key=lambda m: m.held_out)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("metric", "formula", "per", "search", "further", "held-out"):
-        table.add_column(
-            heading,
-            header_style="dim",
-            overflow="fold",
-            justify="right" if heading in ("search", "further", "held-out") else "left",
-        )
+    for heading in ("metric", "formula", "per"):
+        table.add_column(heading, header_style="dim", overflow="fold")
+    for heading in ("search", "further", "held-out"):
+        table.add_column(heading, header_style="dim", overflow="fold", justify="right")
     low = min(m.held_out for m in everyone)
     table.add_row(Text("dense", "bold"), "", "", "", "", f"{result.dense:.2f}")
     for m in [*result.members[:3], *sorted(result.zoo, key=lambda m: m.held_out)]:
         text = Text(f"{m.held_out:.2f}", style="good" if m.held_out == low else "")
-        further = "" if math.isnan(m.further) else f"{m.further:.2f}"
-        found = [m.metric.per, f"{m.fitness:.2f}", further]
-        table.add_row(Text(m.metric.name, "bold"), formula(m.metric.formula), *found, text)
+        name, further = Text(m.metric.name, "bold"), "" if math.isnan(m.further) else f"{m.further:.2f}"
+        table.add_row(name, formula(m.metric.formula), m.metric.per, f"{m.fitness:.2f}", further, text)
     output.print(table)
     if not result.members:
         say("nothing was measured in full: give the search more time")
         return
     winner = result.members[0]
-    by = change(winner.losses, best_zoo.losses)
-    amount = f"{by.value:+.1%} ± {by.error:.1%}".replace("-", "−")
+    found = change(winner.losses, best_zoo.losses)
+    amount = f"{found.value:+.1%} ± {found.error:.1%}".replace("-", "−")
     against = f"{amount} (standard error) in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
     output.print(f"\n[bold]the best metric found[/], {against}:\n", soft_wrap=True)
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)

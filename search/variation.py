@@ -210,6 +210,7 @@ def new_factor(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype 
 
 
 SMALL = (-0.5, -0.25, -0.125, 0.125, 0.25, 0.5)
+"""Exponents of a new power."""
 
 
 def new_power(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:

@@ -312,16 +312,18 @@ def test_heartbeats_go_on_when_one_has_failed(store: Store, monkeypatch: pytest.
     """And when none arrives for so long that the others take the worker for dead, its next claim says so."""
     away = threading.Event()
     arrived: list[float] = []
+    failed: list[float] = []
 
     def beat(key: str, value: dict[str, float]) -> None:
         if away.is_set():
+            failed.append(value["beat"])
             raise AWAY
         arrived.append(value["beat"])
 
     monkeypatch.setattr(store.study, "set_user_attr", beat)
     with store.beating(interval=0.005):
         away.set()
-        time.sleep(0.05)
+        until(lambda: bool(failed))
         away.clear()
         before = len(arrived)
         until(lambda: len(arrived) >= before + 3)
