@@ -15,7 +15,8 @@ from pzc.search.run import plan_of, settings_of, stored_state
 from pzc.search.store import Place, Store, StoreError
 
 COMPARABLE = (
-    "model_sha256", "text_sha256", "windows", "fitness_windows", "length", "sparsity", "pattern", "dtype", "objective",
+    "model_sha256", "text_sha256", "windows", "fitness_windows", "length", "choice_of_windows_sha256", "sparsity",
+    "pattern", "dtype", "objective",
 )  # fmt: skip
 """The settings that two runs must share for their fitness to mean the same."""
 

@@ -19,7 +19,6 @@ from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar import printer
 from pzc.runtime.data import (
-    Text,
     calibration_windows,
     evaluation_windows,
     sides,
@@ -57,9 +56,9 @@ class Settings:
     """What a run is started with, and resumed with.
 
     Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
-    when it is resumed. The model and the texts may have other names then, but not another content. `seeds` are metrics
-    of the user as `name: formula per group`. `fitness_dtype` is the type in which candidates are raced, `threads` the
-    CPU threads of a worker: results depend on both in their last bits.
+    when it is resumed. The model and the texts may have other names then, but not another content, and the windows must
+    be the same. `seeds` are metrics of the user as `name: formula per group`. `fitness_dtype` is the type in which
+    candidates are raced, `threads` the CPU threads of a worker: results depend on both in their last bits.
     """
 
     model: str = "pocket"
@@ -224,9 +223,17 @@ def prepare(
     needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
-    content = {**_content(loaded, search_text, held_out_text), "space_sha256": _space_sha256(settings.space)}
-    _check_same(store.settings or content, content)
     tokens = tokenise(loaded.tokenizer, search_text.text)
+    calibration = calibration_windows(tokens, settings.windows, length)
+    fitness_windows = windows_between(tokens, settings.windows, settings.fitness_windows, length)
+    further = windows_left(tokens, settings.windows, settings.fitness_windows, length)
+    content = {
+        "model_sha256": loaded.sha256,
+        "text_sha256": [search_text.sha256, held_out_text.sha256],
+        "choice_of_windows_sha256": _windows_sha256(calibration, fitness_windows, further),
+        "space_sha256": _space_sha256(settings.space),
+    }
+    _check_same(store.settings or content, content)
     leaves = leaves_for(settings)
     if settings.fitness_dtype is None:
         settings = replace(settings, fitness_dtype=_fast_dtype(loaded))
@@ -235,8 +242,8 @@ def prepare(
     kept = _kept(store.place, about)
     fitness = Fitness(
         loaded.model,
-        calibration_windows(tokens, settings.windows, length),
-        windows_between(tokens, settings.windows, settings.fitness_windows, length),
+        calibration,
+        fitness_windows,
         leaves,
         target_of(settings),
         seed=settings.seed,
@@ -251,7 +258,6 @@ def prepare(
     if not keeps_settings:
         store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
     state = stored_state(store, plan)
-    further = windows_left(tokens, settings.windows, settings.fitness_windows, length)
     return Prepared(settings, store.place.folder, store, state, given(settings), fitness, further, held_out, kept)
 
 
@@ -324,8 +330,9 @@ def _gains(device: torch.device) -> bool:
     return seconds[torch.bfloat16] < 0.75 * seconds[torch.float32]
 
 
-def _content(loaded: Loaded, *texts: Text) -> dict[str, Any]:
-    return {"model_sha256": loaded.sha256, "text_sha256": [t.sha256 for t in texts]}
+def _windows_sha256(*windows: Tensor) -> str:
+    """A hash of the tokens `[n, length]` that statistics, fitness and the last contest are taken from."""
+    return hashlib.sha256(b"".join(w.numpy().astype("<i8").tobytes() for w in windows)).hexdigest()
 
 
 def _space_sha256(reference: str) -> str:
@@ -336,11 +343,12 @@ def _space_sha256(reference: str) -> str:
 
 
 def _check_same(kept: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-    """Raise StoreError unless the model and the texts have the content that the run began with."""
+    """Raise StoreError unless the model, the texts, the windows and the space have the content that the run began
+    with."""
     for key, now in content.items():
-        if kept.get(key, now) != now:
-            what = key.removesuffix("_sha256")
-            hashes = f"{_short(kept.get(key))} then, {_short(now)} now"
+        if kept.get(key) != now:
+            what = key.removesuffix("_sha256").replace("_", " ")
+            hashes = f"{_short(kept[key]) if key in kept else 'not noted'} then, {_short(now)} now"
             raise StoreError(
                 f"the {what} is not the one that this search began with: {hashes}", "start a new search for it"
             )

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 
 from pzc.cli.main import pzc as cli
 from pzc.compiler.load import inline
+from pzc.runtime.data import windows_between
 from pzc.runtime.errors import PruningError
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.proposals import Proposal
@@ -265,6 +266,24 @@ def test_another_model_is_refused(begun: Path, tmp_path: Path) -> None:
         prepare(store, replace(settings, model=str(tmp_path / "other")))
     result = CliRunner().invoke(cli, ["search", "--resume", str(begun), "--model", str(tmp_path / "other")])
     assert isinstance(result.exception, StoreError)
+
+
+def test_another_choice_of_windows_is_refused(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pzc.search import run
+
+    store, settings = open_store(Place(begun), None)
+    monkeypatch.setattr(run, "windows_between", lambda *given: windows_between(*given).flip(0))
+    with pytest.raises(StoreError, match=r"the choice of windows is not .*: \w{12} then, \w{12} now"):
+        prepare(store, settings)
+
+
+def test_a_run_that_does_not_say_its_windows_is_refused(begun: Path) -> None:
+    store, settings = open_store(Place(begun), None)
+    kept = dict(store.settings or {})
+    del kept["choice_of_windows_sha256"]
+    store.set_settings(kept)
+    with pytest.raises(StoreError, match=r"the choice of windows is not .*: not noted then, \w{12} now"):
+        prepare(store, settings)
 
 
 def test_a_text_may_have_moved(begun: Path) -> None:
