@@ -105,7 +105,7 @@ def main(candidates: int, every: int, model: str, seed: int, folder: Path | None
     with tempfile.TemporaryDirectory() as temporary:
         settings = Settings(
             model=model, windows=4, fitness_windows=8, held_out_windows=4, length=64, seed=seed, seed_zoo=True,
-            threads=1, generations=1_000_000,
+            threads=1,
         )  # fmt: skip
         place = Place(folder or Path(temporary) / "run")
         store, _ = open_store(place, settings)

@@ -184,7 +184,7 @@ def _bottom(run: Standing, s: Settings, note: str) -> Table:
     if run.predictors:
         known = " · ".join(f"{name} " + f"{r:.2f}".replace("-", "−") for name, r in run.predictors.items())
         table.add_row("predictors", f"ρ with fitness: {known}")
-    until = _until(s)
+    until = ends(s)
     if until:
         table.add_row("until", until)
     table.add_row("", Text(note, style="dim"))
@@ -202,15 +202,15 @@ def _shares(run: Standing, settled: int) -> str:
     return " · ".join(f"{name} {n / settled:.0%}" for name, n in shares.items() if n)
 
 
-def _until(s: Settings) -> str:
+def ends(s: Settings) -> str:
     """What ends the run beside its time."""
-    ends = [
-        f"{s.generations:,} generations" if s.generations != Settings.generations else "",
+    found = [
+        f"{s.generations:,} generations" if s.generations else "",
         f"{s.evaluations:,} measured" if s.evaluations else "",
         f"{s.patience:,} generations without a better one" if s.patience else "",
         f"a fitness of {s.reach:g}" if s.reach is not None else "",
     ]
-    return ", or ".join(filter(None, ends))
+    return ", or ".join(filter(None, found))
 
 
 def _fitness(c: Candidate) -> str:

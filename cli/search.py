@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,9 @@ LIMIT = 600.0
 
 BOUNDS = ("generations", "evaluations", "patience", "reach")
 """What ends a search beside its time."""
+
+ITS_OWN = (("space", "pruner_zero"), ("per", "row"))
+"""Where the paper's algorithm searches, whether that is said or not."""
 
 ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 """What may be given again with --resume: where the model and the texts are now, and how far to go."""
@@ -64,7 +66,7 @@ ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 )
 @click.option("--population", type=click.IntRange(4), help="[default: 32, or 50 for the paper's algorithm]")
 @click.option("--islands", type=click.IntRange(1), default=2, show_default=True, help="Parts of it that breed apart.")
-@click.option("--generations", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--generations", type=click.IntRange(1), metavar="N", help="Stop after N generations.")
 @click.option("--evaluations", type=click.IntRange(1), metavar="N", help="Stop after so many measured candidates.")
 @click.option("--patience", type=click.IntRange(1), metavar="N", help="Stop when N generations brought nothing better.")
 @click.option("--reach", type=float, metavar="F", help="Stop when the fitness is this low.")
@@ -184,11 +186,10 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             result = finish(run, bar, at_once=given["workers"])
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
-        where = f"{place.url} --study {place.study} --run {place.folder}" if place.url else resumed or str(place.folder)
-        following = f"; go on with: pzc search --resume {where if place.url else shlex.quote(where)}"
+        following = f"; go on with: pzc search {place.resume}"
         say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
         if given["as_json"]:
-            print_json({"event": "stopped", "run": str(place.folder)})
+            print_json({"event": "stopped", "run": place.url or str(place.folder)})
         ctx.exit(130)
     finally:
         if anew and store.settings is None:
@@ -206,16 +207,17 @@ def _place(where: str | None, given: dict[str, Any]) -> Place:
 
 def _plan(run: Prepared, workers: int) -> str:
     """What is about to happen, and for how long."""
+    from pzc.cli.live import ends
+
     s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
     size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
     texts = f"statistics of {s.windows} × {windows.shape[1]} tokens, {len(windows)} windows a candidate"
-    bounds = [f"{getattr(s, name)} {name}" for name in BOUNDS[:2] if getattr(s, name)]
-    until = f"{s.limit:g} s of searching, then the final" if s.limit else bounds[-1]
+    until = ", or ".join(filter(None, [f"{s.limit:g} s of searching" if s.limit else "", ends(s)]))
     team = f"{workers} × {s.threads} threads" if workers > 1 else f"{s.threads} threads"
     how = "" if s.algorithm == "default" else f"{s.algorithm} algorithm, "
     return (
         f"plan  {size} · {texts} in {s.fitness_dtype} · {how}{s.space} space, population {s.population}, {until}, "
-        f"{team} → {run.store.place}"
+        f"then the final, {team} → {run.store.place}"
     )
 
 
@@ -230,8 +232,8 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     from pzc.search.space import load_space, template_of
 
     if given["algorithm"] == "paper":  # its trees are of its own making
-        for name in ("template", "seed_metrics", "seed_zoo"):
-            if given[name]:
+        for name in ("template", "seed_metrics", "seed_zoo", "space", "per"):
+            if given[name] and (name, given[name]) not in ITS_OWN:
                 flag = "--" + name.replace("_", "-")
                 raise click.UsageError(f"{flag} does not go with --algorithm paper", ctx)
     if given["template"]:

@@ -29,9 +29,9 @@ MEMBERS, CONTENDERS = 10, 20
 class Member:
     """A metric of the hall of fame: the candidate, and the metric as it is written.
 
-    `fitness` is what the search made small, of the written metric on the search's windows, `further` the same on other
-    windows of the search's text; `held_out` is its perplexity on text that the search has never seen. NaN is what was
-    not measured.
+    `fitness` is what the search made small, of the written metric on the search's windows; `further` the same, of the
+    candidate as it was bred, on other windows of the search's text; `held_out` is the metric's perplexity on text that
+    the search has never seen. NaN is what was not measured.
     """
 
     candidate: Candidate
@@ -147,10 +147,11 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
 def provenance(m: Member, place: int, about: str, measure: str) -> str:
     """Where a member comes from, as the doc comment of its file."""
     c = m.candidate
+    bred = "" if c.formula == m.metric.formula else ", as it was bred"
     lines = [
         f"Number {place} of the hall of fame of {about}.",
         f"On the search's windows: {measure} {m.fitness:.4f}"
-        + ("" if math.isnan(m.further) else f"; on further windows: {m.further:.4f}")
+        + ("" if math.isnan(m.further) else f"; on further windows{bred}: {m.further:.4f}")
         + ("." if math.isnan(m.held_out) else f"; on held-out text: perplexity {m.held_out:.4f}."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"
         + (f" from {', '.join(map(str, c.parents))}." if c.parents else "."),

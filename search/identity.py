@@ -66,10 +66,3 @@ class Identity:
             key = getattr(c, name)
             if key:
                 self._known[name].setdefault(key, number)
-
-    def forget(self, c: Candidate) -> None:
-        """Undo `add`: what ranks alike may be defined where a refused candidate was not."""
-        for _, name in _BY_KEY:
-            key = getattr(c, name)
-            if self._known[name].get(key) == c.number:
-                del self._known[name][key]

@@ -35,11 +35,11 @@ class Divergence:
 
     def __init__(self, dense: Any, windows: Tensor) -> None:
         self._windows = windows
-        self._dense = [found.bfloat16() for found in self._predictions(dense, windows)]
+        self._dense = self._predictions(dense, windows, torch.bfloat16)
 
-    def _predictions(self, model: Any, windows: Tensor) -> list[Tensor]:
+    def _predictions(self, model: Any, windows: Tensor, dtype: torch.dtype = torch.float32) -> list[Tensor]:
         with torch.no_grad(), evaluating(model):
-            parts = [logits_of(model, ids)[:, :-1].float().log_softmax(-1) for ids in batches(model, windows)]
+            parts = [logits_of(model, ids)[:, :-1].float().log_softmax(-1).to(dtype) for ids in batches(model, windows)]
         return [window for part in parts for window in part]
 
     def losses(self, model: Any, start: int, stop: int, at_once: int = 1) -> list[float]:

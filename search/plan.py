@@ -25,7 +25,7 @@ class Plan:
 
     algorithm: str = "default"
     population: int = 32
-    generations: int = 1000
+    generations: int | None = None
     seed: int = 0
     tournament: int = 4
     immigrants: float = 0.1

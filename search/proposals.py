@@ -93,7 +93,7 @@ def _bred(state: State, given: Given, begun: int) -> list[Proposal]:
     if plan.evaluations is not None:
         slots = max(begun, min(slots, plan.evaluations - state.measured))
     drafts = algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1
-    drawing = _Drawing(state, algorithm.identity)
+    drawing = _Drawing(state, algorithm.identity, drafts)
     found: list[Proposal] = []
     for slot in range(slots):
         given_one = Draft(Genotype(seeds[slot].core, seeds[slot].per), SEED) if slot < len(seeds) else None
@@ -104,21 +104,21 @@ def _bred(state: State, given: Given, begun: int) -> list[Proposal]:
             rng = rng_for(plan.seed, state.generation, slot, attempt)
             return algorithm.draft(breeding[slot % islands], rng)
 
-        found.append(drawing.slot(draft, slot, slot % islands, drafts if given_one is None else 1))
+        found.append(drawing.slot(draft, slot, slot % islands, single=given_one is not None))
     return found
 
 
 class _Drawing:
-    """Draws the drafts of one slot after the other, and tells repetitions apart."""
+    """Draws the `drafts` of one slot after the other, and tells repetitions apart."""
 
-    def __init__(self, state: State, identity: bool) -> None:
-        self._state, self._identity = state, identity
+    def __init__(self, state: State, identity: bool, drafts: int) -> None:
+        self._state, self._identity, self._drafts = state, identity, drafts
         self._known = state.identity.copy()
         self._cores: dict[int, Node] = {}
         self._number = len(state.candidates)
 
-    def slot(self, draft: Callable[[int], Draft], slot: int, island: int, drafts: int) -> Proposal:
-        """The proposal of a slot, of which so many `drafts` are new."""
+    def slot(self, draft: Callable[[int], Draft], slot: int, island: int, *, single: bool) -> Proposal:
+        """The proposal of a slot, with as many new drafts as there are to choose from, or with a `single` one."""
         repeated: list[Candidate] = []
         last = None
         new: list[tuple[Candidate, Node]] = []
@@ -132,8 +132,8 @@ class _Drawing:
                 last = core
             elif not repeats or (attempt == ATTEMPTS - 1 and not new and not repeated):
                 new.append((c, core))
-                self._add(c, core, sure=drafts == 1)
-                if len(new) == drafts:
+                self._add(c, core, sure=drawn.operator == SEED or self._drafts == 1)
+                if single or len(new) == self._drafts:
                     break
         if new:
             number = self._number + len(repeated)

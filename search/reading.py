@@ -61,6 +61,14 @@ class Run:
         """The published metrics that were measured in full, best first."""
         return sorted((c for c in self.candidates if c.published and _in_full(c)), key=lambda c: c.order)
 
+    @cached_property
+    def published(self) -> list[Candidate]:
+        """Of the zoo each metric once, best first: where a space lacks its group, it was measured in several."""
+        best: dict[str, Candidate] = {}
+        for c in self.zoo:
+            best.setdefault(c.operator, c)
+        return list(best.values())
+
     @property
     def winner(self) -> Candidate:
         """The best that it found: the first of its hall of fame, else the best by fitness. `read_run` sees to it that
@@ -89,7 +97,7 @@ def read_run(place: Place) -> Run:
     if not run.found:
         raise StoreError(
             f"the search in {place} has measured no candidate in full",
-            f"go on with it: pzc search --resume {place.folder}",
+            f"go on with it: pzc search {place.resume}",
         )
     return run
 

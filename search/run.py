@@ -77,7 +77,7 @@ class Settings:
     objective: str = "perplexity"
     population: int = 32
     islands: int = 2
-    generations: int = 1000
+    generations: int | None = None
     evaluations: int | None = None
     patience: int | None = None
     reach: float | None = None
@@ -159,9 +159,11 @@ def settings_of(store: Store) -> Settings:
     """What a stored run was started with. Raises StoreError for one that ended before it was ready to search."""
     kept = store.settings
     if kept is None:
+        place = store.place
+        where = f"--storage {place.url} --study {place.study}" if place.url else f"--run {place.folder}"
         raise StoreError(
-            f"the search in {store.place} has not begun",
-            f"it may still be gathering statistics; if nobody is at it, begin it with --run {store.place.folder}",
+            f"the search in {place} has not begun",
+            f"it may still be gathering statistics; if nobody is at it, begin it with {where}",
         )
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
     return Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
@@ -227,6 +229,7 @@ def prepare(
     calibration = calibration_windows(tokens, settings.windows, length)
     fitness_windows = windows_between(tokens, settings.windows, settings.fitness_windows, length)
     further = windows_left(tokens, settings.windows, settings.fitness_windows, length)
+    held_out = evaluation_windows(tokenise(loaded.tokenizer, held_out_text.text), settings.held_out_windows, length)
     content = {
         "model_sha256": loaded.sha256,
         "text_sha256": [search_text.sha256, held_out_text.sha256],
@@ -253,7 +256,6 @@ def prepare(
         about=about,
         progress=progress,
     )
-    held_out = evaluation_windows(tokenise(loaded.tokenizer, held_out_text.text), settings.held_out_windows, length)
     plan = plan_of(settings)
     if not keeps_settings:
         store.set_settings({**asdict(settings), **content})  # from here on there is something to resume

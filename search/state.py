@@ -119,11 +119,10 @@ class State:
             self.measured += c.status in MEASURED
             if c.status == "refused":
                 self.refusals[c.reason] += 1
-        if self._counts(c) and not self._repeats_refused(c):
+        # what ranks like one that was refused may be defined where that was not
+        if self._counts(c) and not self._repeats_refused(c) and c.status != "refused":
             self.identity.add(c)
-            if c.status == "refused":
-                self.identity.forget(c)
-            elif c.mask_hash:
+            if c.mask_hash:
                 self._masks.setdefault(c.mask_hash, c.number)
         if c.status in MEASURED:
             self.raced.append(c)
@@ -193,7 +192,7 @@ class State:
     def ended(self) -> str:
         """What has been reached, in words, that the plan ends with; empty while the run may go on."""
         plan, best = self.plan, list(self._history.values())
-        if self.generation >= plan.generations:
+        if plan.generations is not None and self.generation >= plan.generations:
             return f"{plan.generations:,} generation{'' if plan.generations == 1 else 's'} (--generations)"
         if plan.evaluations is not None and self.measured >= plan.evaluations:
             return f"{self.measured:,} measured candidates (--evaluations)"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import threading
 import time
@@ -76,13 +77,21 @@ class Place:
     def __str__(self) -> str:
         return f"study {self.study} at {self.url}" if self.url else str(self.folder)
 
+    @property
+    def resume(self) -> str:
+        """The options of `pzc search` that go on with the run."""
+        if self.url:
+            return f"--resume {self.url} --study {self.study} --run {shlex.quote(str(self.folder))}"
+        return f"--resume {shlex.quote(str(self.folder))}"
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A slot that this worker is to settle, and the trial that says so."""
+    """A slot that this worker is to settle, the trial that says so, and what is to be settled."""
 
     slot: int
     trial: int
+    proposal: Proposal
 
 
 class _Patient:
@@ -143,9 +152,7 @@ class Store:
             raise self._taken()
 
     def _taken(self) -> StoreError:
-        return StoreError(
-            f"{self.place} already holds a search", f"go on with it: pzc search --resume {self.place.folder}"
-        )
+        return StoreError(f"{self.place} already holds a search", f"go on with it: pzc search {self.place.resume}")
 
     @property
     def settings(self) -> dict[str, Any] | None:
@@ -178,7 +185,7 @@ class Store:
 
     def discard(self) -> None:
         """Take away the folder of a run that never began, if nothing else is in it."""
-        for name in (JOURNAL, f".{KEPT}.lock"):
+        for name in (JOURNAL, KEPT, f".{KEPT}.lock"):
             (self.place.folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             self.place.folder.rmdir()
@@ -231,28 +238,39 @@ class Store:
 
     # Working
 
-    def claim(self, proposals: Sequence[Proposal]) -> Claim | None:
-        """A slot that nobody has settled or is at work on; None where there is none left, for now at least.
+    def claim(
+        self, proposals: Sequence[Proposal], choose: Callable[[Proposal], Proposal] = lambda proposal: proposal
+    ) -> Claim | None:
+        """A slot that nobody has settled or is at work on, with what `choose` makes of its proposal, which the trial
+        shows; None where there is none left, for now at least.
 
         Raises StoreError for a worker whose heartbeats no longer arrive: to the others it is gone.
         """
         if self._lost is not None:
             raise self._lost
         generation = proposals[0].candidate.generation
-        made = None
+        made, chosen = None, proposals[0]
         while True:
             taken = self._claims(generation)
             for slot, number in taken.items():
                 identity = self._open.get(number)
                 if identity is not None and identity not in self._mine and self._by_me(generation, number):
                     self._mine.add(identity)
-                    return Claim(slot, identity)
+                    return Claim(slot, identity, chosen)
             if made is not None:  # another worker was first
-                self._storage.set_trial_state_values(made, TrialState.FAIL)
-            free = next((slot for slot in range(len(proposals)) if slot not in taken), None)
-            if free is None:
+                self._end(made, TrialState.FAIL)
+            free = [slot for slot in range(len(proposals)) if slot not in taken]
+            if not free:
                 return None
-            made = self._storage.create_new_trial(self._id, self._at_work(proposals[free], free, len(proposals)))
+            slot = self._first(free)
+            chosen = choose(proposals[slot])
+            made = self._storage.create_new_trial(self._id, self._at_work(chosen, slot, len(proposals)))
+
+    def _first(self, free: Sequence[int]) -> int:
+        """Where this worker begins to look for a slot: workers spread over them, so that they seldom choose for the
+        same one, of which only one may settle it."""
+        workers = sorted({*self._workers(), self.worker})
+        return free[workers.index(self.worker) * len(free) // len(workers)]
 
     def _at_work(self, proposal: Proposal, slot: int, slots: int) -> FrozenTrial:
         """The trial of a slot that this worker begins with: what others need to know, and what people like to see."""
@@ -291,7 +309,8 @@ class Store:
 
     def rung(self, claim: Claim, number: int, loss: float) -> None:
         """Note how a race stands: the perplexity so far, to be seen beside that of the whole."""
-        self._storage.set_trial_intermediate_value(claim.trial, number, perplexity([loss]))
+        with suppress(UpdateFinishedTrialError):  # others took this worker for dead
+            self._storage.set_trial_intermediate_value(claim.trial, number, perplexity([loss]))
 
     def tell(self, claim: Claim, settled: Candidate) -> None:
         """Keep what became of a slot. It is stored when this returns. Who was taken for dead may find it settled."""
@@ -299,12 +318,21 @@ class Store:
         if claim.slot in self.settled(settled.generation):
             state = TrialState.FAIL
         else:
-            self._storage.set_trial_user_attr(claim.trial, "outcome", _outcome(settled))
-            self._storage.set_trial_user_attr(claim.trial, "result", attributes(settled))
-        values = [settled.fitness] if state == TrialState.COMPLETE else None
-        with suppress(UpdateFinishedTrialError):  # it had arrived when it was told of again
-            self._storage.set_trial_state_values(claim.trial, state, values)
+            with suppress(UpdateFinishedTrialError):
+                self._storage.set_trial_user_attr(claim.trial, "outcome", _outcome(settled))
+                self._storage.set_trial_user_attr(claim.trial, "result", attributes(settled))
+        self._end(claim.trial, state, [settled.fitness] if state == TrialState.COMPLETE else None)
         self._mine.discard(claim.trial)
+
+    def close(self, generation: int) -> None:
+        """End what workers that are gone, or were slower than others, have left of a generation that is settled."""
+        for number, trial in self._of(generation).items():
+            if not trial.state.is_finished():
+                self._end(self._open[number], TrialState.FAIL)
+
+    def _end(self, trial: int, state: TrialState, values: Sequence[float] | None = None) -> None:
+        with suppress(UpdateFinishedTrialError):  # it is ended already: it had arrived when it was told of again
+            self._storage.set_trial_state_values(trial, state, values)
 
     # Workers
 
@@ -348,9 +376,12 @@ class Store:
 
     def workers(self) -> int:
         """How many are at work."""
+        return len(self._workers())
+
+    def _workers(self) -> list[str]:
         found = self._notes()
         names = [name.removeprefix(_WORKER) for name in found if name.startswith(_WORKER)]
-        return sum(self._alive(name, found) for name in names)
+        return [name for name in names if self._alive(name, found)]
 
     def _alive(self, worker: str, known: Mapping[str, Any]) -> bool:
         """Whether a worker is at work: on this machine by its process, elsewhere by its heartbeat, whose clock is not

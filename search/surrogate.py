@@ -14,6 +14,8 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from pzc.search.sketch import Sketch
 
@@ -41,9 +43,10 @@ class Surrogate:
         predicted = np.stack([s.predicted for s in measured])
         self._mean, self._spread = predicted.mean(0), predicted.std(0) + 1e-9
         self._predicted = self._scaled(predicted)
-        scores = np.maximum(normal_scores(losses), BEST)
-        covariance = np.stack([self._likeness(s) for s in measured])
-        self._inverse = np.linalg.inv(covariance + NOISE * np.eye(len(measured)))
+        scores = torch.from_numpy(np.maximum(normal_scores(losses), BEST))
+        covariance = torch.stack([self._likeness(s) for s in measured])
+        # by torch, whose threads are those of the run: numpy's are its own, and other threads round otherwise
+        self._inverse = torch.linalg.inv(covariance + NOISE * torch.eye(len(measured), dtype=torch.float64))
         self._prior = float(self._inverse.sum(0) @ scores / self._inverse.sum())
         self._weights = self._inverse @ (scores - self._prior)
         self._best = float(scores.min())
@@ -71,13 +74,13 @@ class Surrogate:
         scaled: Array = (predicted - self._mean) / self._spread
         return scaled
 
-    def _likeness(self, sketch: Sketch) -> Array:
+    def _likeness(self, sketch: Sketch) -> Tensor:
         """The covariance with every measured candidate, `[measured]`."""
         differing = np.bitwise_count(self._words ^ _words(sketch.bits)).sum(1, dtype=np.int64) / self._size
         likeness: Array = np.exp(-differing / APART)
         if self._predicted.shape[1]:
             likeness += np.exp(-np.square(self._predicted - self._scaled(sketch.predicted)).mean(1))
-        return likeness
+        return torch.from_numpy(likeness)
 
 
 def _words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -65,9 +65,9 @@ def entries(run: Run, members: int, zoo: int) -> list[Entry]:
     """
     files = sorted((run.folder / HALL).glob("*.pzm"))[:members]
     if not files:
-        raise StoreError(f"{run.folder} has no hall of fame yet", f"finish it: pzc search --resume {run.folder}")
+        raise StoreError(f"{run.folder} has no hall of fame yet", "let `pzc search --resume` finish it")
     found = [_member(file) for file in files]
-    return [*found, *(_published(c) for c in run.zoo[:zoo])]
+    return [*found, *(_published(c) for c in run.published[:zoo])]
 
 
 def _member(file: Path) -> Entry:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
@@ -45,9 +46,9 @@ def work(
         if not current.proposals:
             state.close(())
             continue
-        claim = store.claim(current.proposals)
+        claim = store.claim(current.proposals, partial(screen.choose, state=state))
         if claim is not None:
-            settled = _settled(claim, current, state, store, fitness, screen)
+            settled = _settled(claim, current, state, store, fitness)
             store.tell(claim, settled)
             state.show(claim.slot, settled)
         _look(state, store, current)
@@ -55,10 +56,9 @@ def work(
             time.sleep(POLL)
 
 
-def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness, screen: Screen) -> Candidate:
-    proposal = screen.choose(current.proposals[claim.slot], state)
-    bar = current.bars[proposal.candidate.island]
-    return settle(proposal, state, fitness, bar, lambda number, loss: store.rung(claim, number, loss))
+def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness) -> Candidate:
+    bar = current.bars[claim.proposal.candidate.island]
+    return settle(claim.proposal, state, fitness, bar, lambda number, loss: store.rung(claim, number, loss))
 
 
 def _look(state: State, store: Store, current: _Work) -> None:
@@ -68,4 +68,5 @@ def _look(state: State, store: Store, current: _Work) -> None:
     for candidates in settled:
         state.show(candidates[-1].slot, candidates[-1])
     if len(settled) == len(current.proposals):
+        store.close(current.generation)
         state.close(c for candidates in settled for c in candidates)

@@ -23,7 +23,7 @@ from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import sections
 from pzc.search.report.write import document
 from pzc.search.store import Place, Store, StoreError
-from pzc.search.transfer import keep, kept
+from pzc.search.transfer import entries, keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run
 from tests.terminal import Terminal, terminal_of
@@ -348,6 +348,17 @@ def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:
     assert isinstance(shown.exception, StoreError)
     assert "has no hall of fame yet" in shown.exception.message
     assert CliRunner().invoke(transfer, [str(tmp_path / "run"), "--pattern", "4:2"]).exit_code == 2
+
+
+def test_a_published_metric_is_tried_elsewhere_once_in_its_best_group(tmp_path: Path) -> None:
+    """A space that lacks its group has measured it in each of its own."""
+    zoo = [("taylor", "col"), ("wanda", "row"), ("taylor", "row"), ("magnitude", "row")]
+    several = [candidate(k, 30.0 + k, generation=-1, operator=name, per=per) for k, (name, per) in enumerate(zoo)]
+    run = run_of([*several, candidate(9, 25.0)], tmp_path)
+    (run.folder / "hall_of_fame").mkdir()
+    (run.folder / "hall_of_fame" / "01.pzm").write_text("pzm 1 metric a = abs(W)", encoding="utf-8")
+    names = [(e.name, e.metric.per) for e in entries(run, 1, 9)]
+    assert names == [("01", "row"), ("taylor", "col"), ("wanda", "row"), ("magnitude", "row")]
 
 
 def test_the_winner_is_who_has_the_first_place(tmp_path: Path) -> None:

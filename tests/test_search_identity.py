@@ -76,10 +76,6 @@ def test_groups_are_told_apart() -> None:
 
 def test_a_refused_candidate_is_forgotten_and_what_repeated_it_too() -> None:
     """What ranks alike may be defined where a refused candidate was not."""
-    known, cores = knowing("abs(W) * X")
-    known.forget(named(0, "abs(W) * X")[0])
-    assert repeats(known, cores, "abs(W) * X") is None
-
     refused, _ = named(0, "exp(exp(abs(W)))", status="refused", reason="not finite")
     alias, core = named(1, "abs(W)", status="same ranking", alias_of=0)
     state = closed(Plan(), [[], [], [refused, alias]])

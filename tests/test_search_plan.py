@@ -12,15 +12,16 @@ from pzc.cli.main import pzc as cli
 from pzc.compiler.core import leaf, number
 from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.grammar.diagnostics import SourceError
+from pzc.search.algorithms import ALGORITHMS, Draft
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.plan import Plan
-from pzc.search.proposals import rng_for
+from pzc.search.proposals import INSTRUCTIVE, candidate_of, proposals, rng_for
 from pzc.search.run import Settings, given, leaves_for, stored_state
 from pzc.search.space import Genotype, apply, filling, space_for, template_of, why_not
 from pzc.search.state import State
 from pzc.search.store import Place, Store
 from pzc.search.variation import offspring
-from tests.searches import closed, made, small_search
+from tests.searches import closed, genotype, made, small_search
 
 PLAN = Plan(population=6, islands=2, generations=2, seed=1)
 
@@ -63,6 +64,13 @@ def test_generations_end() -> None:
     assert closed(Plan(generations=2), history(1.0, 1.0)).over()
 
 
+def test_without_a_bound_on_generations_they_go_on() -> None:
+    """Of the paper's algorithm a generation is one candidate: a thousand are soon through."""
+    state = State(Plan(algorithm="paper", evaluations=5000))
+    state.generation = 4900
+    assert not state.over()
+
+
 # Templates
 
 
@@ -101,6 +109,24 @@ def test_the_first_generation_begins_with_what_the_user_gave(tmp_path: Path) -> 
         assert inline(f"{first[slot].formula} per {first[slot].per}").core is want
 
 
+def test_what_stands_for_a_seed_that_repeats_is_named_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers may yet be tuned: what repeats the draft need not repeat what is measured."""
+    drawn = Draft(genotype("abs(W) * G per row"), "random")
+    always = replace(ALGORITHMS["default"], draft=lambda breeding, rng: drawn)
+    monkeypatch.setitem(ALGORITHMS, "default", always)
+    start = given(Settings(seeds=("mine: abs(W) * X per row", "yours: abs(W) * G ^ 0.7 per layer")))
+    published = [made(i, f"abs(W) ^ {i + 1} * X", losses=(2.0 + i,), generation=-1) for i in range(INSTRUCTIVE)]
+    known = candidate_of(Draft(genotype("abs(W) * X per row"), "wanda"), INSTRUCTIVE, (-1, INSTRUCTIVE, 0), 0)
+    state = closed(
+        replace(PLAN, population=4, seed_zoo=True),
+        [[], [*published, replace(known, status="evaluated", losses=(2.0,))]],
+    )
+    first, second, third, *_ = proposals(state, start)
+    assert (first.candidate.formula, first.repeated[0].operator) == ("abs(W) * G", "seed")
+    assert (second.candidate.operator, second.candidate.per) == ("seed", "layer")
+    assert third.repeated == ()
+
+
 def test_seeds_are_compared_in_the_group_of_the_run() -> None:
     start = given(Settings(seeds=("mine: abs(W) per layer",), per="col"))
     assert {m.per for m in (*start.published, *start.seeds)} == {"col"}
@@ -118,8 +144,14 @@ def test_metrics_are_compared_in_the_groups_of_the_space(tmp_path: Path) -> None
             assert [m.per for m in start.published if m.name == name] == groups
 
 
-@pytest.mark.parametrize("more", [["--template", "abs(W) * <hole>"], ["--seed-metrics", "wanda"], ["--seed-zoo"]])
-def test_trees_of_the_release_are_not_seeded(more: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--template", "abs(W) * <hole>"], ["--seed-metrics", "wanda"], ["--seed-zoo"], ["--per", "layer"],
+        ["--space", "default"],
+    ],
+)  # fmt: skip
+def test_trees_of_the_release_are_built_in_one_way(more: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["search", "--algorithm", "paper", "--run", str(tmp_path / "run"), *more])
     assert result.exit_code == 2
     assert f"{more[0]} does not go with --algorithm paper" in result.output

@@ -26,10 +26,11 @@ from pzc.compiler.load import inline
 from pzc.runtime.data import windows_between
 from pzc.runtime.errors import PruningError
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
+from pzc.search.predictors import SURROGATE
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, Settings, open_store, prepare, search
 from pzc.search.store import JOURNAL, Place, Store, StoreError
-from tests.searches import made
+from tests.searches import PLAN, made, small_search
 
 SMALL = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
 SETTINGS = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, generations=2)
@@ -128,6 +129,21 @@ def test_it_is_an_optuna_study(tmp_path: Path) -> None:
         store.rung(claim, number, loss)
     (trial,) = as_optuna_reads_it(tmp_path / "rungs").trials
     assert trial.intermediate_values == pytest.approx({0: 30, 1: 20, 2: math.inf})
+
+
+def test_a_trial_shows_what_was_measured(tmp_path: Path) -> None:
+    """Not what was drawn first for its slot."""
+    state = small_search(tmp_path, replace(PLAN, generations=3))
+    trials = [t for t in as_optuna_reads_it(tmp_path).trials if "result" in t.user_attrs]
+    settled = [(t, from_attributes(t.user_attrs["result"])) for t in trials]
+    assert any(SURROGATE in c.predictors for _, c in settled)
+    assert {c.number for _, c in settled} <= {c.number for c in state.candidates}
+    for trial, c in settled:
+        about = trial.user_attrs
+        assert about["source"] == f"{c.formula} per {c.per}"
+        assert (about["operator"], tuple(about["parents"])) == (c.operator, c.parents)
+        assert (trial.params["per"], trial.params["complexity"]) == (c.per, c.complexity)
+        assert trial.params["reads gradients"] == (c.tier == "backward")
 
 
 def test_the_disk_is_waited_for_once_a_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +300,32 @@ def test_a_run_that_does_not_say_its_windows_is_refused(begun: Path) -> None:
     store.set_settings(kept)
     with pytest.raises(StoreError, match=r"the choice of windows is not .*: not noted then, \w{12} now"):
         prepare(store, settings)
+
+
+def test_too_little_held_out_text_is_refused_before_anything_is_gathered(tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("too short\n", encoding="utf-8")
+    options = ["--eval-data", str(tmp_path / "short.txt"), "--run", str(tmp_path / "run"), *SMALL]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pzc.search.run.Fitness", None)
+        result = CliRunner().invoke(cli, ["search", "--model", "pocket", *options])
+    assert isinstance(result.exception, PruningError)
+    assert "windows" in result.exception.message
+    assert not (tmp_path / "run").exists()
+
+
+def test_hints_name_a_run_as_it_is_resumed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    at_url = Place(tmp_path / "a run", url, "first")
+    assert Place(tmp_path / "a run").resume == f"--resume '{tmp_path}/a run'"
+    assert at_url.resume == f"--resume {url} --study first --run '{tmp_path}/a run'"
+    store = Store(at_url, resume=False)
+    with pytest.raises(StoreError) as caught:
+        open_store(at_url, None)
+    assert f"begin it with --storage {url} --study first" in str(caught.value.hint)
+    store.set_settings(asdict(SETTINGS))
+    with pytest.raises(StoreError) as caught:
+        Store(at_url, resume=False)
+    assert caught.value.hint == f"go on with it: pzc search {at_url.resume}"
 
 
 def test_a_text_may_have_moved(begun: Path) -> None:

@@ -99,7 +99,7 @@ def measure(
     if s.get("model_sha256", loaded.sha256) != loaded.sha256:
         raise StoreError(f"{loaded.name} is not the model of this run", "leave the model's part out with --no-model")
     metrics = metrics_of(run)
-    zoo = [published_metric(run, c.operator) for c in run.zoo]
+    zoo = [published_metric(run, c.operator) for c in run.published]
     leaves = frozenset().union(*(m.leaves for m in (*metrics, *zoo)))
     texts = _texts(run, loaded, leaves, eval_windows or int(s["held_out_windows"]))
     layers = find_layers(loaded.model).layers
