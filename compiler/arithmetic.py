@@ -18,6 +18,7 @@ from pzc.compiler.terms import (
     base_and_exponent,
     coefficient,
     factors_of,
+    held,
     is_extreme,
     is_turned,
     mark_of,
@@ -56,7 +57,7 @@ def total(terms: Weighted) -> Node:
                 weight += weights[rest]
                 unchanged.pop(rest, None)
                 note("collect terms")
-            weights[rest] = weight
+            weights[rest] = held(weight)
     if 0.0 in weights.values():
         weights = {rest: w for rest, w in weights.items() if w != 0}
         note("drop zero")
@@ -78,7 +79,7 @@ def total(terms: Weighted) -> Node:
 def multiple(value: Node, weight: float, divisor: float = 1.0) -> Node:
     """A canonical sum times one number, by another; neither is 0."""
     terms = [(t.split or split(t), t) for t in value.args]
-    scaled_terms = [(w * weight / divisor, rest or t) for (w, rest), t in terms]
+    scaled_terms = [(held(w * weight / divisor), rest or t) for (w, rest), t in terms]
     if not all([w for w, _ in scaled_terms]):  # too small for a float
         return total(tuple([(rest, w) for w, rest in scaled_terms]))
     return settled("add", tuple([scaled(w, rest) for w, rest in scaled_terms]))
@@ -154,7 +155,7 @@ def product(factors: Weighted, weight: float = 1.0) -> Node:
             if marks & own:
                 apart = False
             marks |= own
-    return _multiplied(weight, parts, marks, apart)
+    return _multiplied(held(weight), parts, marks, apart)
 
 
 def _powers(value: Node, exponent: float) -> Iterable[Node]:

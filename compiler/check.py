@@ -25,7 +25,7 @@ from pzc.compiler.scope import Definition, Function, Kind
 from pzc.compiler.source import expression
 from pzc.compiler.spaces import SpaceSpec, check_space
 from pzc.grammar.diagnostics import CODES, MAX_ERRORS, Diagnostic, Label, did_you_mean, some, too_many
-from pzc.grammar.parse import parse
+from pzc.grammar.parse import RESERVED, parse
 from pzc.grammar.syntax import (
     ArmDefinition,
     Edition,
@@ -215,7 +215,7 @@ class _Checker:
             return
         if not use.names:
             prefix = _prefix(use)
-            if prefix.text.isidentifier():
+            if prefix.text.isascii() and prefix.text.isidentifier() and prefix.text not in RESERVED:
                 self._bind(prefix.text, prefix.span, Definition("library", prefix.span, members=module.exports))
             else:
                 message = f"`{prefix.text}` cannot stand before the names of this file"

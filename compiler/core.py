@@ -235,7 +235,4 @@ def size(root: Node) -> int:
 
 def depth(root: Node) -> int:
     """Nodes on the longest way from the root to a leaf."""
-    level: dict[Node, int] = {}
-    for node in topological(root):
-        level[node] = 1 + max((level[a] for a in node.args), default=0)
-    return level[root]
+    return root.height

@@ -96,6 +96,8 @@ def below(a: Node, b: Node, levels: int = _NEAR) -> bool:
         if e.op != "number" or e is low or not (low.sign.non_negative and high.sign.non_negative):
             return False
         return below(low, high, levels - 1) if e.sign.positive else below(high, low, levels - 1)
+    if a.op == "sum" and low.axes != high.axes:  # over other axes it counts other numbers of values
+        return False
     return a.op in _INCREASING and below(low, high, levels - 1)
 
 

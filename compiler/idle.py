@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, size
+from pzc.compiler.core import Node, size, topological
 from pzc.compiler.groups import GROUPS, constant_in
 from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.shares import removed_axes
@@ -67,4 +67,10 @@ def _scales(operand: Node, op: str) -> bool:
     """Whether a factor or divisor is positive, wherever the score is defined and ranks anything."""
     if not operand.sign.non_negative or not operand.sign & Sign.POSITIVE:
         return False
-    return op == "div" or bool(operand.axes) or zeros(operand)[operand] is None
+    if op == "div" or zeros(operand)[operand] is None:
+        return True
+    return bool(operand.axes) and all(n.op in _ZERO_WITH_A_LEAF for n in topological(operand))
+
+
+_ZERO_WITH_A_LEAF = frozenset({"leaf", "number", "abs", "sqr", "sqrt", "pow", "mul"})
+"""What is zero only where a statistic is, as that of an input which no token reached."""

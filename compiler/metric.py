@@ -19,7 +19,7 @@ from pzc.compiler.source import expression, to_syntax
 from pzc.compiler.spaces import SpaceSpec
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError
-from pzc.grammar.parse import parse
+from pzc.grammar.parse import RESERVED, parse
 from pzc.grammar.syntax import ArmDefinition, Edition, File, Layer, MetricDefinition, RolesDefinition, Span
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Metric:
 
     def _roles(self) -> RolesDefinition:
         arms = [
-            ArmDefinition(tuple(Layer(t, not _BARE.fullmatch(t)) for t in a.layers), to_syntax(a.core), a.per)
+            ArmDefinition(tuple(Layer(t, not _is_bare(t)) for t in a.layers), to_syntax(a.core), a.per)
             for a in self.arms
         ]
         return RolesDefinition(self.name, tuple(arms), self.doc)
@@ -128,8 +128,12 @@ class Metric:
         return self.arm(layer).core
 
 
-_BARE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-"""A pattern of layers that needs no quotes."""
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def _is_bare(pattern: str) -> bool:
+    """Whether a pattern of layers needs no quotes."""
+    return bool(_DOTTED.fullmatch(pattern)) and RESERVED.isdisjoint(pattern.split("."))
 
 
 def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:

@@ -191,8 +191,11 @@ class _Scaled:
         return self.factor == 1 and self.windows == 0
 
     def power(self, data: str, e: float) -> _Scaled:
-        """An operator that raises its argument to a power."""
-        return _Scaled(_node(data, self.tree), self.factor**e, self.windows * e)
+        """An operator that raises its argument to a power. Raises TreeError where its factor is beyond a float."""
+        try:
+            return _Scaled(_node(data, self.tree), self.factor**e, self.windows * e)
+        except OverflowError:
+            raise TreeError("a number that goes into a power is too large") from None
 
 
 def _node(data: str, *children: Tree) -> Tree:

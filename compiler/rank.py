@@ -202,7 +202,7 @@ def _positive_with(f: Node, leader: Node, per: str) -> bool:
         return all([_positive_with(a, leader, per) for a in f.args])
     if f.op == "pow":
         return f.args[1].sign.positive and _positive_with(f.args[0], leader, per)
-    return f.op == "max" and any([_positive_with(a, leader, per) for a in f.args])
+    return f.op == "max" and any([a.sign.non_negative and _positive_with(a, leader, per) for a in f.args])
 
 
 def _alike(node: Node, per: str) -> Node | None:

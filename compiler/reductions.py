@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pzc.compiler.arithmetic import multiple, product, total
 from pzc.compiler.core import AXIS_BITS, BOTH, ONE, Node, intern, leaf
 from pzc.compiler.rewriting import build, note, settle
@@ -34,11 +36,12 @@ def _without_content(op: str, args: tuple[Node, ...], over: int) -> Node | None:
     """The reduction of a sum whose first coefficient is not 1 or −1, from that of one where it is."""
     x, *rest = args
     content = abs(coefficient(x.args[0])[0])
-    if content == 1:
+    outside = content * content if op == "var" else content
+    if content == 1 or not 0 < outside < math.inf:
         return None
     note(f"{_NAMES.get(op, op)} of content")
     inner = reduction(op, (multiple(x, 1.0, content), *rest), over)
-    return product(((inner, 1.0),), content**2 if op == "var" else content)
+    return product(((inner, 1.0),), outside)
 
 
 def _of_constant(op: str, args: tuple[Node, ...], left: int, lost: int) -> Node:

@@ -9,6 +9,7 @@ from typing import Literal
 from pzc.compiler.arithmetic import power
 from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, make, size, topological
+from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN
 from pzc.compiler.plain import plain
 from pzc.compiler.rank import rank_class
 from pzc.compiler.source import expression
@@ -41,8 +42,14 @@ def simplest(root: Node, per: str, keep: Keep = "rank") -> Node:
     candidates = [root, parts[-1].score if parts else root, plain(form)]
     if keep == "rank":
         candidates += [plain(each) for each in _powers(form)]
-    same = [c for c in candidates if c is root or form_of(c, per, keep) is form]
+    same = [c for c in candidates if c is root or (_can_be_written(c) and form_of(c, per, keep) is form)]
     return min(same, key=lambda c: (size(c), len(expression(c))))
+
+
+def _can_be_written(score: Node) -> bool:
+    """Whether float32 holds all of its numbers."""
+    numbers = (abs(n.value) for n in topological(score) if n.op == "number")
+    return all(v == 0 or FLOAT32_MIN / 2 < v <= FLOAT32_MAX for v in numbers)
 
 
 def _powers(form: Node) -> Iterator[Node]:

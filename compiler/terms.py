@@ -3,6 +3,8 @@ exponent. What was found is noted at the node."""
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,6 +17,15 @@ Product = tuple[float, tuple[Node, ...], int]
 """A number, the other factors, and the marks of their bases (`mark_of`)."""
 
 _EXPONENTIAL, _HIDDEN = 1, -1
+
+
+LARGEST = sys.float_info.max
+
+
+def held(weight: float) -> float:
+    """A coefficient as float64 holds it. One that is too large stands for values that are infinite wherever the score
+    is computed, and so not defined: it only must not become infinite itself, since ∞ / ∞ is nothing."""
+    return weight if -LARGEST <= weight <= LARGEST else math.copysign(LARGEST, weight) if weight == weight else 0.0
 
 
 @lru_cache(maxsize=1 << 14)

@@ -58,6 +58,9 @@ MAX_TOKENS = 100_000
 KEYWORDS = {k: k.upper() for k in ("pzm", "use", "let", "fn", "param", "metric", "space")}
 """The words that begin a statement, and their tokens."""
 
+RESERVED = frozenset((*KEYWORDS, "per", "else", "in", "out"))
+"""The words that cannot be names."""
+
 _READABLE = {
     "NAME": "a name",
     "NUMBER": "a number",

@@ -99,6 +99,13 @@ def test_the_strongest_sameness_is_said(a: str, b: str, kind: str) -> None:
         ("abs(W) * X.l1", "abs(W) * X.l2", "row", 1),  # two members of a family: their values must fit each other
         ("sqr(W) / H.inv_diag", "sqr(W) * H.diag", "row", 1),
         ("abs(W) * std(W, in)", "abs(W)", "layer", 1),
+        ("max(W, 0) * exp(W)", "W", "row", 1),  # 0 for whatever is negative
+        ("max(W, 0) * sigmoid(W)", "W", "layer", 1),
+        ("sqrt(max(W, 0)) * exp(W)", "W", "row", 1),
+        ("min(max(W, 0), exp(W)) * exp(W)", "W", "row", 1),
+        # over other axes a sum counts other numbers of values
+        ("W * abs(sum(W) - sum(min(W, in)))", "W * (sum(W) - sum(min(W, in)))", "layer", 1),
+        ("W * abs(sum(max(W, in)) - sum(W))", "W * (sum(max(W, in)) - sum(W))", "layer", 1),
     ],
 )
 def test_counterexamples(a: str, b: str, per: str, layers: int) -> None:
@@ -239,6 +246,29 @@ def test_the_shortest_form_of_a_published_metric_ranks_as_it_does(metric: Metric
         assert len(expression(short)) <= len(expression(arm.core))
         real = simplest(arm.core, arm.per, "real")
         assert keys(real, arm.per).real == keys(arm.core, arm.per).real
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e38 ^ 5 * 1e38 ^ 5 * (W - X)",
+        "abs(1e38 ^ 5 * 1e38 ^ 5 * (W - X))",
+        "W * var(1e38 ^ 5 * (W + X), in)",
+        "max(1e38 ^ 5 * 1e38 ^ 5 * W, X)",
+        "1e38 ^ 5 * (1e38 ^ 5 * W - X) + 1e38 ^ 5 * 1e38 ^ 5 * W",
+        "1e-30 * W * 1e-30 + X",
+    ],
+)
+def test_numbers_beyond_a_float_are_no_trouble(text: str) -> None:
+    """What is computed from them may not end, or be infinite; what is printed can be compiled."""
+    core = inline(text, analyse=False).core
+    assert keys(core, "row").rank == keys(core, "row").rank
+    for keep in ("rank", "real"):
+        short = expression(simplest(core, "row", keep))
+        assert "inf" not in short
+        assert inline(short, analyse=False).core
+    (metric,), _ = compile_source(f"pzm 1 metric m = {text} per row", "m.pzm")
+    assert metric.core is core
 
 
 def test_exponents_that_grow_beyond_all_bounds_prove_nothing() -> None:

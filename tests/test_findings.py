@@ -210,6 +210,9 @@ IDLE = [
     ("abs(W) * Y", "col", None),
     ("abs(W) * X", "row", None),
     ("abs(W) * X", "col", "abs(W)"),
+    ("abs(W) * sqrt(X)", "col", "abs(W)"),
+    ("abs(W) * max(Y.mean, 0)", "row", None),  # zero for half of the rows
+    ("abs(W) / max(Y.mean, 0)", "row", "abs(W)"),
     ("W - mean(W)", "layer", "W"),
     ("W - mean(W, out)", "layer", None),
     ("(X - min(X)) / (max(X) - min(X))", "layer", "X - min(X)"),

@@ -192,6 +192,7 @@ def test_metrics_of_the_language_as_trees(formula: str, tree: Tree) -> None:
         ("abs(W) / G", "no operator of the release says `abs(W) / G`"),
         ("abs(W) + G", "no operator of the release says `abs(W) + G`"),
         ("X.mean", "no operator of the release says"),
+        ("sqr(G * 1e38 * 1e38 * 1e38 * 1e38 * 1e38) * X", "a number that goes into a power is too large"),
     ],
 )
 def test_what_no_tree_can_say(reference: str, message: str) -> None:

@@ -131,6 +131,13 @@ def test_it_is_found_by_name_in_a_file(tmp_path: Path) -> None:
     assert pzc.load(f"{path}:by_role", {"a": 4}).params == (("a", 4.0),)
 
 
+@pytest.mark.parametrize("pattern", ["else", "param", "attention.out", "in.attention"])
+def test_patterns_that_are_words_of_the_language_keep_their_quotes(pattern: str) -> None:
+    first = compile_source(f'pzm 1 metric m {{ "{pattern}": abs(W) else: abs(W) * X }}', "m.pzm")[0][0]
+    again = compile_source(first.source, "m.pzm")[0][0]
+    assert [(a.layers, a.core) for a in again.arms] == [(a.layers, a.core) for a in first.arms]
+
+
 def test_it_is_written_as_a_torch_module(by_role: Metric, tmp_path: Path) -> None:
     import torch
 
