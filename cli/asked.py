@@ -86,6 +86,7 @@ class Asked:
         if len(self.sparsities) == 1:
             return [folder]
         if self.mask_only:
+            folder = folder if folder.name else folder.absolute()
             return [folder.with_name(f"{folder.stem}-{sparsity}{folder.suffix}") for sparsity in self.sparsities]
         return [folder / str(sparsity) for sparsity in self.sparsities]
 

@@ -104,13 +104,21 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
     """Raise PruningError now if `save` could not write to `output` later. What killed processes left is settled."""
     if output.absolute().parent.is_dir():
         _sweep(output.absolute())
+    if output.is_symlink():
+        raise PruningError(f"{output} is a link", hint=f"name the folder itself: {output.resolve()}")
+    check_free(output, overwrite=overwrite)
+    check_writable(output)
+
+
+def check_free(output: Path, *, overwrite: bool) -> None:
+    """Raise PruningError when there is something at `output` that is not to be overwritten: hours may have passed since
+    it was looked at first."""
     if output.exists() and not overwrite:
         raise PruningError(f"{output} exists already", hint="name another folder, or add --overwrite")
     if output.exists() and not output.is_dir():
         raise PruningError(f"{output} is a file, not a folder")
     if output.exists() and any(output.iterdir()) and not (output / "config.json").is_file():
         raise PruningError(f"{output} is no model's folder, so it is not overwritten")
-    check_writable(output)
 
 
 def recorded_run(output: Path) -> str | None:
@@ -140,6 +148,7 @@ def save(model: Any, tokenizer: Any, record: Mapping[str, Any], output: Path, *,
             with quiet():
                 _save_weights(model, partial)
                 tokenizer.save_pretrained(partial)
+            check_free(output, overwrite=overwrite)
             publish(partial, record, output, given)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -158,9 +158,15 @@ def _groups(metric: Metric, target: Target, asked: Request | PruningError) -> st
 
 def _twin(model: nn.Module, layers: Layers, dense: Dense) -> nn.Module:
     """A second model that stays dense: its layers read the copies that `dense` keeps, and all else is shared, so that
-    it takes no memory of its own."""
+    it takes no memory of its own; but stacks of experts are copied whole."""
     shared: dict[int, object] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    stacks: dict[int, nn.Parameter] = {}
     for layer in layers.layers:
-        kept = layer.oriented(dense.weights[layer.name])
-        shared[id(layer.parameter)] = nn.Parameter(kept, requires_grad=False)
-    return copy.deepcopy(model, shared)
+        parameter, kept = layer.parameter, dense.weights[layer.name]
+        if layer.index is None:
+            shared[id(parameter)] = nn.Parameter(kept.T if layer.transposed else kept, requires_grad=False)
+            continue
+        if id(parameter) not in stacks:
+            stacks[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+        layer.oriented(stacks[id(parameter)]).copy_(kept)
+    return copy.deepcopy(model, shared | stacks)

@@ -345,8 +345,14 @@ def calibrated_part(data: str, sha256: str) -> Part | None:
     """Which part of the file `data` has this hash: the whole, its first four fifths, or none (or it is no file)."""
     if data in _NAMED or not Path(data).expanduser().is_file():
         return None
-    pieces = _read(data)
+    try:
+        pieces = _read(data)
+    except PruningError:  # of another form, such as those of the protocols: it has calibrated nothing
+        return None
     if hashlib.sha256(pieces.whole.encode()).hexdigest() == sha256:
         return "whole"
-    head = pieces.halves(data)[0] if len(pieces.pieces) > 1 else ""
+    try:
+        head, _ = pieces.halves(data)
+    except PruningError:  # too short to be cut
+        return None
     return "first four fifths" if hashlib.sha256(head.encode()).hexdigest() == sha256 else None

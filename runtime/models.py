@@ -22,6 +22,7 @@ from transformers.utils.quantization_config import GgufConfig
 
 from pzc.runtime.errors import PruningError, is_out_of_memory
 from pzc.runtime.quiet import quiet
+from pzc.runtime.shards import INDEX, SINGLE, open_shards
 
 POCKET = Path(__file__).parent / "pocket"
 """The folder of the embedded model."""
@@ -232,4 +233,6 @@ def _weight_files(source: Path | str) -> tuple[Path, ...]:
     if isinstance(source, str):
         config = cached_file(source, "config.json", local_files_only=True)
         source = Path(str(config)).parent
+    if (source / SINGLE).is_file() or (source / INDEX).is_file():
+        return open_shards(source).files  # not what else is in the folder
     return tuple(sorted(source.glob("*.safetensors")))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pzc.runtime.allocation import is_measured, leaves_for
-from pzc.runtime.checkpoint import check_output
+from pzc.runtime.checkpoint import check_free, check_output
 from pzc.runtime.errors import REFUSALS, NonFiniteScore, NonFiniteWeight, PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.files import reason_of
@@ -38,7 +38,7 @@ from pzc.runtime.stream_outputs import Masks, Output, Weights
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_sweeps import Run, Sweep, backward, evaluate_pruned, find_limits, forward, head, losses
 from pzc.runtime.targets import shares_of
-from pzc.runtime.work import Journal, clear, fingerprint, remove, unfinished, work_folder
+from pzc.runtime.work import Journal, clear, empty, fingerprint, remove, unfinished, work_folder
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def stream(
     check_request(shell, request, windows)
     mark = mark_of(shell, request, windows, mask_only=mask_only)
     with work_folder(output.absolute(), mark) as folder:
+        if _has_given_away(folder, len(request.targets)):
+            empty(folder)
         try:
             outputs = [_output(shell, folder, k, mask_only=mask_only) for k in range(len(request.targets))]
             run, evaluation, calibration, file = _prepared(shell, request, windows, outputs, folder, progress)
@@ -110,6 +112,7 @@ def stream(
         saved: list[int] = []
 
         def save(k: int, record: Mapping[str, Any]) -> None:
+            (check_mask_output if mask_only else check_free)(given[k], overwrite=overwrite)
             outputs[k].save(record, given[k].absolute(), given[k])
             saved.append(k)
 
@@ -134,6 +137,12 @@ def check_request(shell: Shell, request: Request, windows: Windows) -> None:
     request.check(shell.layers.layers)
     check_windows(shell.model, windows.evaluation)
     check_text(request, shell.model, windows.calibration)
+
+
+def _has_given_away(folder: Path, results: int) -> bool:
+    """Whether a run was cut off when a result of its had its name already: what is done of it is no longer here."""
+    begun = (folder / "work" / "journal.json").is_file()
+    return begun and not all((folder / "output" / str(k)).is_dir() for k in range(results))
 
 
 def _output(shell: Shell, folder: Path, k: int, *, mask_only: bool) -> Output:

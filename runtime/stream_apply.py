@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pzc.runtime.block import Block
-from pzc.runtime.checkpoint import check_output
+from pzc.runtime.checkpoint import check_free, check_output
 from pzc.runtime.files import refused_as
 from pzc.runtime.layers import Layers, check_finite, zeros
 from pzc.runtime.mask_files import check_shapes, unpacked
@@ -69,6 +69,7 @@ def stream_masks(
             written.rest()
 
             def save(record: Mapping[str, Any]) -> None:
+                check_free(output, overwrite=overwrite)
                 written.save(record, final, output)
 
             yield Applied(before, after, {layer.name: layer.size for layer in layers}, save)

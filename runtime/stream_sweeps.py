@@ -345,8 +345,9 @@ def _back(run: Run, block: nn.Module, index: int) -> Iterator[Tensor]:
 
 def write_tables(run: Run, index: int, tables: Mapping[str, Table]) -> None:
     """Keep a block's statistics on the disk."""
-    flat = {f"{name}/{leaf}": value.contiguous() for name, table in tables.items() for leaf, value in table.items()}
-    save_file(flat, _tables_of(run, index))
+    flat = {f"{name}/{leaf}": value for name, table in tables.items() for leaf, value in table.items()}
+    apart = {key: value.clone(memory_format=torch.contiguous_format) for key, value in flat.items()}  # layers may share
+    save_file(apart, _tables_of(run, index))
 
 
 def read_tables(run: Run, index: int) -> dict[str, Table]:

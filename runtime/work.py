@@ -23,6 +23,9 @@ from filelock import FileLock, Timeout
 from pzc.runtime.errors import PruningError
 from pzc.runtime.files import refused_as
 
+INNER = ("output", "work")
+"""The folders in that of a run: what is to be published, and all else."""
+
 
 class Journal:
     """Which stages are done, how far the one that runs is, and what they found: a JSON file that is replaced whole."""
@@ -83,7 +86,7 @@ def work_folder(output: Path, mark: str) -> Iterator[Path]:
     folder = _name(output, mark)
     with refused_as(f"{output} cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-        for inner in ("output", "work"):
+        for inner in INNER:
             (folder / inner).mkdir(exist_ok=True)
     lock = FileLock(folder / "lock", timeout=0)
     try:
@@ -113,6 +116,13 @@ def remove(folder: Path) -> None:
             clear(folder)
     except Timeout:
         return
+
+
+def empty(folder: Path) -> None:
+    """Begin one's own run anew."""
+    for inner in INNER:
+        shutil.rmtree(folder / inner)
+        (folder / inner).mkdir()
 
 
 def clear(folder: Path) -> None:

@@ -23,6 +23,7 @@ from pzc.runtime.masks import Target
 from pzc.runtime.plots import draw
 from pzc.runtime.prune import prune
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
+from tests.families import make_family, some_windows
 from tests.terminal import Terminal
 
 SMALL = ("--windows", "2", "--eval-windows", "3", "--length", "32", "--threads", "1")
@@ -96,6 +97,15 @@ def test_the_dense_twin_takes_no_memory_and_survives_transposed_weights(windows:
     prune(pruned := _copy(model), "abs(W) per layer")
     assert sum(found.divergences) / 6 == pytest.approx(kl_divergence(pruned, model, windows), rel=1e-5)
     assert window_losses(model, windows) == before
+
+
+@pytest.mark.parametrize("family", ["Mixtral", "GptOss"])
+def test_the_dense_twin_has_the_experts_of_a_stack(family: str) -> None:
+    model, windows = make_family(family), some_windows()
+    _, found = compare(model, [inline("abs(W) per layer")], None, windows, [Target()], divergence=True)
+    prune(pruned := _copy(model), "abs(W) per layer")
+    assert found.failure is None
+    assert sum(found.divergences) / len(windows) == pytest.approx(kl_divergence(pruned, model, windows), rel=1e-5)
 
 
 def _copy(model: Any) -> Any:

@@ -199,6 +199,17 @@ def test_folders_of_processes_that_live_are_left_alone(
     assert other.is_dir()
 
 
+def test_a_link_is_no_place_for_a_model(tmp_path: Path) -> None:
+    """What it leads to may be another disk, or nothing yet: known before hours of work."""
+    for target in ("nothing", "model"):
+        (tmp_path / "out").unlink(missing_ok=True)
+        (tmp_path / "out").symlink_to(tmp_path / target)
+        with pytest.raises(PruningError, match="out is a link") as caught:
+            check_output(tmp_path / "out", overwrite=True)
+        assert caught.value.hint == f"name the folder itself: {tmp_path / target}"
+        (tmp_path / "model").mkdir(exist_ok=True)
+
+
 def test_a_folder_without_access(
     tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.runtime.data import (
+    calibrated_part,
     calibration_text,
     calibration_windows,
     eval_text,
@@ -236,3 +239,13 @@ def test_a_run_that_calibrates_on_nothing_evaluates_on_the_same_text(tmp_path: P
     path.write_text("\n".join(f"line {i}" for i in range(50)), encoding="utf-8")
     assert evaluation_side(str(path)) == sides(str(path))[1]
     assert evaluation_side("pydoc") == sides("pydoc")[1]
+
+
+def test_a_file_that_cannot_be_cut_or_read_has_calibrated_nothing(tmp_path: Path) -> None:
+    """It may be what is evaluated on, in another form than calibration takes."""
+    (tmp_path / "one.txt").write_text("a single line\n", encoding="utf-8")
+    (tmp_path / "c4.json.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    for name in ("one.txt", "c4.json.gz"):
+        assert calibrated_part(str(tmp_path / name), "0" * 64) is None
+    whole = hashlib.sha256(b"a single line\n").hexdigest()
+    assert calibrated_part(str(tmp_path / "one.txt"), whole) == "whole"

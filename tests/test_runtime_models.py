@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pzc.runtime import models, smollm2
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import load_model, resolve_device
+from pzc.runtime.stream_model import open_shell
 
 
 @pytest.fixture
@@ -46,6 +48,17 @@ def test_the_hash_is_of_the_weights(folder: Path, tiny: Callable[..., Any]) -> N
     assert load_model(str(folder)).sha256 == first
     tiny(seed=1, dtype="bfloat16").save_pretrained(folder)
     assert load_model(str(folder)).sha256 != first
+
+
+def test_other_files_in_its_folder_are_no_part_of_a_model(
+    tiny: Callable[..., Any], tokenizer: Any, tmp_path: Path
+) -> None:
+    """Masks may lie there, or the same weights in another form; a streamed model has the same hash."""
+    tiny().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    first = load_model(str(tmp_path)).sha256
+    save_file({"a": torch.zeros(2)}, tmp_path / "consolidated.safetensors")
+    assert load_model(str(tmp_path)).sha256 == first == open_shell(str(tmp_path), device="cpu").loaded.sha256
 
 
 def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -93,6 +93,7 @@ RUNS = {
     "owl, update": ("wanda", {"allocation": "owl", "update": "obs"}),
     "owl, update, one-shot": ("wanda", {"allocation": "owl", "update": "obs", "sequential": False}),
     "owl, sparsegpt": ("sparsegpt", {"allocation": "owl"}),
+    "owl, sparsegpt's score": ("sparsegpt", {"allocation": "owl", "update": "none"}),
     "owl 4:8": ("wanda", {"allocation": "owl", "pattern": (4, 8)}),
     "alpha": ("wanda", {"allocation": "alpha"}),
     "alpha, weights alone": ("magnitude", {"allocation": "alpha"}),

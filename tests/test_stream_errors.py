@@ -23,7 +23,9 @@ from pzc.runtime import shards, stream_model
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import load_model
 from pzc.runtime.prune import prune
+from pzc.runtime.request import Request
 from pzc.runtime.shards import INDEX, open_shards, read, read_as
+from pzc.runtime.stream import Windows, stream
 from pzc.runtime.stream_model import open_shell
 from tests.terminal import Terminal
 from tests.test_stream import source, streamed, weights_of
@@ -155,6 +157,29 @@ def test_an_output_folder_that_is_there_is_kept(source: Callable[..., Path], win
     with pytest.raises(PruningError, match="exists already"):
         streamed(folder, tmp_path / "out", "wanda", windows)
     assert json.loads((tmp_path / "out" / "pruning.json").read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_appears_meanwhile_is_kept(
+    overwrite: bool, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    shell, request = open_shell(str(source()), device="cpu"), Request.of("magnitude")
+    out = tmp_path / "out"
+    texts = Windows(windows, windows[:2])
+
+    def meanwhile() -> None:
+        with stream(shell, request, texts, out, overwrite=overwrite) as (result,):
+            out.mkdir()
+            (out / "thesis.txt").write_text("years", encoding="utf-8")
+            result.save({"a": 1})
+
+    with pytest.raises(PruningError, match=r"exists already|is no model's folder"):
+        meanwhile()
+    assert (out / "thesis.txt").read_text(encoding="utf-8") == "years"
+    (out / "thesis.txt").unlink()
+    out.rmdir()
+    streamed(tmp_path / "source", out, "magnitude", windows)  # what was done is not lost
+    assert (out / "config.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,31 @@ def test_another_run_starts_anew_and_leaves_the_unfinished_one_alone(
     assert not left.exists()
 
 
+def test_a_run_that_was_cut_off_between_its_results_begins_anew(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    """What has its name already is no longer where the run wrote it, though its journal says that all is done."""
+    shell, texts = open_shell(str(source()), device="cpu"), Windows(windows, windows[:2])
+    request = Request.of("magnitude", sparsity=[0.3, 0.5])
+    places = [tmp_path / "out" / "0.3", tmp_path / "out" / "0.5"]
+
+    def run(last: int, *, overwrite: bool) -> None:
+        with stream(shell, request, texts, tmp_path / "out", places=places, overwrite=overwrite) as results:
+            for result in results[:last]:
+                result.save({"a": 1})
+
+    run(2, overwrite=False)
+    whole = [bytes_of(place) for place in places]
+    shutil.rmtree(tmp_path / "out")
+    run(1, overwrite=False)
+    assert not places[1].exists()
+    with pytest.raises(PruningError, match="exists already"):
+        run(2, overwrite=False)
+    run(2, overwrite=True)
+    assert [bytes_of(place) for place in places] == whole
+    assert not list(tmp_path.glob(".out.*"))
+
+
 def test_two_processes_don_t_write_the_same(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
     folder = source()
     request, texts = Request.of("magnitude"), Windows(windows, windows[:2])
