@@ -60,6 +60,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     from pzc.runtime.data import check_named
     from pzc.runtime.passes import check_length
     from pzc.runtime.plan import plan
+    from pzc.runtime.stream_model import check_inside
     from pzc.runtime.texts import default_length
 
     caution([request.metric])
@@ -67,6 +68,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if asked.folder is not None:
         check_places(asked)
     model = opened(asked, placeholders=True)
+    if asked.streams:
+        check_inside(model.layers)
     request.check(model.layers.layers)
     length = asked.length or default_length(model.loaded.model)
     check_length(model.loaded.model, length)

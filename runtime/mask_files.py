@@ -160,7 +160,10 @@ def _check(layers: Mapping[str, Layer], shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def _named(model: nn.Module, names: Collection[str]) -> dict[str, Layer]:
-    """The layers that are pruned by default, and those of the names that are pruned only when they are asked for."""
+    """The layers of these names, those among them that are pruned only when they are asked for, whatever else the model
+    has; should it lack one of them, those that are pruned by default, too."""
+    with suppress(PruningError):
+        return {layer.name: layer for layer in find_layers(model, include=sorted(names)).layers if layer.name in names}
     found = {layer.name: layer for layer in find_layers(model).layers}
     for name in names:
         if name not in found:

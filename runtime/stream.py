@@ -33,7 +33,7 @@ from pzc.runtime.shards import Copy
 from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_flow import Flow
 from pzc.runtime.stream_kept import join_blocks, keep_block, kept_file, kept_leaves, kept_statistics
-from pzc.runtime.stream_model import Shell
+from pzc.runtime.stream_model import Shell, check_inside
 from pzc.runtime.stream_outputs import Masks, Output, Weights
 from pzc.runtime.stream_states import States
 from pzc.runtime.stream_sweeps import Run, Sweep, backward, evaluate_pruned, find_limits, forward, head, losses
@@ -134,6 +134,7 @@ def mark_of(shell: Shell, request: Request, windows: Windows, *, mask_only: bool
 
 def check_request(shell: Shell, request: Request, windows: Windows) -> None:
     """Raise PruningError for what cannot be done to this model one block at a time."""
+    check_inside(shell.layers)
     request.check(shell.layers.layers)
     check_windows(shell.model, windows.evaluation)
     check_text(request, shell.model, windows.calibration)

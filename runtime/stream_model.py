@@ -172,7 +172,7 @@ def open_shell(
     exclude: Sequence[str] = (),
 ) -> Shell:
     """A model of placeholders for what `load_model` would load, and its tokenizer; only headers of weights are read.
-    `include` and `exclude` choose the layers as `find_layers` does, but those outside the blocks can't be taken.
+    `include` and `exclude` choose the layers as `find_layers` does; those outside the blocks can't be streamed.
 
     Raises PruningError for what is no folder of safetensors shards, or whose tensors have other names than the model's
     parameters.
@@ -197,12 +197,16 @@ def open_shell(
     for key, buffer in list(model.named_buffers()):
         buffer.data = sources[key].read().to(target, buffer.dtype) if key in sources else buffer.to(target)
     layers = find_layers(model, include, exclude)
-    if layers.outside:
-        raise PruningError(f"{layers.outside[0].name} is outside the blocks, and --stream prunes block by block")
     loaded = Loaded(model.eval(), tokenizer, name, kind, shards.files)
     state = model.state_dict()
     types = {part.key: state[key].dtype for key, source in sources.items() for part in source.parts}
     return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, sources), types)
+
+
+def check_inside(layers: Layers) -> None:
+    """Raise PruningError for a layer that is in no block."""
+    if layers.outside:
+        raise PruningError(f"{layers.outside[0].name} is outside the blocks, and --stream prunes block by block")
 
 
 def local_folder(name: str) -> Path:

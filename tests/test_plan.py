@@ -109,3 +109,13 @@ def test_pruning_starts_with_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path:
         line = shown.err.splitlines()[0]
         assert line.startswith("plan  4 blocks, 28 linears")
         assert "a forward pass over 2 × 32 tokens · about 0.6 GB of memory, about" in line
+
+
+def test_a_head_is_planned_where_it_is_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory; a streamed run goes block by block, and its plan says so too."""
+    terminal = terminal_of(monkeypatch)
+    options = ["plan", "-f", "magnitude", "-m", str(folder), "--include", "*", "--include", "lm_head"]
+    assert terminal(*options).code == 0
+    refused = terminal(*options, "--stream")
+    assert refused.code == 1
+    assert "lm_head is outside the blocks, and --stream prunes block by block" in refused.err

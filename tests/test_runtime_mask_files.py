@@ -133,3 +133,15 @@ def test_others_may_read_a_mask_file(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_mask_fits_whatever_else_the_model_has(tiny: Callable[..., Any]) -> None:
+    """A matrix that nobody knows was left dense by --exclude; routers are pruned only where they are named."""
+    model = tiny()
+    model.model.layers[0].adapter = torch.nn.Module()
+    model.model.layers[0].adapter.table = torch.nn.Parameter(torch.ones(16, 16))
+    names = [layer.name for layer in find_layers(model, exclude=["adapter.table"]).layers]
+    pzc.apply_masks(model, {name: model.get_submodule(name).weight > 0 for name in names})
+    assert (model.get_submodule(names[0]).weight >= 0).all()
+    with pytest.raises(PruningError, match="is no linear layer that pzc knows"):
+        pzc.apply_masks(model, {"nothing": torch.ones(2, 2, dtype=torch.bool)})
