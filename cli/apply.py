@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pzc.cli.console import output, print_json, say
 if TYPE_CHECKING:
     from pzc.runtime.mask_files import MaskFile
     from pzc.runtime.models import Loaded
+    from pzc.runtime.stream_model import Shell
 
 
 @click.command("apply")
@@ -46,12 +48,11 @@ def command(
     from pzc.runtime.mask_files import apply_masks, check_model, masked_layers, read_about, read_masks
     from pzc.runtime.models import load_model
     from pzc.runtime.stream_apply import stream_masks
-    from pzc.runtime.stream_model import open_shell
 
     check_output(folder, overwrite=overwrite)
-    _, file = read_about(masks)
+    shapes, file = read_about(masks)
     if streams:
-        shell = open_shell(model, device=device, dtype=dtype)
+        shell = _opened(model, shapes, device=device, dtype=dtype)
         loaded = shell.loaded
     else:
         shell = None
@@ -76,6 +77,18 @@ def command(
     zero = content["sparsity"]
     output.print(f"sparsity  {zero['after']:.2%}   {len(zero['layers'])} layers", soft_wrap=True)
     say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {shlex.quote(str(folder))}")
+
+
+def _opened(model: str, names: Collection[str], **how: Any) -> Shell:
+    """The model with the layers of these names, routers among them, or with its own should one be in no block."""
+    from pzc.runtime.errors import PruningError
+    from pzc.runtime.stream_model import check_inside, open_shell
+
+    with suppress(PruningError):
+        shell = open_shell(model, include=sorted(names), **how)
+        check_inside(shell.layers)
+        return shell
+    return open_shell(model, **how)
 
 
 def _record(

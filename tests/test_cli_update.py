@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import pzc
+from pzc.runtime.layers import find_layers
+from tests.families import make_family
 from tests.terminal import Terminal
 
 SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
@@ -52,6 +54,20 @@ def test_masks_of_another_model_need_force(terminal: Terminal, tmp_path: Path) -
 
 def content(file: Path) -> dict[str, bytes]:
     return {key: value.view(torch.uint8).numpy().tobytes() for key, value in load_file(file).items()}
+
+
+def test_masks_of_routers_are_put_on_in_either_way(terminal: Terminal, tokenizer: Any, tmp_path: Path) -> None:
+    model = make_family("Mixtral")
+    model.save_pretrained(tmp_path / "mixture")
+    tokenizer.save_pretrained(tmp_path / "mixture")
+    pzc.prune(model, "abs(W) per row", include=["*", "gate"])
+    layers = find_layers(model, include=["*", "gate"]).layers
+    assert any(layer.name.endswith(".gate") for layer in layers)
+    pzc.write_masks("m.safetensors", {layer.name: layer.weight != 0 for layer in layers})
+    for way, out in ((), "memory"), (("--stream",), "streamed"):
+        shown = terminal("apply", "m.safetensors", "-m", "mixture", *way, "-o", out)
+        assert shown.code == 0, shown.err
+    assert content(tmp_path / "memory/model.safetensors") == content(tmp_path / "streamed/model.safetensors")
 
 
 def test_masks_are_put_on_from_shard_to_shard(terminal: Terminal, tmp_path: Path) -> None:
