@@ -17,7 +17,7 @@ from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, visible, written
 from pzc.compiler import opposing
 from pzc.compiler.arm import Arm
-from pzc.compiler.core import Node, depth, leaves_of, size
+from pzc.compiler.core import Node, leaves_of, size
 from pzc.compiler.cost import cost
 from pzc.compiler.derive import derive
 from pzc.compiler.findings import Finding, findings
@@ -122,7 +122,7 @@ def _rows(arm: Arm, steps: bool) -> Iterator[tuple[str, Text | str]]:
     yield "interval", f"{_interval(interval(root))} for usual values of its leaves"
     yield "finite", _finite(root, per)
     yield "needs", _needs(root)
-    yield "size", f"{size(root)} operations and leaves, {depth(root)} levels"
+    yield "size", f"{size(root)} operations and leaves, {root.height} levels"
     found = cost(root)
     flops = "1 flop" if found.flops == 1 else f"{number_text(found.flops)} flops"
     yield "cost", f"{flops} and {found.bytes} bytes read a weight"
@@ -254,7 +254,7 @@ def _arm_as_json(arm: Arm) -> dict[str, Any]:
         ],
         "leaves": {n: LEAVES[n].tier for n in LEAVES if n in leaves_of(root)},
         "size": size(root),
-        "depth": depth(root),
+        "depth": root.height,
         "flops": spent.flops,
         "bytes": spent.bytes,
         "keys": {"exact": found.exact, "real": found.real, "rank": found.rank},

@@ -24,9 +24,6 @@ LIMIT = 600.0
 BOUNDS = ("generations", "evaluations", "patience", "reach")
 """What ends a search beside its time."""
 
-ITS_OWN = (("space", "pruner_zero"), ("per", "row"))
-"""Where the paper's algorithm searches, whether that is said or not."""
-
 ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
 """What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
@@ -232,8 +229,9 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     from pzc.search.space import load_space, template_of
 
     if given["algorithm"] == "paper":  # its trees are of its own making
-        for name in ("template", "seed_metrics", "seed_zoo", "space", "per"):
-            if given[name] and (name, given[name]) not in ITS_OWN:
+        own = {"space": default_space("paper"), "per": "row"}
+        for name in ("template", "seed_metrics", "seed_zoo", *own):
+            if given[name] and given[name] != own.get(name):
                 flag = "--" + name.replace("_", "-")
                 raise click.UsageError(f"{flag} does not go with --algorithm paper", ctx)
     if given["template"]:

@@ -231,8 +231,3 @@ def size(root: Node) -> int:
     for node in topological(root):
         count[node] = 1 + sum(count[a] for a in node.args)
     return count[root]
-
-
-def depth(root: Node) -> int:
-    """Nodes on the longest way from the root to a leaf."""
-    return root.height

@@ -20,7 +20,7 @@ from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import AXES, LEAVES
-from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_SIZE
+from pzc.compiler.limits import FLOAT32_MAX, MAX_SIZE, in_float32
 from pzc.compiler.metric import Metric
 from pzc.grammar.parse import MAX_DEPTH
 
@@ -206,7 +206,7 @@ def _nodes(rows: list[Any]) -> list[Node]:
 
 
 def _number(value: Any, i: int) -> Node:
-    if not isinstance(value, float) or not abs(value) <= FLOAT32_MAX or 0 < abs(value) <= FLOAT32_MIN / 2:
+    if not isinstance(value, float) or not in_float32(value):
         _fail(f"node {i} is not a number that float32 holds")
     return number(value)
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 FLOAT32_MAX = 3.4028234663852886e38
 FLOAT32_MIN = 1.401298464324817e-45
 
+
+def in_float32(value: float) -> bool:
+    """Whether float32 holds a number, neither as infinity nor, if it is not zero, as zero."""
+    return value == 0 or FLOAT32_MIN / 2 < abs(value) <= FLOAT32_MAX
+
+
 MAX_SHOWN = 30
 """Operations and leaves of an expression that a message writes out."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pzc.compiler import hints
-from pzc.compiler.core import Node, depth, leaf, make, number, size
+from pzc.compiler.core import Node, leaf, make, number, size
 from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
 from pzc.compiler.functions import Function as Builtin
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
@@ -115,7 +115,7 @@ class Lowering:
         return not any(d.severity == "error" for d in self.diagnostics[before:])
 
     def _limited(self, node: Node | None, at: Span) -> Node | None:
-        if node is None or (size(node) <= MAX_SIZE and depth(node) <= MAX_DEPTH):
+        if node is None or (size(node) <= MAX_SIZE and node.height <= MAX_DEPTH):
             return node
         self._too_large(at)
         return None

@@ -9,7 +9,7 @@ from typing import Literal
 from pzc.compiler.arithmetic import power
 from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, make, size, topological
-from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN
+from pzc.compiler.limits import in_float32
 from pzc.compiler.plain import plain
 from pzc.compiler.rank import rank_class
 from pzc.compiler.source import expression
@@ -48,8 +48,7 @@ def simplest(root: Node, per: str, keep: Keep = "rank") -> Node:
 
 def _can_be_written(score: Node) -> bool:
     """Whether float32 holds all of its numbers."""
-    numbers = (abs(n.value) for n in topological(score) if n.op == "number")
-    return all(v == 0 or FLOAT32_MIN / 2 < v <= FLOAT32_MAX for v in numbers)
+    return all(in_float32(n.value) for n in topological(score) if n.op == "number")
 
 
 def _powers(form: Node) -> Iterator[Node]:

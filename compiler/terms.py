@@ -18,14 +18,15 @@ Product = tuple[float, tuple[Node, ...], int]
 
 _EXPONENTIAL, _HIDDEN = 1, -1
 
-
 LARGEST = sys.float_info.max
 
 
 def held(weight: float) -> float:
     """A coefficient as float64 holds it. One that is too large stands for values that are infinite wherever the score
     is computed, and so not defined: it only must not become infinite itself, since ∞ / ∞ is nothing."""
-    return weight if -LARGEST <= weight <= LARGEST else math.copysign(LARGEST, weight) if weight == weight else 0.0
+    if -LARGEST <= weight <= LARGEST:
+        return weight
+    return 0.0 if math.isnan(weight) else math.copysign(LARGEST, weight)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, depth, leaf, make, number, size, topological
+from pzc.compiler.core import Node, leaf, make, number, size, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
@@ -268,7 +268,7 @@ def why_not(genotype: Genotype, space: Space) -> str | None:
     core = space.expressed(genotype).core
     if size(core) > space.largest:
         return "too large"
-    if depth(core) > 3 * space.depth[1]:
+    if core.height > 3 * space.depth[1]:
         return "too deep"
     if any(n.op == "number" and abs(float(n.value or 0.0)) > LARGEST_NUMBER for n in topological(core)):
         return "number too large"

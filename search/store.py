@@ -20,7 +20,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -132,7 +132,6 @@ class Store:
         self._seen = 0
         self._open: dict[int, int] = {}
         self._known: dict[int, dict[int, FrozenTrial]] = {}
-        self._mine: set[int] = set()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
@@ -249,22 +248,22 @@ class Store:
         if self._lost is not None:
             raise self._lost
         generation = proposals[0].candidate.generation
-        made, chosen = None, proposals[0]
+        made: Claim | None = None
         while True:
             taken = self._claims(generation)
-            for slot, number in taken.items():
+            if made is not None:
+                number = taken.get(made.slot, -1)
                 identity = self._open.get(number)
-                if identity is not None and identity not in self._mine and self._by_me(generation, number):
-                    self._mine.add(identity)
-                    return Claim(slot, identity, chosen)
-            if made is not None:  # another worker was first
-                self._end(made, TrialState.FAIL)
+                if identity is not None and self._by_me(generation, number):  # or its twin, whose answer was lost
+                    return replace(made, trial=identity)
+                self._end(made.trial, TrialState.FAIL)  # another worker was first
             free = [slot for slot in range(len(proposals)) if slot not in taken]
             if not free:
                 return None
             slot = self._first(free)
             chosen = choose(proposals[slot])
-            made = self._storage.create_new_trial(self._id, self._at_work(chosen, slot, len(proposals)))
+            trial = self._storage.create_new_trial(self._id, self._at_work(chosen, slot, len(proposals)))
+            made = Claim(slot, trial, chosen)
 
     def _first(self, free: Sequence[int]) -> int:
         """Where this worker begins to look for a slot: workers spread over them, so that they seldom choose for the
@@ -322,7 +321,6 @@ class Store:
                 self._storage.set_trial_user_attr(claim.trial, "outcome", _outcome(settled))
                 self._storage.set_trial_user_attr(claim.trial, "result", attributes(settled))
         self._end(claim.trial, state, [settled.fitness] if state == TrialState.COMPLETE else None)
-        self._mine.discard(claim.trial)
 
     def close(self, generation: int) -> None:
         """End what workers that are gone, or were slower than others, have left of a generation that is settled."""

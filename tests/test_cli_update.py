@@ -56,6 +56,15 @@ def content(file: Path) -> dict[str, bytes]:
     return {key: value.view(torch.uint8).numpy().tobytes() for key, value in load_file(file).items()}
 
 
+def test_masks_may_be_named_after_this_folder(terminal: Terminal, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of several sparsities each has a file beside the output, and `.` has a name too."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shown = terminal("prune", "-f", "magnitude", "-m", "pocket", "-s", "0.3,0.5", "--mask-only", "-o", ".", *SMALL)
+    assert shown.code == 0, shown.err
+    assert {"here-0.3", "here-0.5"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_masks_of_routers_are_put_on_in_either_way(terminal: Terminal, tokenizer: Any, tmp_path: Path) -> None:
     model = make_family("Mixtral")
     model.save_pretrained(tmp_path / "mixture")

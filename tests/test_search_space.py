@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, depth, leaf, leaves_of, make, number, size, topological
+from pzc.compiler.core import Node, leaf, leaves_of, make, number, size, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
@@ -31,7 +31,7 @@ def assert_valid(g: Genotype, space: Space) -> None:
     assert g.per in space.groups
     assert not constant_in(canonical(g.core), g.per)
     assert size(g.core) <= space.largest
-    assert depth(g.core) <= 3 * space.depth[1]
+    assert g.core.height <= 3 * space.depth[1]
 
 
 def parents_of(space: Space, seed: int) -> list[Genotype]:

@@ -237,8 +237,8 @@ def test_a_late_claim_does_not_hide_the_next_generation(store: Store) -> None:
     assert slots(store, following) == [1, 2]
 
 
-def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> None:
-    """A machine that slept through its heartbeats may measure otherwise in the last bits; the first result counts."""
+def lost(store: Store) -> tuple[Store, Claim]:
+    """A worker elsewhere that was taken for dead, with its claim on a slot that another has settled since."""
     other = elsewhere(store)
     late = other.claim(PROPOSED[:1])
     assert late is not None
@@ -247,6 +247,12 @@ def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> No
     assert again is not None
     assert again.slot == late.slot == 0
     store.tell(again, SETTLED[0])
+    return other, late
+
+
+def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> None:
+    """A machine that slept through its heartbeats may measure otherwise in the last bits; the first result counts."""
+    other, late = lost(store)
     other.tell(late, replace(SETTLED[0], losses=(0.25,)))
     assert store.settled(0) == {0: SETTLED[0]}
     assert Store(store.place, resume=True).generation(0) == ({0: [SETTLED[0]]}, 1)
@@ -254,13 +260,7 @@ def test_what_is_settled_stays_when_a_lost_worker_comes_back(store: Store) -> No
 
 def test_what_a_lost_worker_left_is_ended_with_the_generation(store: Store) -> None:
     """Who looks at the study sees nobody at work on it, and a worker that was only slow goes on to the next."""
-    other = elsewhere(store)
-    late = other.claim(PROPOSED[:1])
-    assert late is not None
-    beat(other, 0.0)
-    again = store.claim(PROPOSED[:1])
-    assert again is not None
-    store.tell(again, SETTLED[0])
+    other, late = lost(store)
     store.close(0)
     assert [t.state.name for t in store.study.get_trials()] == ["FAIL", "COMPLETE"]
     other.rung(late, 1, 2.0)
