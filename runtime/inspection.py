@@ -1,4 +1,4 @@
-"""What is really zero in a saved model: read from its safetensors files one tensor at a time, no model is loaded."""
+"""What is really zero in a saved model: read from its safetensors files one parameter at a time, no model is loaded."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pzc.runtime.checkpoint import RECORD
 from pzc.runtime.errors import PruningError
+from pzc.runtime.layers import Layer, find_layers, named_layers
 from pzc.runtime.masks import Pattern
-
-INDEX = "model.safetensors.index.json"
+from pzc.runtime.outline import Outline, outline
+from pzc.runtime.shards import INDEX, SINGLE, Shards, open_shards, read
 
 PERIODS = (2, 4, 8, 16, 32)
 """The periods M among which patterns N:M are looked for."""
@@ -25,17 +26,19 @@ PERIODS = (2, 4, 8, 16, 32)
 TRANSPOSED = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 """Model types that store linear weights as `[in, out]` (transformers' `Conv1D`)."""
 
-_IN_A_BLOCK = re.compile(r"(?:^|\.)(\d+)\.(.+?)(?:\.weight)?$")
+_FRACTIONS = frozenset({"F16", "BF16", "F32", "F64"})
+_IN_A_BLOCK = re.compile(r"(?:^|\.)(\d+)\.(.+)$")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 @dataclass(frozen=True)
 class Inspected:
     """The weights of one layer as they are stored.
 
-    `role` is its name inside the block `block`, `zeros` how many of its `weights` are exactly zero, `patterns` the N:M
-    that hold for it along `in` and follow from no shorter one; `broken` how many groups have more than the N weights
-    that a pattern to be verified allows, and `first` where the first is: its row and its first column. Both are None
-    where nothing is to be verified. `odd` counts weights that are not finite.
+    `role` is its name inside the block `block`, with `*` for the number of an expert; `zeros` how many of its `weights`
+    are exactly zero, `patterns` the N:M that hold for it along `in` and follow from no shorter one; `broken` how many
+    groups have more than the N weights that a pattern to be verified allows, and `first` where the first is: its row
+    and its first column. Both are None where nothing is to be verified. `odd` counts weights that are not finite.
     """
 
     name: str
@@ -63,30 +66,45 @@ class Inspected:
 
 
 def inspect(folder: Path, verify: Pattern | None = None) -> Iterator[Inspected]:
-    """The layers of a model's folder in their order: those that its `pruning.json` names where it has them all, or else
-    every matrix inside its numbered blocks. Some models are stored under other names than they have in memory.
+    """The layers of a model's folder in their order: those that its `pruning.json` names, or else those that a run
+    prunes by default. Of a model that transformers doesn't know, every matrix inside numbered blocks.
 
     Raises PruningError for a folder without weights, a missing or damaged file.
     """
-    transposed = _config(folder).get("model_type") in TRANSPOSED
+    _check_folder(folder)
+    shards = open_shards(folder)
     recorded = (read_record(folder) or {}).get("sparsity", {}).get("layers", {})
-    found = [(name, path) for path in _files(folder) for name in _names(path)]
-    named = [(n, p) for n, p in found if n.removesuffix(".weight") in recorded]
-    chosen = named if named and len(named) == len(recorded) else found
-    for name, path in sorted(chosen, key=lambda pair: _order(pair[0])):
-        place = _IN_A_BLOCK.search(name)
-        with _damage(path), safe_open(path, framework="pt") as tensors:
-            shape = tensors.get_slice(name).get_shape()
-            if place is None or len(shape) not in (2, 3) or 1 in shape[-2:]:
-                continue
-            weight = tensors.get_tensor(name)
-        if weight.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+    try:
+        drawn = outline(str(folder), folder, device=torch.device("cpu"))
+        layers = named_layers(drawn.model, recorded).layers or find_layers(drawn.model).layers
+    except PruningError:
+        return _by_place(shards, transposed=_config(folder).get("model_type") in TRANSPOSED, verify=verify)
+    return _by_structure(drawn, layers, verify)
+
+
+def _by_structure(drawn: Outline, layers: Sequence[Layer], verify: Pattern | None) -> Iterator[Inspected]:
+    """Layers as the model has them, whatever they are stored as. A stack of experts is read once."""
+    names = {id(parameter): name for name, parameter in drawn.model.named_parameters()}
+    for parameter, stacked in groupby(layers, key=lambda layer: id(layer.parameter)):
+        stored = drawn.sources[names[parameter]].read()
+        for layer in stacked:
+            yield _of(layer.oriented(stored), layer.name, layer.block, verify)
+
+
+def _by_place(shards: Shards, *, transposed: bool, verify: Pattern | None) -> Iterator[Inspected]:
+    """Whatever could be a layer by its key, its shape and its type."""
+    for key in sorted(shards.tensors, key=_order):
+        stored, place = shards.tensors[key], _IN_A_BLOCK.search(key)
+        shape = stored.shape
+        if place and stored.dtype in _FRACTIONS and len(shape) in (2, 3) and 1 not in shape[-2:]:
+            weight = read(stored)
             weight = weight.T if transposed and weight.ndim == 2 else weight
-            layer = name.removesuffix(".weight")
-            yield _of(weight, layer, place[2].removesuffix(".weight"), int(place[1]), verify)
+            yield _of(weight, key.removesuffix(".weight"), int(place[1]), verify)
 
 
-def _of(weight: Tensor, name: str, role: str, block: int, verify: Pattern | None) -> Inspected:
+def _of(weight: Tensor, name: str, block: int, verify: Pattern | None) -> Inspected:
+    place = _IN_A_BLOCK.search(name)
+    role = _NUMBER.sub("*", place[2]) if place else name
     kept = (weight != 0).reshape(-1, weight.shape[-1])
     zeros = kept.numel() - int(torch.count_nonzero(kept))
     odd = kept.numel() - int(torch.count_nonzero(torch.isfinite(weight)))
@@ -146,13 +164,18 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise PruningError(
             f"{folder} is a file, not a model's folder", hint="`pzc apply` puts a file of masks on a model"
         )
     if not folder.is_dir():
         raise PruningError(f"there is no folder `{folder}`")
+    if not (folder / SINGLE).is_file() and not (folder / INDEX).is_file():
+        raise PruningError(f"the folder {folder} holds no weights", hint="weights are read from safetensors files only")
+
+
+def _config(folder: Path) -> dict[str, Any]:
     return _json(folder / "config.json") if (folder / "config.json").is_file() else {}
 
 
@@ -164,42 +187,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise PruningError(f"{path} is damaged: it holds no object")
     return found
-
-
-def _files(folder: Path) -> list[Path]:
-    """The weights' files: those of the index where there is one, and then all of them."""
-    if (folder / INDEX).is_file():
-        try:
-            named = sorted({folder / str(name) for name in _json(folder / INDEX)["weight_map"].values()})
-        except (LookupError, AttributeError) as error:
-            raise PruningError(f"{folder / INDEX} is damaged: it names no files") from error
-        for path in named:
-            if not path.is_file():
-                raise PruningError(f"the weights file {path} is missing")
-        return named
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise PruningError(f"the folder {folder} holds no weights", hint="weights are read from safetensors files only")
-    return found
-
-
-def _names(path: Path) -> list[str]:
-    with _damage(path), safe_open(path, framework="pt") as tensors:
-        return list(tensors.keys())
-
-
-class _damage:
-    """Turns what safetensors raises into a PruningError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, SafetensorError | OSError):
-            raise PruningError(f"the weights file {self._path} is damaged ({error})") from error
 
 
 def _order(name: str) -> list[tuple[int, int, str]]:

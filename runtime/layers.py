@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,13 +108,11 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
     Raises PruningError when there is no such list, when a weight is quantised or not in memory, when a matrix in the
     blocks is no linear layer that is known, when a pattern matches nothing or nothing is left.
     """
-    path, blocks = _blocks(model)
-    inside = [(i, m) for i, block in enumerate(blocks) for m in matrices_of(block, _joined(path, str(i)))]
-    outside = [(len(blocks), m) for m in outside_of(model, path)]
-    _check_patterns(model, [m.name for _, m in inside + outside], include, exclude)
+    blocks, matrices = _matrices(model)
+    _check_patterns(model, [m.name for _, m in matrices], include, exclude)
     layers: list[Layer] = []
     seen: set[tuple[int, int | None]] = set()
-    for block, matrix in inside + outside:
+    for block, matrix in matrices:
         by_default = matrix.kind != "router" and block < len(blocks)
         if _any(exclude, matrix.name) or not _included(matrix.name, include, by_default=by_default):
             continue
@@ -130,7 +128,23 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
         _check(layer)
         if layer.block == len(blocks):
             _check_not_tied(model, layer)
-    return Layers(tuple(blocks), tuple(layers))
+    return Layers(blocks, tuple(layers))
+
+
+def named_layers(model: nn.Module, names: Collection[str]) -> Layers:
+    """The layers that have these names, wherever they are in the model; names that none has are passed over.
+
+    Raises PruningError when the model has no list of decoder blocks, or a quantised module in one.
+    """
+    blocks, matrices = _matrices(model)
+    return Layers(blocks, tuple(_layer(m, block) for block, m in matrices if m.name in names))
+
+
+def _matrices(model: nn.Module) -> tuple[tuple[nn.Module, ...], list[tuple[int, Matrix]]]:
+    """The decoder blocks, and all matrices in them and behind them, each with its block."""
+    path, blocks = _blocks(model)
+    inside = [(i, m) for i, block in enumerate(blocks) for m in matrices_of(block, _joined(path, str(i)))]
+    return tuple(blocks), inside + [(len(blocks), m) for m in outside_of(model, path)]
 
 
 def _layer(m: Matrix, block: int) -> Layer:

@@ -1,14 +1,12 @@
 """A model whose weights stay on the disk: its modules, with placeholders for weights that are read when they are used.
 
-A placeholder has the weight's shape, type and device but is a single NaN that stands for all of its elements, so it
-takes no memory. Weights inside decoder blocks come and go with their block; those outside (embeddings, the last norm,
-the head) when their module is called.
+Weights inside decoder blocks come and go with their block; those outside (embeddings, the last norm, the head) when
+their module is called.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,15 +16,16 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.heap import give_back
 from pzc.runtime.layers import Layers, find_layers
 from pzc.runtime.models import Loaded, attempt, local_path, resolve_device, resolve_dtype
+from pzc.runtime.outline import outline
 from pzc.runtime.quiet import quiet
-from pzc.runtime.shards import Shards, Stored, open_shards, will_need
-from pzc.runtime.stream_names import Source, find_sources
+from pzc.runtime.shards import Shards, Stored, will_need
+from pzc.runtime.stream_names import Source
 
 _WITHOUT = "prune it without --stream"
 
@@ -177,30 +176,23 @@ def open_shell(
     Raises PruningError for what is no folder of safetensors shards, or whose tensors have other names than the model's
     parameters.
     """
-    target, wanted = resolve_device(device), resolve_dtype(dtype)
+    target = resolve_device(device)
     folder = local_folder(name)
-    shards = open_shards(folder)
+    drawn = outline(name, folder, device=target, dtype=resolve_dtype(dtype))
+    model, sources = drawn.model, drawn.sources
     with quiet():
-        config = attempt(name, "configuration", lambda: AutoConfig.from_pretrained(folder))
-        if getattr(config, "quantization_config", None) is not None:
-            raise PruningError(f"the weights of {name} are quantised, which cannot be pruned", model=name)
-        kind = wanted or config.dtype or _first_type(shards)
-        model = attempt(name, "model", lambda: _on_meta(config, kind))
         tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder))
         if (folder / "generation_config.json").is_file():
             model.generation_config = attempt(
                 name, "generation configuration", lambda: GenerationConfig.from_pretrained(folder)
             )
-    _widen(model, kind)
-    sources = find_sources(name, model, shards)
-    _put_placeholders(model, target)
     for key, buffer in list(model.named_buffers()):
         buffer.data = sources[key].read().to(target, buffer.dtype) if key in sources else buffer.to(target)
     layers = find_layers(model, include, exclude)
-    loaded = Loaded(model.eval(), tokenizer, name, kind, shards.files)
+    loaded = Loaded(model.eval(), tokenizer, name, drawn.dtype, drawn.shards.files)
     state = model.state_dict()
     types = {part.key: state[key].dtype for key, source in sources.items() for part in source.parts}
-    return Shell(loaded, folder, shards, layers, target, *_slots(model, layers, sources), types)
+    return Shell(loaded, folder, drawn.shards, layers, target, *_slots(model, layers, sources), types)
 
 
 def check_inside(layers: Layers) -> None:
@@ -219,68 +211,6 @@ def local_folder(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     with quiet():
         return Path(attempt(name, "model", lambda: snapshot_download(name, allow_patterns=wanted)))
-
-
-def _first_type(shards: Shards) -> torch.dtype:
-    """The type of the first weight that has a fraction, as transformers takes it."""
-    types = (stored.torch_dtype for stored in shards.tensors.values())
-    return next((found for found in types if found.is_floating_point), torch.float32)
-
-
-def _on_meta(config: Any, dtype: torch.dtype) -> Any:
-    """The model of a configuration with its parameters on the meta device, and real buffers."""
-    with _parameters_on_meta():
-        try:
-            return AutoModelForCausalLM.from_config(config, dtype=dtype)
-        except ValueError as error:
-            if "Unrecognized configuration class" in str(error):
-                raise PruningError("the configuration is of no causal language model") from error
-            raise
-
-
-def _widen(model: Any, dtype: torch.dtype) -> None:
-    """Give those parameters and buffers float32 that transformers keeps so whatever the model's type."""
-    plan: dict[str, torch.dtype] = model._get_dtype_plan(dtype)
-    if not plan:
-        return
-    pattern = re.compile("|".join(f"(?:{name.replace('*', '.*')})" for name in plan))
-    for path, module in model.named_modules():
-        for key, parameter in list(module.named_parameters(recurse=False)):
-            if pattern.search(f"{path}.{key}"):
-                module._parameters[key] = nn.Parameter(parameter.to(torch.float32), requires_grad=False)
-        for key, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.is_floating_point() and pattern.search(f"{path}.{key}"):
-                module._buffers[key] = buffer.to(torch.float32)
-
-
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    """Move each parameter to the meta device as a module gets it. Memory that nobody wrote to was never taken."""
-    register: Callable[..., None] = nn.Module.register_parameter
-
-    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-        register(module, name, parameter)
-
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-def _put_placeholders(model: nn.Module, device: torch.device) -> None:
-    """Replace meta parameters, those that are tied by one."""
-    made: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is None:
-                continue
-            if id(parameter) not in made:
-                nothing = torch.full((), torch.nan, dtype=parameter.dtype, device=device).expand(parameter.shape)
-                made[id(parameter)] = nn.Parameter(nothing, requires_grad=False)
-            module._parameters[name] = made[id(parameter)]
 
 
 def _slots(

@@ -12,8 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pzc.runtime.checkpoint import save
 from pzc.runtime.errors import PruningError
-from pzc.runtime.inspection import inspect
+from pzc.runtime.inspection import disagreements, inspect
+from pzc.runtime.layers import find_layers
+from pzc.runtime.prune import prune
+from tests.families import FAMILIES, make_family
 from tests.terminal import Terminal, terminal_of
 
 SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
@@ -73,6 +77,50 @@ def test_transposed_weights_are_read_along_their_inputs(tmp_path: Path) -> None:
     assert (layer.broken, layer.patterns) == (0, ((1, 2),))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_pruned_is_what_is_inspected(family: str, tmp_path: Path) -> None:
+    """Of every family, experts one by one however they are stored, routers and biases never."""
+    model = make_family(family)
+    done = prune(model, "abs(W)  per row", pattern=(2, 4))
+    layers = {layer.name: layer for layer in find_layers(model).layers}
+    model.save_pretrained(tmp_path / "pruned")
+    found = list(inspect(tmp_path / "pruned", (2, 4)))
+    assert [x.name for x in found] == list(layers) == list(done.layers)
+    for x in found:
+        weight = layers[x.name].weight.numpy()
+        assert x.shape == weight.shape
+        assert x.zeros == np.sum(weight == 0)
+        assert x.broken == by_hand(weight, 2, 4) == 0
+        assert (2, 4) in x.patterns or (1, 2) in x.patterns
+
+
+def test_experts_of_a_kind_have_one_role(tmp_path: Path) -> None:
+    make_family("Mixtral").save_pretrained(tmp_path / "dense")
+    roles = [x.role for x in inspect(tmp_path / "dense")]
+    assert roles.count("mlp.experts.*.gate_up_proj") == 8
+    assert len(set(roles)) == 6
+
+
+def test_routers_and_heads_are_inspected_where_they_were_pruned(tokenizer: Any, tmp_path: Path) -> None:
+    model = make_family("Mixtral")
+    done = prune(model, "abs(W)  per row", include=("mlp.gate", "lm_head", "experts.*.down_proj"))
+    record = {"format": "pzc-pruning/1", "sparsity": {"layers": done.layers}}
+    save(model, tokenizer, record, tmp_path / "out")
+    found = list(inspect(tmp_path / "out"))
+    assert {x.role for x in found} == {"mlp.gate", "mlp.experts.*.down_proj", "lm_head"}
+    assert disagreements(record, found) == []
+    assert all(x.sparsity == 0.5 for x in found)
+
+
+def test_models_that_transformers_does_not_know_are_inspected_by_their_keys(folder: Path) -> None:
+    known = {x.name: x for x in inspect(folder, (2, 4))}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of"}), encoding="utf-8")
+    assert {x.name: x for x in inspect(folder, (2, 4))} == known
+    (folder / "config.json").unlink()
+    assert {x.name: x for x in inspect(folder, (2, 4))} == known
+
+
 def test_what_prune_wrote_agrees_until_it_is_changed(terminal: Terminal, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert terminal("prune", "-f", "wanda", "--pattern", "2:4", "-o", str(out), *SMALL).code == 0
@@ -115,7 +163,7 @@ def test_bad_folders_are_refused(folder: Path, terminal: Terminal, tmp_path: Pat
     with pytest.raises(PruningError, match="is missing"):
         list(inspect(folder))
     (folder / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(PruningError, match="holds no object"):
+    with pytest.raises(PruningError, match="is no index"):
         list(inspect(folder))
     assert "there is no folder" in terminal("inspect", str(tmp_path / "none")).err
     (tmp_path / "empty").mkdir()
