@@ -38,9 +38,9 @@ KEYS: dict[str, Callable[[Any], str]] = {
 def command(ctx: click.Context, folder: Path, by: str, verify: str | None, as_json: bool) -> None:
     """Say what is really zero in a saved model, and which N:M patterns hold.
 
-    Weights are read from the folder's safetensors files, one tensor at a time. Where the folder has a pruning.json, its
-    layers are looked at and their sparsities checked against it. Exits with 1 where they disagree, where a weight is
-    not finite, and where a pattern to be verified is broken.
+    Weights are read from the folder's safetensors files, one parameter at a time. Where the folder has a pruning.json,
+    its layers are looked at and their sparsities checked against it. Exits with 1 where they disagree, where a weight
+    is not finite, and where a pattern to be verified is broken.
 
     \b
     pzc inspect out/wanda50

@@ -58,6 +58,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     request = asked.request()
     from pzc.cli.results import check_places
     from pzc.runtime.data import check_named
+    from pzc.runtime.models import check_planned
     from pzc.runtime.passes import check_length
     from pzc.runtime.plan import plan
     from pzc.runtime.stream_model import check_inside
@@ -67,6 +68,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     check_named(asked.data, asked.eval_data)
     if asked.folder is not None:
         check_places(asked)
+    check_planned(asked.model)
     model = opened(asked, placeholders=True)
     if asked.streams:
         check_inside(model.layers)

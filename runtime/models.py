@@ -99,6 +99,18 @@ def local_path(name: str) -> Path | None:
     return None
 
 
+def check_planned(name: str) -> None:
+    """Raise PruningError for a model in one file: what it would take is told from the headers of safetensors."""
+    path = local_path(name)
+    if path is not None and path.is_file():
+        _check_gguf(name, path)
+        raise PruningError(
+            f"{name} is a GGUF file, and only folders of safetensors are planned",
+            hint="`pzc prune` loads it whole, as float32 unless --dtype says otherwise",
+            model=name,
+        )
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of a name: `auto` is the accelerator if there is one, and else the CPU."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -119,3 +119,12 @@ def test_a_head_is_planned_where_it_is_pruned(folder: Path, monkeypatch: pytest.
     refused = terminal(*options, "--stream")
     assert refused.code == 1
     assert "lm_head is outside the blocks, and --stream prunes block by block" in refused.err
+
+
+def test_a_gguf_file_is_refused_by_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF and more")
+    shown = terminal_of(monkeypatch)("plan", "-f", "magnitude", "-m", str(path))
+    assert shown.code == 1
+    assert f"{path} is a GGUF file, and only folders of safetensors are planned" in shown.err.replace("\n", "")
+    assert "--stream" not in shown.err
