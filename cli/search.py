@@ -135,12 +135,15 @@ command.add_command(transfer.command)
 
 def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     """Begin a run or go on with one, with helpers on this machine, up to its hall of fame."""
+    import torch
+
     from pzc.cli.helpers import helping
     from pzc.cli.live import clock
     from pzc.cli.watch import gentle, watching
     from pzc.cli.winners import report
     from pzc.search.run import Budget, finish, keep, open_store, prepare, search
 
+    threads = torch.get_num_threads()  # a run sets its own number
     resumed: str | None = given["resume"]
     if resumed and given["folder"] and "://" not in resumed:
         raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
@@ -165,6 +168,8 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
         if not silent:
             say(_plan(run, given["workers"]))
+            if resumed and not _given(ctx, "workers"):
+                say_idle(run.settings, threads)
         before = store.slots()
         with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
             search(run, budget)
@@ -183,7 +188,8 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             result = finish(run, bar, at_once=given["workers"])
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
-        following = f"; go on with: pzc search {place.resume}"
+        team = f" --workers {given['workers']}" if given["workers"] > 1 else ""
+        following = f"; go on with: pzc search {place.resume}{team}"
         say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
         if given["as_json"]:
             print_json({"event": "stopped", "run": place.url or str(place.folder)})
@@ -216,6 +222,12 @@ def _plan(run: Prepared, workers: int) -> str:
         f"plan  {size} · {texts} in {s.fitness_dtype} · {how}{s.space} space, population {s.population}, {until}, "
         f"then the final, {team} → {run.store.place}"
     )
+
+
+def say_idle(settings: Settings, here: int) -> None:
+    """Say how many workers would use this machine's threads, where one of a run that is resumed leaves some idle."""
+    if settings.threads and (workers := here // settings.threads) > 1:
+        say(f"one worker of this run uses {settings.threads} of {here} threads; --workers {workers} would use all")
 
 
 def _given(ctx: click.Context, name: str) -> bool:

@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from pzc.cli.main import pzc as cli
+from pzc.cli.search import say_idle
 from pzc.compiler.load import inline
 from pzc.runtime.data import windows_between
 from pzc.runtime.errors import PruningError
@@ -482,14 +483,23 @@ def test_kill_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[
     assert list((run / "hall_of_fame").glob("*.pzm"))
 
 
+@pytest.mark.parametrize(("threads", "here", "workers"), [(1, 2, 2), (4, 9, 2), (2, 2, None), (2, 3, None)])
+def test_a_resumed_run_says_how_many_workers_fit(
+    threads: int, here: int, workers: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_idle(replace(Settings(), threads=threads), here)
+    said = capsys.readouterr().err
+    assert (f"--workers {workers} would use all" in said) if workers else not said
+
+
 def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
     run = tmp_path / "run"
-    process = started(*SMALL, "--population", "6", "--time", "1h", "--run", str(run))
+    process = started(*SMALL, "--population", "6", "--time", "1h", "--workers", "2", "--run", str(run))
     wait_for_trials(run, 20, process)
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=600)
     assert process.returncode == 130
-    assert f"stopped; go on with: pzc search --resume {run}" in message.replace("\n", " ")
+    assert f"stopped; go on with: pzc search --resume {run} --workers 2" in message.replace("\n", " ")
     assert "Traceback" not in message
     assert "plan  28 linears" in message
     assert len(read(run)) >= 20
