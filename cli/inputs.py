@@ -58,8 +58,10 @@ def _no_file(name: str) -> str | None:
 
 
 def standard_input() -> str:
-    """The whole of standard input. Raises MetricNotFound when it is not UTF-8 text."""
+    """The whole of standard input, its lines ended as a file's are read. Raises MetricNotFound when it is not UTF-8
+    text."""
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise MetricNotFound(f"standard input is not UTF-8 text (byte {error.start})") from error

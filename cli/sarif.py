@@ -5,6 +5,7 @@ Section numbers are those of the OASIS standard, Static Analysis Results Interch
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -108,5 +109,5 @@ def uri(name: str) -> str:
     here = Path.cwd()
     path = here / name
     if ".." not in path.parts and path.is_relative_to(here):
-        return quote(path.relative_to(here).as_posix())
+        return quote(os.fsencode(path.relative_to(here).as_posix()))
     return path.resolve().as_uri()

@@ -267,6 +267,9 @@ class _Checker:
         low, high = float(p.low or "-inf"), float(p.high or "inf")
         node = None
         self.lowering.reading = {p.name}
+        for text, value in ((p.low, low), (p.high, high)):
+            if text is not None:
+                self.lowering.fits(text, value, p.name_span)
         if self.lowering.fits(f"{default:g}" if set_here else p.default, default, p.name_span):
             node = number(default)
             if low > high:

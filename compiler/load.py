@@ -57,7 +57,7 @@ def load(reference: str | os.PathLike[str], settings: Mapping[str, float] | None
     Raises MetricNotFound, or SourceError when the source has errors.
     """
     text = os.fspath(reference).strip()
-    path, _, name = text.partition(":")
+    path, name = file_and_name(text)
     if text in zoo_names():
         return _with_settings(zoo_source(text), f"{text}.pzm", "", settings)
     if path.endswith(".pzm") or _is_file(text):
@@ -72,10 +72,16 @@ def load(reference: str | os.PathLike[str], settings: Mapping[str, float] | None
 
 def load_all(reference: str) -> list[Metric]:
     """The metric that `load` finds, or all metrics of a file that is named alone."""
-    path, _, name = reference.strip().partition(":")
+    path, name = file_and_name(reference.strip())
     if path.endswith(".pzm") and not name:
         return list(compile_source(read_file(Path(path)), path, path=Path(path))[0])
     return [load(reference)]
+
+
+def file_and_name(text: str) -> tuple[str, str]:
+    """The file and the metric of `FILE:NAME`, which may have other colons; the metric is empty where none is named."""
+    path, colon, name = text.rpartition(":")
+    return (path, name) if colon and not _is_file(text) else (text, "")
 
 
 def _is_file(text: str) -> bool:

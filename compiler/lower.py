@@ -466,15 +466,15 @@ def axis_parameters(parameters: tuple[str, ...], body: Expression, scope: Mappin
 
 
 def _in_axis_position(call: Call, scope: Mapping[str, Definition]) -> list[Expression | AxisName]:
-    reduction = REDUCTIONS.get(call.function)
-    if reduction is not None and call.function not in ELEMENTWISE:
-        return list(call.arguments[reduction.arity : reduction.arity + 1])
     family, _, member = call.function.partition(".")
     definition = scope.get(family)
     if definition is not None and member:
         definition = definition.members.get(member)
     function = definition.function if definition else None
     if function is None:
-        return []
+        reduction = REDUCTIONS.get(call.function)
+        if reduction is None or call.function in ELEMENTWISE:
+            return []
+        return list(call.arguments[reduction.arity : reduction.arity + 1])
     pairs = zip(function.parameters, call.arguments, strict=False)
     return [argument for name, argument in pairs if name in function.axes]

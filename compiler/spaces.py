@@ -114,15 +114,12 @@ def _ops(entry: Entry, lowering: Lowering) -> tuple[tuple[Op, float], ...]:
 def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
     """The operations that an item means: one, or every function of a library."""
     name = item.text
-    if name in OPERATORS:
-        return [Op(name, 2, OPERATORS[name])]
-    if name in ELEMENTWISE and ELEMENTWISE[name].arity <= 2:
-        return [Op(name, ELEMENTWISE[name].arity, ELEMENTWISE[name].op)]
-    if name == "neg":
-        return [Op(name, 1, "neg")]
     family, _, member = name.partition(".")
     definition = lowering.find(family if member == "*" else name)
-    if definition is not None and definition.kind == "broken":
+    if definition is None or (definition.kind != "broken" and not definition.function):  # nothing of the file's own
+        if name in _CORE:
+            return [_CORE[name]]
+    elif definition.kind == "broken":
         return []
     if definition is not None and member == "*":
         definition.used = True
@@ -144,8 +141,19 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
         lowering.report("PZ0602", f"`{family}` is not used here", item.span, help=f"write `use {family}` before")
         return []
     prefixes = [f"{n}.*" for n, d in lowering.scope.items() if d.kind == "library"]
-    _no_such(lowering, "operation", item, dict.fromkeys([*OPERATORS, "neg", *ELEMENTWISE, *own, *prefixes]))
+    if name in ELEMENTWISE:
+        lowering.report("PZ0602", f"`{name}` takes more than two values", item.span)
+        return []
+    _no_such(lowering, "operation", item, dict.fromkeys([*_CORE, *own, *prefixes]))
     return []
+
+
+_CORE: dict[str, Op] = {
+    **{name: Op(name, 2, op) for name, op in OPERATORS.items()},
+    **{name: Op(name, f.arity, f.op) for name, f in ELEMENTWISE.items() if f.arity <= 2},
+    "neg": Op("neg", 1, "neg"),
+}
+"""The operations of the core that a space may list."""
 
 
 def _fit(function: Function) -> bool:
@@ -167,11 +175,9 @@ def _reductions(entry: Entry, lowering: Lowering) -> tuple[tuple[Op, float], ...
 def _numbers(entry: Entry, lowering: Lowering) -> tuple[float, ...]:
     found = []
     for item in entry.items:
-        text = f"-{item.more}" if item.text == "-" and item.more else item.text
-        try:
-            value = float(text)
-        except ValueError:
-            value = None
+        negative = item.text == "-" and item.more and item.more[0] in "0123456789."
+        text = f"-{item.more}" if negative else item.text
+        value = float(text) if negative or item.is_number else None
         if value is None or (item.is_number and item.more):
             lowering.report("PZ0602", "this entry lists numbers, such as `0.5, -1`", item.span)
         elif lowering.fits(text, value, item.span):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pzc.compiler.functions import FUNCTION_NAMES, REDUCTIONS
+from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import AXES, LEAVES, short
 from pzc.compiler.modules import libraries
@@ -59,8 +59,10 @@ def complete(document: Document, offset: int) -> tuple[list[Item], Span]:
     before = tuple(t for t in document.tokens if t.end <= start and t.kind not in ("comment", "doc"))
     cursor = _Cursor(document, offset, before, _statement(before))
     if word is not None and word.kind == "string":
-        files = _files(document) if cursor.previous() == "use" else []
-        return files, Span(word.start + 1, offset)
+        closed = len(word.text) > 1 and word.text.endswith('"')
+        end = word.end - closed
+        files = _files(document) if cursor.previous() == "use" and offset <= end else []
+        return files, Span(word.start + 1, end) if files else Span(offset, offset)
     for fits, propose in _PLACES:
         if fits(cursor):
             return list(propose(cursor)), Span(start, word.end if word else offset)
@@ -156,14 +158,22 @@ def _values(cursor: _Cursor) -> list[Item]:
 
 def _items(cursor: _Cursor) -> list[Item]:
     """What the entry of a space may list."""
-    wanted = _LISTED.get(_entry(cursor), ())
-    return [item for item in _values(cursor) if item.kind in wanted]
+    wanted = _LISTED.get(_entry(cursor))
+    return [item for item in map(_as_listed, _values(cursor)) if wanted and wanted(item)]
 
 
-_LISTED: dict[str, tuple[Kind, ...]] = {
-    "leaves": ("leaf",),
-    "ops": ("function", "library"),
-    "reductions": ("function",),
+def _as_listed(item: Item) -> Item:
+    """A library is listed with all its functions."""
+    return replace(item, label=f"{item.label}.*") if item.kind == "library" else item
+
+
+_ELSEWHERE = {*ELEMENTWISE, *REDUCTIONS} - {name for name, f in ELEMENTWISE.items() if f.arity <= 2}
+"""The functions of the language that are no operations of a space."""
+
+_LISTED: dict[str, Callable[[Item], bool]] = {
+    "leaves": lambda item: item.kind == "leaf",
+    "ops": lambda item: item.kind in ("function", "library") and item.label not in _ELSEWHERE,
+    "reductions": lambda item: item.label in REDUCTIONS and not REDUCTIONS[item.label].keeps,
 }
 
 

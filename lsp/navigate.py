@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pzc.compiler.functions import FUNCTION_NAMES
+from pzc.compiler.hints import FAMILIES
 from pzc.grammar.syntax import Span
 from pzc.lsp.document import Document
 from pzc.lsp.names import RESERVED, Symbol, is_leaf, touches
@@ -88,7 +89,8 @@ def rename(document: Document, offset: int, new: str) -> list[Span]:
     symbol = renameable(document, offset)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", new):
         raise RenameError(f"`{new}` is no name: names are made of the letters A to Z and a to z, digits and `_`")
-    if new in RESERVED or is_leaf(new) or new in FUNCTION_NAMES:
+    family = new in FAMILIES and symbol.kind != "parameter"
+    if new in RESERVED or is_leaf(new) or new in FUNCTION_NAMES or family:
         raise RenameError(f"`{new}` belongs to the language")
     if new != symbol.name and _taken(document, symbol, new):
         raise RenameError(f"`{new}` is taken in this file")

@@ -177,3 +177,8 @@ def test_the_command(tmp_path: Path, terminal: Terminal) -> None:
 
     shown = terminal("check", "--quiet", str(good))
     assert (shown.code, shown.out, shown.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("bounds", ["[0, 1e999]", "[1e-60, 1]", "[-1e39, 1]"])
+def test_bounds_of_a_parameter_are_numbers_of_float32(bounds: str) -> None:
+    assert "PZ0104" in codes(f"pzm 1 param a = 0.5 in {bounds} metric m = abs(W) * X ^ a")

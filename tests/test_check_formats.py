@@ -296,3 +296,7 @@ def test_regions_count_characters(source: str, data: st.DataObject) -> None:
     before = "\n".join([*lines[: at.line - 1], lines[at.line - 1][: at.column - 1]])
     until = "\n".join([*lines[: at.end_line - 1], lines[at.end_line - 1][: at.end_column - 1]])
     assert (before, until) == (source[:start], source[:end])
+
+
+def test_a_name_that_is_no_utf_8_has_an_address() -> None:
+    assert uri("odd/\udcff.pzm") == "odd/%FF.pzm"

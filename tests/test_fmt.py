@@ -153,6 +153,14 @@ def test_check_and_diff_change_nothing(tmp_path: Path, terminal: Terminal) -> No
     assert terminal("fmt", "-", "--check", stdin=TIDY.encode()).code == 0
 
 
+def test_lines_end_alike_in_files_and_in_standard_input(terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "windows.pzm"
+    path.write_bytes(TIDY.replace("\n", "\r\n").encode())
+    assert terminal("fmt", "--check", str(path)).code == 0
+    assert terminal("fmt", "--check", "-", stdin=path.read_bytes()).code == 0
+    assert terminal("check", "-", stdin=b"pzm 1 # c\rmetric m = abs(W)\r").code == 0
+
+
 def test_standard_input(terminal: Terminal) -> None:
     shown = terminal("fmt", "-", stdin=UNTIDY.encode())
     assert (shown.code, shown.out, shown.err) == (0, TIDY, "")

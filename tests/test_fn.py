@@ -125,6 +125,17 @@ def test_what_can_be_wrong(source: str, code: str, message: str) -> None:
     assert [(d.code, d.message) for d in found] == [(code, message)]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "fn mean(x, y) = (x + y) / 2 fn g(a, b) = mean(a, b) metric m = g(abs(W), X)",
+        "fn norm(x, p, q) = x * p + q fn g(a, b) = norm(a, 1, b) metric m = g(abs(W), X)",
+    ],
+)
+def test_a_function_named_as_a_reduction_takes_values(source: str) -> None:
+    assert codes(f"pzm 1 {source}") == []
+
+
 def test_an_error_inside_a_call_is_shown_at_the_call_and_in_the_body() -> None:
     source = "pzm 1\nfn f(x, axis) = x / sum(x, axis)\nmetric m = W * f(X, out)\n"
     (found,) = diagnostics(source)

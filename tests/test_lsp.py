@@ -362,6 +362,9 @@ def test_what_is_proposed_and_nothing_else(marked: str, want: list[str]) -> None
         ("use paper (mms) let a = ‸", ["mms"], ["zsn", "paper"]),
         ("space s { ‸", ["leaves:", "ops:"], ["W"]),
         ("space s { leaves: W, ‸", ["X", "W"], ["sum"]),
+        ("space s { ops: ‸", ["sqrt", "min"], ["clamp", "mean", "norm", "rank", "W"]),
+        ("use paper space s { ops: ‸", ["paper.*"], ["paper"]),
+        ("space s { reductions: ‸", ["mean", "norm", "median"], ["abs", "sqrt", "rank"]),
         ("fn f(x) = x space s { ops: ‸", ["sqrt", "f"], ["W"]),
         ("let a = W +\nlet b = ‸", ["a", "W"], []),
     ],
@@ -379,6 +382,18 @@ def test_a_proposal_replaces_the_word_and_says_what_it_is() -> None:
     norm = next(i for i in items if i.label == "norm")
     assert (norm.kind, "norm(x, p" in norm.doc) == ("function", True)
     assert {i.label for i in items if i.kind == "leaf"} == set(map(short, LEAVES))
+
+
+@pytest.mark.parametrize(("marked", "replaced"), [('use "no‸rms', "norms"), ('use "no‸rms.pzm" (q)', "norms.pzm")])
+def test_a_file_replaces_the_name_between_the_quotes(marked: str, replaced: str, folder: Path) -> None:
+    document, offset = cursor(marked, folder / "main.pzm")
+    items, span = complete(document, offset)
+    assert "norms.pzm" in [item.label for item in items]
+    assert texts(document, [span]) == [replaced]
+
+
+def test_nothing_is_proposed_behind_a_quoted_name(folder: Path) -> None:
+    assert labels('use "norms.pzm"‸', folder / "main.pzm") == []
 
 
 # Other files
@@ -493,6 +508,7 @@ def test_a_parameter_is_renamed_in_its_function_alone() -> None:
         ("let a‸ = W", "in", "belongs to the language"),
         ("let a‸ = W", "X", "belongs to the language"),
         ("let a‸ = W", "sum", "belongs to the language"),
+        ("let a‸ = W", "H", "belongs to the language"),
         ("let a‸ = W", "2b", "is no name"),
         ("let a‸ = W", "ä", "is no name"),
         ("let a‸ = W", "a b", "is no name"),
@@ -510,6 +526,10 @@ def test_a_parameter_is_renamed_in_its_function_alone() -> None:
 def test_what_cannot_be_renamed(marked: str, new: str, why: str) -> None:
     with pytest.raises(RenameError, match=why):
         rename(*cursor(marked), new)
+
+
+def test_a_parameter_may_have_the_name_of_a_family() -> None:
+    assert rename(*cursor("fn f(a‸) = a * 2"), "H")
 
 
 def test_a_name_is_no_conflict_where_it_is_not_used() -> None:

@@ -64,7 +64,7 @@ def test_functions_are_operations_and_a_library_is_all_of_its_functions() -> Non
         ("space s { leaves: W ops: sum }", "PZ0602", "`sum` goes over an axis"),
         ("space s { leaves: W ops: foo }", "PZ0602", "there is no operation `foo`"),
         ("space s { leaves: W ops: paper.* }", "PZ0602", "`paper` is not used here"),
-        ("space s { leaves: W ops: clamp }", "PZ0602", "there is no operation `clamp`"),
+        ("space s { leaves: W ops: clamp }", "PZ0602", "`clamp` takes more than two values"),
         ("space s { leaves: W ops: * per: row 2 }", "PZ0602", "comparison groups have no weights"),
         ("fn f(x, a) = sum(x, a) space s { leaves: W ops: f }", "PZ0602", "`f` takes an axis or more than two values"),
         ("space s { leaves: W ops: * reductions: rank }", "PZ0602", "there is no reduction `rank`"),
@@ -86,3 +86,19 @@ def test_what_can_be_wrong(source: str, code: str, message: str) -> None:
         if not (d.code == "PZ0602" and d.message.startswith("a weight") and code != d.code)
     ]
     assert [(d.code, d.message) for d in found] == [(code, message)]
+
+
+def test_functions_of_the_file_stand_for_those_of_the_core() -> None:
+    found = space("leaves: W  ops: sqrt, abs, *", "use paper (sqrt) fn abs(x) = x * x")
+    assert [(op.name, op.core, op.function is not None) for op, _ in found.ops] == [
+        ("sqrt", "", True),
+        ("abs", "", True),
+        ("*", "mul", False),
+    ]
+    assert diagnostics("use paper (sqrt) space s { leaves: W ops: sqrt }") == []
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "infinity", "-inf"])
+def test_names_are_no_exponents(word: str) -> None:
+    found = diagnostics(f"space s {{ leaves: W ops: * exponents: {word} }}")
+    assert {d.code for d in found} == {"PZ0602"}

@@ -13,7 +13,7 @@ import pytest
 
 import pzc
 from pzc.compiler.core import leaves_of
-from pzc.compiler.load import zoo_names, zoo_source
+from pzc.compiler.load import load_all, zoo_names, zoo_source
 from pzc.compiler.metric import Metric
 
 OUT, IN, WINDOWS, TOKENS = 24, 32, 5, 120
@@ -284,6 +284,15 @@ def test_all_the_ways_of_naming_a_metric(two: str, tmp_path: Path) -> None:
     assert pzc.load("plain").name == "n"
     assert pzc.load("abs(W) * X ^ 0.5 per col").formula == "abs(W) * X ^ 0.5"
     assert pzc.load("W").per == pzc.load("noise").per == "row"
+
+
+def test_folders_may_have_colons(two: str) -> None:
+    Path("a:b").mkdir()
+    Path("a:b/one.pzm").write_text("pzm 1 metric m = G per layer")
+    Path("a:b/two.pzm").write_text(TWO)
+    assert pzc.load("a:b/one.pzm").name == pzc.load("a:b/one.pzm:m").name == "m"
+    assert pzc.load("a:b/two.pzm:two").name == "two"
+    assert [m.name for m in load_all("a:b/two.pzm")] == ["one", "two"]
 
 
 def test_a_long_expression_is_no_file_name() -> None:
