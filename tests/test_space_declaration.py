@@ -98,7 +98,7 @@ def test_functions_of_the_file_stand_for_those_of_the_core() -> None:
     assert diagnostics("use paper (sqrt) space s { leaves: W ops: sqrt }") == []
 
 
-@pytest.mark.parametrize("word", ["nan", "inf", "infinity", "-inf"])
+@pytest.mark.parametrize("word", ["nan", "inf", "infinity"])
 def test_names_are_no_exponents(word: str) -> None:
     found = diagnostics(f"space s {{ leaves: W ops: * exponents: {word} }}")
     assert {d.code for d in found} == {"PZ0602"}
