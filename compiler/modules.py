@@ -55,12 +55,12 @@ class Files:
     spent: Spent = field(default_factory=Spent)
 
     @staticmethod
-    def beside(path: Path | None) -> Files:
-        """What the file at a path may use."""
+    def beside(path: Path | None, root: Path | None = None) -> Files:
+        """What the file at a path may use: in its folder and below, or in that of the first file, `root`."""
         if path is None:
             return Files()
         here = path.resolve()
-        return Files(here, here.parent, waiting=(here,))
+        return Files(here, root or here.parent, waiting=(here,))
 
     def file(self, name: str, check: Checker) -> Module:
         """A file by its path, relative to the one that uses it. Raises UseError."""

@@ -22,10 +22,12 @@ from pzc.lsp.tokens import Token, tokens
 
 @dataclass(frozen=True)
 class Document:
-    """A source text and the path it is saved under; None for a text that was never saved."""
+    """A source text and the path it is saved under; None for a text that was never saved. `root` is the folder of the
+    file that is edited, for one that this uses: other files are looked for in it and below."""
 
     source: str
     path: Path | None = None
+    root: Path | None = None
 
     @cached_property
     def tokens(self) -> tuple[Token, ...]:
@@ -45,7 +47,7 @@ class Document:
     def checked(self) -> CheckedFile:
         """What the compiler makes of it."""
         home = self.path.name if self.path else ""
-        return check(self._parsed[0], files=Files.beside(self.path), home=home)
+        return check(self._parsed[0], files=Files.beside(self.path, self.root), home=home)
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
@@ -71,10 +73,10 @@ class Document:
             return None
         try:
             folder = self.path.parent.resolve()
-            path = (folder / source.strip('"')).resolve()
-            if not path.is_relative_to(folder) or not path.is_file() or path.stat().st_size > 4 * MAX_LENGTH:
+            path, root = (folder / source.strip('"')).resolve(), self.root or folder
+            if not path.is_relative_to(root) or not path.is_file() or path.stat().st_size > 4 * MAX_LENGTH:
                 return None
-            return Document(read_file(path), path)
+            return Document(read_file(path), path, root)
         except (OSError, ValueError, RuntimeError, MetricNotFound):  # a name that no file can have, or no text
             return None
 

@@ -418,6 +418,12 @@ def test_names_of_another_file(folder: Path) -> None:
     assert labels('pzm 1 use "broken.pzm" (‸', mine) == ["a", "f"]
 
 
+def test_a_file_below_may_use_what_the_edited_file_may(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "b.pzm").write_text('pzm 1 use "../norms.pzm" (w) let z = w * X')
+    assert "axes `[out, in]`" in shown('pzm 1 use "sub/b.pzm" (z) let a = ‸z', folder / "main.pzm")
+
+
 def test_the_definition_of_a_name_of_another_file(folder: Path) -> None:
     place = definition(*cursor('pzm 1 use "norms.pzm" (share) let a = ‸share(W, in)', folder / "mine.pzm"))
     assert place is not None
