@@ -145,7 +145,7 @@ class Lowering:
                 node = number(-float(positive.value or 0.0)) if positive else None
             case Negation(operand):
                 inner = self.lower(operand)
-                if inner and inner.op == "number" and isinstance(operand, Name):
+                if inner and inner.op == "number" and isinstance(operand, Name | Call):
                     node = number(-inner.value)
                 else:
                     node = make("neg", inner) if inner else None

@@ -136,6 +136,13 @@ def test_a_function_named_as_a_reduction_takes_values(source: str) -> None:
     assert codes(f"pzm 1 {source}") == []
 
 
+def test_a_minus_before_a_call_that_is_a_number_belongs_to_it() -> None:
+    metric = compile_source("pzm 1 fn f(x) = x metric m = abs(W) * X ^ -f(2)", "m.pzm")[0][0]
+    again = compile_source(metric.source, "again.pzm")[0][0]
+    assert again.keys.exact == metric.keys.exact
+    assert metric.formula == "abs(W) * X ^ -2"
+
+
 def test_an_error_inside_a_call_is_shown_at_the_call_and_in_the_body() -> None:
     source = "pzm 1\nfn f(x, axis) = x / sum(x, axis)\nmetric m = W * f(X, out)\n"
     (found,) = diagnostics(source)
