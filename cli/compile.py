@@ -52,6 +52,8 @@ def command(ctx: click.Context, metric: str, target: str, settings: dict[str, fl
     pzc compile 'abs(W) * X ^ 0.5 per row' --to latex
     """
     chosen = TARGETS[target]
+    if output is not None and not output.name:
+        raise click.UsageError("--output names no file", ctx)
     if chosen.binary and output is None:
         raise click.UsageError(f"{target} is a binary file; add --output {_suggested(metric, chosen)}", ctx)
     try:

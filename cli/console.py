@@ -75,7 +75,8 @@ def say(message: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON object on a line of stdout."""
     finite = json.loads(json.dumps(value), parse_constant=lambda name: None)  # JSON has no NaN and no infinity
-    output.file.write(json.dumps(finite, ensure_ascii=False) + "\n")
+    encoding = getattr(output.file, "encoding", None) or "utf-8"
+    output.file.write(json.dumps(finite, ensure_ascii=encoding.lower() != "utf-8") + "\n")
     output.file.flush()
 
 

@@ -102,7 +102,7 @@ def _table(run: Standing, console: Console, width: int, lines: float) -> Table:
     cells = {c: _cells(place, c, metric, run, wide) for place, (c, metric) in enumerate(rows, 1)}
     last = _zoo(run.zoo, run.front, wide) if run.zoo else [""] * len(heads)
     widths = [max(map(len, column)) for column in zip(heads, last, *cells.values(), strict=True)]
-    per = max((len(c.per) for c, _ in rows), default=3)
+    per = max((len(c.per) for c in [*cells, *([run.zoo] if run.zoo else [])]), default=3)
     room = max(20, width - sum(widths) - per - 2 * (len(heads) + 1))
     texts = {c: _wrapped(_formula(c, metric), console, room) for c, metric in rows}
     shown = _fitting(rows, run.best, {c: len(text.split("\n")) for c, text in texts.items()}, lines)
@@ -221,7 +221,7 @@ def _versus(c: Candidate, zoo: Candidate | None) -> Text:
     if zoo is None or not math.isfinite(c.fitness / zoo.fitness):
         return Text("")
     if c.fitness > 10 * zoo.fitness:
-        return Text(f"×{c.fitness / zoo.fitness:.2g}" if c.fitness < 1e3 * zoo.fitness else "> ×1,000")
+        return Text(f"×{c.fitness / zoo.fitness:.0f}" if c.fitness < 1e3 * zoo.fitness else "> ×1,000")
     change = c.fitness / zoo.fitness - 1
     return Text(f"{change:+.1%}".replace("-", "−"), style="good" if change < 0 else "")
 

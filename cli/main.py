@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -81,6 +83,7 @@ def pzc() -> None:
 
 def main() -> NoReturn:
     """Run the command line; never returns, never shows a traceback for a user's mistake."""
+    prepare_streams()
     try:
         code = pzc.main(standalone_mode=False, prog_name="pzc")
         sys.stdout.flush()  # a reader that has gone away shows here, not when Python ends
@@ -107,6 +110,16 @@ def main() -> NoReturn:
     except Exception as error:
         code = _known(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def prepare_streams() -> None:
+    """Let output that a shell has closed lead nowhere, and write what its encoding lacks as an escape."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _see(error: click.ClickException) -> str | None:

@@ -179,7 +179,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
                 best = run.state.standing().best[0]
                 say(f"best so far {best[0].fitness:.3f}  {best[1].formula}  per {best[0].per} → {kept[0]}")
             raise KeyboardInterrupt
-        ended = run.state.ended() or f"{clock(budget.seconds)} of searching (--time)"
+        ended = run.state.ended() or f"{clock(store.spent())} of searching (--time {clock(budget.seconds)})"
         if resumed and store.slots() == before:
             say(f"this run has gone as far as it may: {ended}; with more it goes on")
         elif not silent:

@@ -401,6 +401,9 @@ class Store:
 
 def _storage(place: Place, *, resume: bool) -> Any:
     if place.url:
+        kind, _, file = place.url.partition(":///")
+        if resume and kind.startswith("sqlite") and not Path(file.partition("?")[0]).is_file():  # it would be made
+            raise StoreError(f"there is no search in {place}")
         return get_storage(place.url)
     journal = place.folder / JOURNAL
     if resume and not journal.is_file():

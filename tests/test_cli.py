@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -216,3 +217,35 @@ def test_interruption(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("pzc.cli.zoo.zoo", interrupt)
     shown = terminal("zoo")
     assert (shown.code, shown.err) == (130, "\ninterrupted\n")
+
+
+def run_pzc(*arguments: str, closes: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """`pzc` in a shell of its own, with output closed there."""
+    command = f"{shlex.join([sys.executable, '-m', 'pzc', *arguments])} {closes}"
+    return subprocess.run(["sh", "-c", command], capture_output=True, env={**os.environ, **environment}, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("arguments", [("zoo", "--json"), ("zoo", "show", "wanda"), ("explain", "wanda", "--steps")])
+def test_output_in_any_encoding(arguments: tuple[str, ...], encoding: str) -> None:
+    done = run_pzc(*arguments, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(encoding)
+    expected = run_pzc(*arguments, PYTHONIOENCODING="utf-8").stdout.decode()
+    assert any(ord(c) > 255 for c in expected)
+    if "--json" in arguments:
+        assert json.loads(text) == json.loads(expected)
+    else:
+        assert len(text) > len(expected)
+
+
+@pytest.mark.parametrize("arguments", [("zoo",), ("zoo", "--json"), ("compile", "wanda")])
+def test_output_that_is_closed(arguments: tuple[str, ...]) -> None:
+    done = run_pzc(*arguments, closes=">&-")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_output_without_a_name(terminal: Terminal) -> None:
+    shown = terminal("compile", "wanda", "--to", "torch", "-o", "")
+    assert shown.code == 2
+    assert "--output names no file" in shown.err

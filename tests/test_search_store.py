@@ -538,3 +538,9 @@ def test_two_runs_do_not_begin_in_one_place(tmp_path: Path) -> None:
         second.set_settings(asdict(replace(SETTINGS, seed=1)))
     assert first.settings == Store(Place(tmp_path), resume=True).settings
     first.set_settings(asdict(replace(SETTINGS, generations=3)))
+
+
+def test_looking_for_a_run_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no search in"):
+        Store(Place(tmp_path, f"sqlite:///{tmp_path}/none.db", "search"), resume=True)
+    assert not list(tmp_path.iterdir())
