@@ -43,7 +43,7 @@ def outline(name: str, folder: Path, *, device: torch.device, dtype: torch.dtype
     """
     shards = open_shards(folder)
     with quiet():
-        config = attempt(name, "configuration", lambda: AutoConfig.from_pretrained(folder))
+        config = attempt(name, "configuration", lambda: AutoConfig.from_pretrained(folder, trust_remote_code=False))
         if getattr(config, "quantization_config", None) is not None:
             raise PruningError(f"the weights of {name} are quantised, which cannot be pruned", model=name)
         kind = dtype or config.dtype or _first_type(shards)
