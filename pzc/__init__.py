@@ -7,23 +7,24 @@
     pzc.apply_masks(model, pzc.read_masks(file).masks)
     pzc.register_leaf(pzc.Leaf(…), collect)         # a statistic of one's own
 
-torch is imported only by what needs it: loading and compiling metrics does not.
+Everything is imported when it is first used: loading and compiling metrics needs no torch, and an interrupt finds the
+command line ready for it.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from pzc.compiler.leaves import Leaf
-from pzc.compiler.load import MetricNotFound, load, zoo
-from pzc.compiler.metric import Metric
-from pzc.grammar.diagnostics import SourceError
-
 if TYPE_CHECKING:
+    from pzc.compiler.leaves import Leaf as Leaf
+    from pzc.compiler.load import MetricNotFound as MetricNotFound
+    from pzc.compiler.load import load as load
+    from pzc.compiler.load import zoo as zoo
+    from pzc.compiler.metric import Metric as Metric
     from pzc.compiler.paper import TreeError as TreeError
     from pzc.compiler.paper import import_paper_tree as import_paper_tree
+    from pzc.grammar.diagnostics import SourceError as SourceError
     from pzc.runtime.errors import PruningError as PruningError
     from pzc.runtime.leaves import register_leaf as register_leaf
     from pzc.runtime.leaves import unregister_leaf as unregister_leaf
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pzc.runtime.mask_files import write_masks as write_masks
     from pzc.runtime.prune import prune as prune
 
-__version__ = version("pzc")
+__version__: str
 __all__ = [
     "Leaf",
     "Metric",
@@ -53,15 +54,21 @@ __all__ = [
 ]
 
 _LATER = {
+    "Leaf": "pzc.compiler.leaves",
+    "Metric": "pzc.compiler.metric",
+    "MetricNotFound": "pzc.compiler.load",
     "PruningError": "pzc.runtime.errors",
+    "SourceError": "pzc.grammar.diagnostics",
     "TreeError": "pzc.compiler.paper",
     "apply_masks": "pzc.runtime.mask_files",
     "import_paper_tree": "pzc.compiler.paper",
+    "load": "pzc.compiler.load",
     "prune": "pzc.runtime.prune",
     "read_masks": "pzc.runtime.mask_files",
     "register_leaf": "pzc.runtime.leaves",
     "unregister_leaf": "pzc.runtime.leaves",
     "write_masks": "pzc.runtime.mask_files",
+    "zoo": "pzc.compiler.load",
 }
 """What is imported when it is first used, and from where."""
 
@@ -73,4 +80,6 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
+    if name == "__version__":
+        return import_module("importlib.metadata").version("pzc")
     raise AttributeError(f"module 'pzc' has no attribute {name!r}")

@@ -219,6 +219,25 @@ def test_interruption(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> No
     assert (shown.code, shown.err) == (130, "\ninterrupted\n")
 
 
+INTERRUPTED = """
+import sys
+module, sys.argv[1:] = sys.argv[1], ["compile", "wanda"]
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from pzc.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "pzc.cli.main", "pzc.grammar.diagnostics", "pzc.cli.compile", "lark"])
+def test_interruption_while_modules_are_imported(module: str) -> None:
+    done = process(module, code=INTERRUPTED)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ninterrupted\n")
+
+
 def run_pzc(*arguments: str, closes: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """`pzc` in a shell of its own, with output closed there."""
     command = f"{shlex.join([sys.executable, '-m', 'pzc', *arguments])} {closes}"
