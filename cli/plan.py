@@ -41,7 +41,8 @@ ALLOCATIONS = {
 @options.quiet
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
-    """Say what `pzc prune` with the same options would do and take. No weights are loaded and no text is read.
+    """Say what `pzc prune` with the same options would do and take. No weights are loaded and no text is read;
+    a model of the hub is fetched first, as for `pzc prune --stream`.
 
     Memory is counted from the model's shapes, time guessed from a moment's work on this machine. What `pzc prune` would
     refuse for its options, its output or the model's layers is refused here.

@@ -55,7 +55,12 @@ def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @options.eval_data
 @click.option("--windows", "-n", type=click.IntRange(1), help="Calibration windows. [default: the run's own]")
 @click.option("--eval-windows", type=click.IntRange(2), default=64, show_default=True, help="Evaluation windows.")
-@click.option("--length", "-l", type=click.IntRange(2), help="Tokens a window. [default: the run's own]")
+@click.option(
+    "--length",
+    "-l",
+    type=click.IntRange(2),
+    help="Tokens a window. [default: the run's own; where models are given 512, or the most that each reads]",
+)
 @click.option(
     "--members", type=click.IntRange(1), default=3, show_default=True, help="How many of the hall of fame are tried."
 )

@@ -263,5 +263,5 @@ def _products(
 def _sweeps(request: Request, passes: tuple[Pass, ...]) -> int:
     """How often streaming reads every block."""
     if "backward" in request.passes:
-        return 3 + request.joint
+        return 3
     return 1 + (request.joint or is_measured(request.allocation))

@@ -142,9 +142,8 @@ class Store:
             )
             self._id = storage.get_study_id_from_name(place.study)
         except (*LOST, ImportError, ValueError, KeyError) as error:
-            raise StoreError(
-                f"{place} cannot be opened: {_reason(error)}", "is the URL one that Optuna knows?"
-            ) from error
+            hint = _driver(place) if isinstance(error, ImportError) else "is the URL one that Optuna knows?"
+            raise StoreError(f"{place} cannot be opened: {_reason(error)}", hint) from error
         self._storage = _Patient(storage)
         self._begins = not resume
         if self._begins and self.settings is not None:
@@ -454,6 +453,12 @@ def _unanswered(error: BaseException) -> StoreError:
         f"the storage does not answer: {_reason(error)}",
         "what is settled is kept; --resume goes on when it is there again",
     )
+
+
+def _driver(place: Place) -> str:
+    """What to install for a database whose driver is missing."""
+    known = (place.url or "").startswith("postgresql")
+    return "pip install 'pzc[postgresql]'" if known else "install the Python driver of this database"
 
 
 def _reason(error: BaseException) -> str:

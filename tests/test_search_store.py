@@ -510,6 +510,8 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
     [
         (["--storage", "foo://x/y"], 1, "study search at foo://x/y cannot be opened"),
         (["--join", "http://example.com"], 1, "study search at http://example.com cannot be opened"),
+        (["--join", "mysql+pymysql://me@host/db"], 1, "install the Python driver of this database"),
+        (["--join", "postgresql+psycopg2://me@host/db"], 1, "pip install 'pzc[postgresql]'"),
         (["--storage", "sqlite:////nowhere/at/all/x.db"], 1, "unable to open database file"),
         (["--storage", "notaurl"], 2, "`notaurl` is no URL; a folder is named by --run"),
         (["--join", "runs/a", "--resume", "runs/a"], 2, "give one of them"),
