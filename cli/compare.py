@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def command(
 
             write(folder, results, _about(loaded, texts, model, how, baseline))
             where = f"{texts.evaluation.name} ({texts.evaluation.part})"
-            draw(results, f"{model}, {_way(how)}", where, [folder / "perplexity.png", folder / "perplexity.svg"])
+            pictures = [folder / "perplexity.png", folder / "perplexity.svg"]
+            drawn = draw(results, f"{model}, {_way(how)}", where, pictures)
     if as_json:
         print_json([numbers(row) for row in results])
         ctx.exit(1 if any(r.failure for r in found) else 0)
@@ -138,7 +140,8 @@ def command(
         _say_best(results, written(target) if len(targets) > 1 else None, target)
     _say_unequal(found)
     if folder is not None:
-        say(f"wrote {folder}: results.json, results.csv, perplexity.png, perplexity.svg")
+        written_files = ["results.json", "results.csv", *(file.name for file in drawn)]
+        say(f"wrote {folder}: {', '.join(written_files)}" + ("" if drawn else "; there was nothing to draw"))
     ctx.exit(1 if any(r.failure for r in found) else 0)
 
 
@@ -207,13 +210,21 @@ def _table(results: list[Row], title: str, baseline: str, kl: bool) -> Table:
         if len({row.compared.target for row in others}) > 1:
             table.add_row()
             table.add_row(Text(mine[0].target, style="bold"))
-        for row in sorted(mine, key=lambda row: math.inf if row.compared.failure else row.perplexity.value):
+        for row in sorted(mine, key=_rank):
             _add(table, row, kl, best=row.perplexity.value == _best(mine))
     return table
 
 
+def _rank(row: Row) -> float:
+    return row.perplexity.value if math.isfinite(row.perplexity.value) else math.inf
+
+
 def _best(mine: list[Row]) -> float:
-    return min((row.perplexity.value for row in mine if not row.compared.failure), default=math.nan)
+    return min((row.perplexity.value for row in _measured(mine)), default=math.nan)
+
+
+def _measured(some: Sequence[Row]) -> list[Row]:
+    return [row for row in some if math.isfinite(row.perplexity.value)]
 
 
 def _add(table: Table, row: Row, kl: bool, *, best: bool = False) -> None:
@@ -266,12 +277,12 @@ def _say_unequal(found: list[Compared]) -> None:
     for target in dict.fromkeys(r.target for r in found if r.target):
         shares = [r.sparsity for r in found if r.target == target and not r.failure]
         if shares and max(shares) - min(shares) > NOTABLE:
-            asked = f"{target.share:.0%} asked for, {min(shares):.2%} to {max(shares):.2%} pruned"
+            asked = f"{100 * target.share:.4g}% asked for, {min(shares):.2%} to {max(shares):.2%} pruned"
             say(f"{asked}: of every group as many whole weights go as fit into its share")
 
 
 def _say_best(results: list[Row], name: str | None, target: Target) -> None:
-    measured = [row for row in results if row.compared.target == target and not row.compared.failure]
+    measured = _measured([row for row in results if row.compared.target == target])
     if measured:
         best = min(measured, key=lambda row: row.perplexity.value)
         times = best.perplexity.value / results[0].perplexity.value

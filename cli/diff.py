@@ -66,7 +66,7 @@ def command(
         print_json({"metrics": compared, "model": model, **asked, **_as_json(found)})
         return
     names = [m.name if m.name != "inline" else m.formula for m in metrics]
-    to = how["pattern"] or f"{how['sparsity']:.0%}"
+    to = how["pattern"] or f"{100 * how['sparsity']:.4g}%"
     output.print(_table(found, f"{names[0]} and {names[1]} · {model} · {to}", layers))
     if texts.calibration is not None:
         errors.print(

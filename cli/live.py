@@ -69,7 +69,7 @@ def _top(s: Settings, folder: str, elapsed: float) -> Table:
     line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     line.add_column(justify="right", no_wrap=True)
     model = s.model.rstrip("/").rpartition("/")[2]
-    target = s.pattern or f"{s.sparsity:.0%}".replace("%", " %")
+    target = s.pattern or f"{100 * s.sparsity:.4g} %"
     left = Text.assemble(("pzc search", "bold"), f" · {model} · {target} · seed {s.seed} · {folder}")
     rest = f" of {clock(s.limit)}, {clock(max(0.0, s.limit - elapsed))} left" if s.limit else ""
     line.add_row(left, f" {clock(elapsed)}{rest}")

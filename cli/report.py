@@ -66,11 +66,13 @@ def command(
     from pzc.search.reading import check_comparable, read_run
     from pzc.search.report.themes import check_matplotlib
     from pzc.search.store import Place
+    from pzc.search.transfer import kept
 
     check_matplotlib()
     run, others = read_run(Place(folder, storage, study)), [read_run(Place(other)) for other in against]
     for other in others:
         check_comparable(run, other)
+    kept(run.folder)  # a file that is no record of transfers shows before anything is measured
     from pzc.runtime.files import check_writable
     from pzc.search.report.write import write
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,23 +99,26 @@ def command(
     from pzc.runtime.models import load_model
     from pzc.search.reading import read_run
     from pzc.search.store import Place
-    from pzc.search.transfer import as_row, entries, keep, transfer
+    from pzc.search.transfer import entries, keep, kept, transfer
 
     run = read_run(Place(folder, storage, study))
     how = _completed(how, run, models)
     tried, targets = entries(run, members, zoo), _targets(how, run)
     leaves = frozenset().union(*(e.metric.leaves for e in tried))
+    kept(folder)  # a file that is no such record shows before anything is measured
     found: list[list[Transferred]] = []
+    said = ""
     with progress(quiet or as_json or as_csv) as bar:
         for model in models or (str(run.settings["model"]),):
             loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
             texts = texts_of(loaded, leaves, how)
-            found += transfer(loaded, model, tried, texts, targets, seed=how["seed"], progress=bar)
-    table = [as_row(t) for rows in found for t in rows]
-    try:
-        kept = f"kept in {keep(folder, table)}   next: pzc report {shlex.quote(str(folder))}"
-    except OSError as error:  # somebody else's run: what was measured is worth showing all the same
-        kept = f"not kept for a report: {error.strerror}"
+            new = list(transfer(loaded, model, tried, texts, targets, seed=how["seed"], progress=bar))
+            found += new
+            try:  # after each model: the next may not load
+                said = f"kept in {keep(folder, _rows(new))}   next: pzc report {run.place.typed}"
+            except OSError as error:  # somebody else's run: what was measured is worth showing all the same
+                said = f"not kept for a report: {error.strerror}"
+    table = _rows(found)
     if as_json:
         print_json(table)
     elif as_csv:
@@ -125,8 +127,14 @@ def command(
         for rows in found:
             _show(rows)
         say(f"{how['eval_windows']} windows; ± is the standard error over paired windows")
-        say(kept)
+        say(said)
     ctx.exit(0 if any(not t.failure for rows in found for t in rows) else 1)
+
+
+def _rows(found: Sequence[Sequence[Transferred]]) -> list[dict[str, Any]]:
+    from pzc.search.transfer import as_row
+
+    return [as_row(t) for rows in found for t in rows]
 
 
 def _completed(how: dict[str, Any], run: Run, models: Sequence[str]) -> dict[str, Any]:

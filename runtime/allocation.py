@@ -30,6 +30,9 @@ from pzc.runtime.values import count_true
 HIGHEST = 0.99
 """The highest sparsity that an allocation gives to a layer."""
 
+ROUNDING = 1e-9
+"""How far a sparsity that follows from others may be outside of what is allowed: 0.3 is not 0.1 + 0.2."""
+
 OUTLIER = 5.0
 SPREAD = 0.08
 """OWL's M and λ (Yin et al., ICML 2024, arXiv 2310.05175): what counts as an outlier, in means, and how far sparsities
@@ -373,9 +376,10 @@ def _by_pattern(patterns: Mapping[str, float], share: float, layers: Sequence[La
             )
         return _to_share(fixed, sizes, share, scale=True)
     left = (share * total - gone) / rest
-    if not 0 <= left <= HIGHEST:
+    if not -ROUNDING <= left <= HIGHEST + ROUNDING:
         raise PruningError(
             f"the layers that the allocation leaves out would need a sparsity of {left:.3f} to make {share:.3f} in all",
             hint="change the sparsities of the others, or --sparsity",
         )
+    left = min(max(left, 0.0), HIGHEST)
     return {layer.name: fixed.get(layer.name, left) for layer in layers}

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from pzc.runtime.masks import pattern_text
+from pzc.runtime.obs import COLUMNS
 
 CARD = "README.md"
 
@@ -51,6 +52,8 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
     )
     update = (record.get("update") or {}).get("method", "none")
     groups = ", ".join(dict.fromkeys(arm["per"] for arm in metric["arms"]))
+    if update == "sparsegpt":  # which chooses on the way
+        groups = f"{COLUMNS} columns"
     rows = [
         ("metric", f"`{metric['name']}`"),
         ("score", f"`{metric['formula']}`" + ("" if pattern else f", compared per {groups}")),

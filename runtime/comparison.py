@@ -39,7 +39,7 @@ def rows(found: Sequence[Compared], baseline: str = "best") -> list[Row]:
     measured."""
     against: dict[Target, Compared] = {}
     for r in found:
-        if r.target is None or r.failure:
+        if r.target is None or not math.isfinite(r.perplexity):
             continue
         if r.target not in against or (baseline == "best" and r.perplexity < against[r.target].perplexity):
             against[r.target] = r

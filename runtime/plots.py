@@ -38,8 +38,9 @@ def check_matplotlib() -> None:
         raise PruningError("a plot needs the package `matplotlib`", hint="pip install 'pzc[report]'") from error
 
 
-def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -> None:
-    """Draw the results into each of `files`, whose ending says how: `.png` or `.svg`.
+def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -> Sequence[Path]:
+    """Draw the results into each of `files`, whose ending says how, `.png` or `.svg`, and return them; where there is
+    nothing to draw, none, and files of these names are removed.
 
     `text` names what perplexity was measured on. Bars are one standard error on either side, of the change from the
     dense model over paired windows: what makes a window hard for both tells nothing about a metric. Needs matplotlib;
@@ -57,17 +58,22 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
     patterns = list(dict.fromkeys(row.target for row in measured if row.compared.target.pattern))  # type: ignore[union-attr]
     panels = [name for name, there in (("shares", shares), ("patterns", patterns)) if there]
     if not panels:
-        return
+        for file in files:
+            file.unlink(missing_ok=True)
+        return ()
     order = _by_perplexity(measured)
-    with matplotlib.rc_context({"svg.hashsalt": "pzc", "svg.fonttype": "none", "font.size": 10}):
+    fixed = {"svg.hashsalt": "pzc", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}
+    with matplotlib.rc_context(fixed):
         figure = Figure(figsize=(8.4, max(4.6, 0.6 + 0.2 * len(order))), layout="constrained")
         widths = [3 if name == "shares" else max(1.0, 0.6 * len(patterns)) for name in panels]
         axes = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
+        known: dict[str, Any] = {}
         for axis, panel in zip(axes, panels, strict=True):
             if panel == "shares":
-                _lines(axis, shares, order, results[0])
+                drawn = _lines(axis, shares, order, results[0])
             else:
-                _points(axis, [row for row in measured if row not in shares], patterns, order, results[0])
+                drawn = _points(axis, [row for row in measured if row not in shares], patterns, order, results[0])
+            known = drawn | known
             dense = axis.axhline(
                 results[0].perplexity.value, color="0.35", linewidth=1, linestyle=(0, (2, 2)), zorder=1
             )
@@ -78,11 +84,8 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
         if max(values) > LOGARITHMIC_FROM * results[0].perplexity.value:
             _logarithmic(axes[0])
         axes[0].set_ylabel(f"perplexity on {text}")
-        known: dict[str, Any] = {}
-        for axis in axes:
-            known = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)) | known
         figure.legend(
-            [*(known[_label(n)] for n in order), dense], [*map(_label, order), "dense"],
+            [*(known[name] for name in order), dense], [*map(_label, order), "dense"],
             loc="outside right upper", frameon=False, fontsize=8.5, title="best first",
             title_fontsize=8.5, alignment="left",
         )  # fmt: skip
@@ -93,10 +96,11 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
             figure.supxlabel("\n".join(notes), fontsize=8, x=0.01, ha="left")
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         for file in files:
-            fixed = {"Date": None, "Creator": "pzc"} if file.suffix == ".svg" else {"Software": "pzc"}
+            about = {"Date": None, "Creator": "pzc"} if file.suffix == ".svg" else {"Software": "pzc"}
             partial = file.with_name(f".{file.stem}.partial{file.suffix}")
-            figure.savefig(partial, dpi=200, metadata=fixed)
+            figure.savefig(partial, dpi=200, metadata=about)
             partial.replace(file)
+    return files
 
 
 def _by_perplexity(measured: Sequence[Row]) -> list[str]:
@@ -123,39 +127,45 @@ def _bar(row: Row, dense: Row) -> float:
     return error if math.isfinite(error) else 0.0
 
 
-def _draw(axis: Axes, points: Sequence[tuple[float, float, float]], name: str, place: int, **style: Any) -> None:
-    """Points `(x, perplexity, error)` of a metric, with bars."""
+def _draw(axis: Axes, points: Sequence[tuple[float, float, float]], place: int, **style: Any) -> Any:
+    """Points `(x, perplexity, error)` of a metric, with bars; what stands for them in a legend."""
     x, y, errors = zip(*points, strict=True)
     bars: dict[str, Any] = {"yerr": errors, "elinewidth": 1, "capsize": 2} if any(errors) else {}
-    axis.errorbar(x, y, label=_label(name), **{**_style(place), **style}, **bars)
+    return axis.errorbar(x, y, **{**_style(place), **style}, **bars)
 
 
-def _lines(axis: Axes, shares: Sequence[Row], order: Sequence[str], dense: Row) -> None:
-    """A line through the sparsities of each metric: in per cent, those that were asked for."""
+def _lines(axis: Axes, shares: Sequence[Row], order: Sequence[str], dense: Row) -> dict[str, Any]:
+    """A line through the sparsities of each metric, by its name: in per cent, those that were asked for."""
 
     def at(row: Row) -> float:
         return 100 * float(row.compared.target.sparsity)  # type: ignore[union-attr]
 
+    drawn = {}
     for place, name in enumerate(order):
         mine = sorted((at(r), r.perplexity.value, _bar(r, dense)) for r in shares if r.name == name)
         if mine:
-            _draw(axis, mine, name, place)
+            drawn[name] = _draw(axis, mine, place)
     axis.set_xlabel("sparsity of the blocks' linear weights, %")
     ticks = sorted({at(row) for row in shares})
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    return drawn
 
 
-def _points(axis: Axes, rows: Sequence[Row], patterns: Sequence[str], order: Sequence[str], dense: Row) -> None:
-    """A point for each metric at each pattern, side by side so that none hides another."""
+def _points(
+    axis: Axes, rows: Sequence[Row], patterns: Sequence[str], order: Sequence[str], dense: Row
+) -> dict[str, Any]:
+    """A point for each metric, by its name, at each pattern, side by side so that none hides another."""
+    drawn = {}
     for place, name in enumerate(order):
         mine = {r.target: (r.perplexity.value, _bar(r, dense)) for r in rows if r.name == name}
         shift = 0.6 * ((place + 0.5) / len(order) - 0.5)
         at = [(patterns.index(target) + shift, *values) for target, values in mine.items()]
         if at:
-            _draw(axis, at, name, place, linestyle="none")
+            drawn[name] = _draw(axis, at, place, linestyle="none")
     axis.set_xticks(range(len(patterns)), list(patterns))
     axis.set_xlim(-0.5, len(patterns) - 0.5)
     axis.set_xlabel("pattern N:M")
+    return drawn
 
 
 def _logarithmic(axis: Axes) -> None:
@@ -168,6 +178,5 @@ def _logarithmic(axis: Axes) -> None:
 
 
 def _label(name: str) -> str:
-    """A name as a legend shows it. `$` and a leading `_` mean something to matplotlib."""
-    cut = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]} …"
-    return cut.replace("$", r"\$").lstrip("_") or name
+    """A name as a legend shows it."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]} …"

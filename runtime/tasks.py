@@ -95,7 +95,7 @@ def _scored(name: str, found: Mapping[str, Any]) -> Scored:
         for key, value in result.items()
         if isinstance(value, int | float) and "," in key and "_stderr," not in key
     }
-    items = found.get("n-samples", {}).get(name, {}).get("effective", 0)
+    items = found.get("n-samples", {}).get(name, {}).get("effective") or result.get("sample_len") or 0  # of a group
     return Scored(name, int(items), measures)
 
 

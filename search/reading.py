@@ -16,7 +16,7 @@ from pzc.search.store import Place, Store, StoreError
 
 COMPARABLE = (
     "model_sha256", "text_sha256", "windows", "fitness_windows", "length", "choice_of_windows_sha256", "sparsity",
-    "pattern", "dtype", "objective",
+    "pattern", "dtype", "fitness_dtype", "objective",
 )  # fmt: skip
 """The settings that two runs must share for their fitness to mean the same."""
 
@@ -26,10 +26,15 @@ class Run:
     """A run to read, with its candidates in the order of their numbers, those of the generation at work included;
     `first` is the number of the one that has the first place in its hall of fame, if there is a hall."""
 
-    folder: Path
+    place: Place
     candidates: Sequence[Candidate]
     settings: dict[str, Any]
     first: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its hall of fame is."""
+        return self.place.folder
 
     @property
     def name(self) -> str:
@@ -83,7 +88,7 @@ class Run:
     @property
     def target(self) -> str:
         """What it prunes to, as it is written: `50 %` or `2:4`."""
-        return self.settings.get("pattern") or f"{float(self.settings.get('sparsity', 0.5)):.0%}".replace("%", " %")
+        return self.settings.get("pattern") or f"{100 * float(self.settings.get('sparsity', 0.5)):.4g} %"
 
 
 def read_run(place: Place) -> Run:
@@ -93,7 +98,7 @@ def read_run(place: Place) -> Run:
         raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
     store = Store(place, resume=True)
     state = stored_state(store, plan_of(settings_of(store)))
-    run = Run(place.folder, state.every(), store.settings or {}, store.winner)
+    run = Run(place, state.every(), store.settings or {}, store.winner)
     if not run.found:
         raise StoreError(
             f"the search in {place} has measured no candidate in full",

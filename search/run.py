@@ -401,7 +401,7 @@ def keep(run: Prepared) -> list[Path]:
 
 def _write_hall(run: Prepared, members: Sequence[hall.Member]) -> list[Path]:
     s = run.settings
-    about = f"{s.model} at {s.pattern or f'{s.sparsity:.0%}'}, seed {s.seed}"
+    about = f"{s.model} at {s.pattern or f'{100 * s.sparsity:.4g}%'}, seed {s.seed}"
     files = hall.write(members, run.folder / HALL, about, MEASURES[s.objective])
     if members:
         run.store.set_winner(members[0].candidate.number)

@@ -78,6 +78,12 @@ class Place:
         return f"study {self.study} at {self.url}" if self.url else str(self.folder)
 
     @property
+    def typed(self) -> str:
+        """What names the run to a command that reads it."""
+        stored = f" --storage {shlex.quote(self.url)} --study {shlex.quote(self.study)}" if self.url else ""
+        return shlex.quote(str(self.folder)) + stored
+
+    @property
     def resume(self) -> str:
         """The options of `pzc search` that go on with the run."""
         if self.url:

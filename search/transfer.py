@@ -114,7 +114,7 @@ def transfer(
 def _beside_best(
     model: str, text: str, target: Target, dense: float, rows: Sequence[tuple[Entry, Compared]]
 ) -> list[Transferred]:
-    measured = [(e, s) for e, s in rows if e.published and s.losses]
+    measured = [(e, s) for e, s in rows if e.published and math.isfinite(s.perplexity)]
     best = min(measured, key=lambda row: row[1].perplexity, default=None)
     found = []
     for entry, one in rows:
@@ -126,13 +126,13 @@ def _beside_best(
                 one.failure or "",
             )
         )  # fmt: skip
-    return sorted(found, key=lambda t: math.inf if t.failure else t.perplexity)
+    return sorted(found, key=lambda t: t.perplexity if math.isfinite(t.perplexity) else math.inf)
 
 
 KEPT = "transfer.json"
 """The file of a run's folder that holds what was measured elsewhere."""
 
-_KEY = ("model", "text", "target", "metric")
+_KEY = ("model", "text", "target", "metric", "per")
 
 
 def keep(folder: Path, rows: Sequence[Row]) -> Path:

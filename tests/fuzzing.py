@@ -27,7 +27,7 @@ from pzc.grammar.printer import format_source
 from pzc.grammar.render import render
 
 HANG = 20
-"""Seconds after which an input counts as one that hangs the checker; a sound one takes milliseconds."""
+"""Seconds of work after which an input counts as one that hangs the checker; a sound one takes milliseconds."""
 
 NAME = "fuzz.pzm"
 
@@ -41,15 +41,15 @@ def watchdog(seconds: int = HANG) -> Iterator[None]:
     """Fail what takes longer."""
 
     def bark(*_: object) -> None:
-        raise Hang(f"no answer after {seconds} seconds")
+        raise Hang(f"no answer after {seconds} seconds of work")
 
-    before = signal.signal(signal.SIGALRM, bark)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, bark)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 # Source texts

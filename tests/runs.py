@@ -72,7 +72,7 @@ def family() -> list[Candidate]:
 
 def run_of(candidates: list[Candidate], folder: Path = Path("runs/some"), **settings: Any) -> Run:
     """A run that is nowhere."""
-    return Run(folder, candidates, {**SETTINGS, **settings})
+    return Run(Place(folder), candidates, {**SETTINGS, **settings})
 
 
 def write_run(folder: Path, candidates: list[Candidate], place: Place | None = None, **settings: Any) -> Path:

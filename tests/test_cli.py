@@ -26,7 +26,7 @@ def process(*arguments: str, code: str = "", **environment: str) -> subprocess.C
     """The command line as a process of its own."""
     start = [sys.executable, "-c", code] if code else [sys.executable, "-m", "pzc"]
     return subprocess.run(
-        [*start, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [*start, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
     )
 
 
@@ -90,7 +90,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     command = f"{sys.executable} -m pzc compile wanda | true; echo ${{PIPESTATUS[0]}}"
     for unbuffered in ("", "1"):
         environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=600)
         assert (done.stdout, done.stderr) == ("0\n", "")
 
 

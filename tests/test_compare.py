@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from pzc.compiler.load import inline, load
 from pzc.runtime.compare import Compared, compare
@@ -171,6 +172,21 @@ def test_changes_are_to_the_best_or_the_first_of_each_target() -> None:
     assert [row.target for row in best] == ["dense", "50%", "50%", "50%", "2:4"]
 
 
+def test_nothing_is_compared_with_what_is_not_finite() -> None:
+    found = [
+        Compared(None, None, None, 0.0, (1.0, 2.0), 0.0),
+        _result("W", Target(), math.nan, 1.0),
+        _result("abs(W)", Target(), 2.0, 3.0),
+        _result("sqr(W)", Target(), 1.0, 3.0),
+    ]
+    for baseline, best in (("best", 3), ("first", 2)):
+        changes = [row.change for row in rows(found, baseline)]
+        assert changes[best] is None
+        other = changes[5 - best]
+        assert other is not None
+        assert math.isfinite(other.value)
+
+
 def test_metrics_have_names_of_their_own() -> None:
     assert names([load("wanda"), inline("abs(W)"), inline("W", "best"), inline("sqr(W)", "best")]) == [
         "wanda", "abs(W)", "best (1)", "best (2)",
@@ -201,6 +217,38 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
     again = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
     assert again.code == 1
     assert "grid holds results already" in again.err
+
+
+def test_a_plot_tells_names_that_begin_alike_apart_and_takes_any(tmp_path: Path) -> None:
+    begins = "abs(W) * X ^ 0.5 / (sum(abs(W), in) + "
+    formulas = [f"{begins}1)", f"{begins}2)"]
+    found = [
+        Compared(None, None, None, 0.0, (1.0, 2.0), 0.0),
+        *(_result(text, Target(), 2.0 + k, 3.0 + k) for k, text in enumerate(formulas)),
+    ]
+    handles: list[Any] = []
+    legend = Figure.legend
+
+    def note(self: Any, *given: Any, **how: Any) -> Any:
+        handles.extend(given[0])
+        return legend(self, *given, **how)
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(Figure, "legend", note)
+        files = [tmp_path / "plot.png", tmp_path / "plot.svg"]
+        assert draw(rows(found), "models/a$b_{c$, x", r"x$\q$.txt", files) == files
+    assert len({id(handle) for handle in handles}) == 3
+    drawn = files[1].read_text(encoding="utf-8")
+    assert "models/a$b_{c$, x" in drawn
+    assert r"x$\q$.txt" in drawn
+
+
+def test_where_nothing_can_be_drawn_no_picture_is_left(tmp_path: Path) -> None:
+    found = [Compared(None, None, None, 0.0, (1.0, 2.0), 0.0), _result("abs(W)", Target(), 9.0, 9.5)]
+    old = tmp_path / "plot.png"
+    old.write_bytes(b"of another run")
+    assert not draw(rows(found), "a title", "a text", [old])
+    assert not old.exists()
 
 
 def test_bars_are_errors_of_the_change_from_the_dense_model(

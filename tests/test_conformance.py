@@ -201,7 +201,7 @@ def test_the_example_of_the_readme(tmp_path: Path) -> None:
     program = tmp_path / "example.mjs"
     shown = "\nconsole.log(JSON.stringify([Array.from(scores.data), Array.from(kept)]));"
     program.write_text(f"const text = {text};\n{example}{shown}", encoding="utf-8")
-    done = subprocess.run([str(node_program()), program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(node_program()), program], capture_output=True, text=True, timeout=600)
     assert done.stdout == "[[1,20,3,40],[0,1,0,1]]\n", done.stderr
 
 
@@ -214,7 +214,7 @@ def test_the_driver_on_its_own(tmp_path: Path) -> None:
         input=json.dumps(cases),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 1
     assert done.stdout.startswith(f"{cases[0]['description']}: scores [")
@@ -225,7 +225,7 @@ def test_the_driver_on_its_own(tmp_path: Path) -> None:
 def in_javascript(rows: list[dict[str, Any]]) -> list[str | None]:
     """What the driver says to each case: None where it passes."""
     program = [str(node_program()), ROOT / "javascript/conformance.js", "--json"]
-    done = subprocess.run(program, input=json.dumps(rows), capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(program, input=json.dumps(rows), capture_output=True, text=True, check=True, timeout=600)
     found: list[str | None] = json.loads(done.stdout)
     return found
 
@@ -315,9 +315,10 @@ def test_the_command_fails_where_a_case_does(terminal: Terminal, monkeypatch: py
     monkeypatch.setitem(reference.ELEMENTWISE, "abs", np.negative)
     shown = terminal("conformance", "--target", "reference")
     assert shown.code == 1
-    assert "reference, published: magnitude: scores [" in shown.err or "more" in shown.err
     report = json.loads(terminal("conformance", "--target", "reference", "--json").out)["reference"]
     assert report["failed"] == len(report["failures"]) > 0
+    first = report["failures"][0]
+    assert f"reference, {first['topic']}: {first['description']}: " in shown.err
     assert report["passed"] + report["failed"] + report["skipped"] == len(CASES)
     assert {"topic": "published", "description": "magnitude"}.items() <= next(
         f for f in report["failures"] if f["description"] == "magnitude"

@@ -66,7 +66,7 @@ def test_a_page_in_a_pipe_is_markdown(terminal: Terminal) -> None:
 def test_a_page_on_a_terminal_has_colour_and_no_markdown() -> None:
     command = [sys.executable, "-m", "pzc", "explain", "PZ0301"]
     environment = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80"}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600).stdout
     assert "\x1b[1;31merror[PZ0301]" in shown
     plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
     assert "```" not in plain

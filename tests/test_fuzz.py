@@ -188,7 +188,7 @@ def test_files_that_use_each_other(folder: Path, uses: list[list[tuple[str, str]
             except SourceError as error:
                 examine_diagnostics(error.diagnostics, source)
                 said = " ".join(d.message for d in error.diagnostics)
-                assert SECRET not in said or SECRET in source or "has an error" in said or "errors" in said
+                assert SECRET not in said or any(SECRET in (folder / n).read_text("utf-8") for n in PLACES[:4])
                 continue
         assert all(SECRET not in m.source for m in compiled.metrics)
 

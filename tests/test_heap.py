@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import resource
 import sys
@@ -30,7 +31,11 @@ def test_free_memory_below_what_is_in_use_goes_back() -> None:
 
 
 def test_another_system_has_no_such_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def library(name: object) -> None:
+        raise AssertionError("there is no C library of this kind")
+
     heap._trim.cache_clear()
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", library)
     heap.give_back()
     heap._trim.cache_clear()

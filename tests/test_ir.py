@@ -88,7 +88,7 @@ def test_the_document_is_the_same_in_every_process() -> None:
     program = "import pzc; from pzc.compiler.ir import emit; print(emit(pzc.load('ria')), end='')"
     others = {
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True, timeout=60
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True, timeout=600
         ).stdout.decode()
         for seed in ("1", "2")
     }
@@ -136,7 +136,7 @@ def test_numbers_as_ecmascript_prints_them() -> None:
     finite = [x for x in doubles if math.isfinite(x)]
     program = "process.stdin.on('data', d => b += d).on('end', () => console.log(JSON.stringify(JSON.parse(b))))"
     done = subprocess.run(
-        [node, "-e", "let b = ''; " + program], input=json.dumps(finite), capture_output=True, text=True, timeout=60
+        [node, "-e", "let b = ''; " + program], input=json.dumps(finite), capture_output=True, text=True, timeout=600
     )
     assert jcs.dumps(finite) + "\n" == done.stdout
 

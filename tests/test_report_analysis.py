@@ -17,6 +17,7 @@ from pzc.search.report.descent import ancestors, main_line, outcomes, record_num
 from pzc.search.report.effects import WORST, Effect, effects, families, founders, frequencies, scores
 from pzc.search.report.evolution import evolution, reached
 from pzc.search.report.features import Feature, features_of
+from pzc.search.report.figures import lineage, variation
 from tests.runs import candidate, family, run_of
 
 PLANTED = {"X": -0.3, "G": 0.2, "X.max": 0.0}
@@ -123,6 +124,22 @@ def test_variations_are_counted_by_what_became_of_their_offspring() -> None:
     constant = found["constant"]
     assert (constant.proposed, constant.duplicates, constant.better, constant.rate) == (2, 1, 1, 0.5)
     assert next(reversed(found)) == "immigrant"
+
+
+def test_of_two_changes_the_median_is_between_them() -> None:
+    children = [candidate(k, fitness, parents=(0,), operator="leaf") for k, fitness in ((1, 40.0), (2, 10.0))]
+    (leaf,) = (v for v in variations(run_of([candidate(0, 20.0), *children])) if v.name == "leaf")
+    assert leaf.median == pytest.approx(0.0)
+
+
+def test_a_metric_that_was_given_is_no_offspring() -> None:
+    given = candidate(0, 20.0, operator="seed", formula="abs(W) * X")
+    child = candidate(1, 18.0, generation=1, parents=(0,), operator="leaf")
+    run = run_of([given, child])
+    assert [v.name for v in variations(run)] == ["leaf", "seed"]
+    assert "1 step from a metric that was given" in lineage(run).says
+    alone = variation(variations(run_of([candidate(0, 20.0, operator="random")]))).says
+    assert "better than its parent" not in alone
 
 
 def test_every_candidate_has_one_outcome() -> None:

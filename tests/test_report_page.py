@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from pzc.search.candidate import Candidate
 from pzc.search.reading import read_run
 from pzc.search.report import themes
 from pzc.search.report.html import element, formula, paragraph, uncoloured
-from pzc.search.report.sections import sections
+from pzc.search.report.sections import commands, sections
 from pzc.search.report.write import document
 from pzc.search.store import Place, Store, StoreError
-from pzc.search.transfer import entries, keep, kept
+from pzc.search.transfer import COLUMNS, entries, keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run
 from tests.terminal import Terminal, terminal_of
@@ -330,7 +331,9 @@ def test_the_page_shows_what_transfer_has_measured(searched: Path, tmp_path: Pat
         "formula": winner, "per": None, "dense": 20.0, "perplexity": 27.0, "best_published": "wanda", "ratio": 0.9,
         "standard_error": 0.01, "failure": None,
     }  # fmt: skip
-    keep(run, [row, {**row, "model": "gone", "formula": "abs(W)"}, {**row, "metric": "wanda", "published": True}])
+    of_another_group = {**row, "model": "gone", "target": "50%", "per": "block"}
+    others = [{**row, "model": "gone", "formula": "abs(W)"}, {**row, "metric": "wanda", "published": True}]
+    keep(run, [row, *others, of_another_group])
     assert CliRunner().invoke(cli, report).exit_code == 0
     text = shown_in(tmp_path / "report" / "report.html")
     assert "below the best published metric in 1 of 1" in text
@@ -341,6 +344,44 @@ def test_the_page_shows_what_transfer_has_measured(searched: Path, tmp_path: Pat
     broken = CliRunner().invoke(cli, report)
     assert isinstance(broken.exception, StoreError)
     assert "is no record of transfers" in broken.exception.message
+
+
+def test_what_is_measured_of_one_group_leaves_another(tmp_path: Path) -> None:
+    row = {**dict.fromkeys(COLUMNS), "model": "m", "text": "t", "target": "50%", "metric": "01", "per": "row"}
+    keep(tmp_path, [row])
+    keep(tmp_path, [{**row, "per": "layer"}, {**row, "perplexity": 2.0}])
+    assert [(r["per"], r["perplexity"]) for r in kept(tmp_path)] == [("layer", None), ("row", 2.0)]
+
+
+def test_a_record_that_is_none_shows_before_anything_is_measured(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(searched, run)
+    (run / "transfer.json").write_text("[{}]", encoding="utf-8")
+    monkeypatch.setattr("pzc.runtime.models.load_model", None)
+    monkeypatch.setattr("pzc.search.report.measure.measure", None)
+    for command in (["search", "transfer", str(run)], ["report", str(run), "-o", str(tmp_path / "report")]):
+        shown = CliRunner().invoke(cli, command)
+        assert isinstance(shown.exception, StoreError)
+        assert "is no record of transfers" in shown.exception.message
+
+
+def test_what_was_measured_is_kept_when_the_next_model_does_not_load(searched: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(searched, run)
+    (run / "transfer.json").unlink(missing_ok=True)
+    options = ["--model", "pocket", "--model", str(tmp_path / "none"), "--zoo", "1", "--members", "1"]
+    small = ["--eval-windows", "2", "--windows", "2", "--length", "32"]
+    shown = CliRunner().invoke(transfer, [str(run), *options, *small])
+    assert shown.exit_code == 1
+    assert [row["model"] for row in kept(run)] == ["pocket", "pocket"]
+
+
+def test_a_run_in_a_database_is_named_so(tmp_path: Path) -> None:
+    place = Place(tmp_path / "run", f"sqlite:///{tmp_path}/a.db", "mine")
+    text = "".join(commands(replace(run_of(family()), place=place), tmp_path / "01.pzm"))
+    assert f"pzc search transfer {tmp_path}/run --storage sqlite:///{tmp_path}/a.db --study mine --model" in text
 
 
 def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:

@@ -236,6 +236,16 @@ def test_files_say_blocks_or_layers(tmp_path: Path) -> None:
         check_allocation({1: 2}, "x")
 
 
+def test_what_is_left_may_be_nothing_but_for_rounding(tiny: Callable[..., Any]) -> None:
+    """0.5 · ½ is 0.25; in floats what is left for the others is a little below 0."""
+    model = tiny()
+    sizes = {layer.name: layer.size for layer in find_layers(model).layers}
+    named = sum(size for name, size in sizes.items() if ".mlp." in name)
+    share = 0.3 * named / sum(sizes.values())
+    done = prune(model, "magnitude", sparsity=share, allocation={"layers": {"mlp.*": 0.1 + 0.2}})
+    assert {done.layers[name] for name in sizes if ".mlp." not in name} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("allocation", "sparsity", "message"),
     [

@@ -154,7 +154,7 @@ def hang_before_the_rename(folder: str) -> None:
 
     def wait(partial: Path, final: Path) -> None:
         (Path(folder) / "ready").touch()
-        time.sleep(60)
+        time.sleep(600)
 
     checkpoint._exchange = wait
     save(make_tiny(), make_tokenizer(), {"run": 1}, Path(folder) / "out")
@@ -165,7 +165,7 @@ def test_a_killed_save_leaves_no_folder_and_the_next_one_cleans_up(
 ) -> None:
     process = multiprocessing.get_context("spawn").Process(target=hang_before_the_rename, args=(str(tmp_path),))
     process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (tmp_path / "ready").exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid or 0, signal.SIGKILL)

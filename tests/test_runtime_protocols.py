@@ -96,9 +96,12 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"body": "y"}\n')
     (tmp_path / "b.json.gz").write_bytes(b"no gzip")
     (tmp_path / "c.txt").write_bytes(b"ab\xff")
+    whole = gzip.compress(b"text of some length, to be damaged in the middle")
+    (tmp_path / "e.json.gz").write_bytes(whole[:12] + b"\xff\xff\xff" + whole[15:])
     for name, message in (
         ("a.jsonl", "line 2"),
         ("b.json.gz", "cannot be read"),
+        ("e.json.gz", "cannot be read: it is no gzip file"),
         ("c.txt", "byte 2"),
         ("d", "no such"),
     ):

@@ -520,7 +520,7 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
 )
 def test_storages_and_options_that_do_not_fit(options: list[str], code: int, message: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pzc", "search", "--time", "1s", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

@@ -167,7 +167,7 @@ assert not [m for m in sys.modules if m.startswith("pzc.")]
 print(scores.tolist())
 """
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-I", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     want = [[1 / 4 + 1 / 3, (2 / 6 + 2 / 3) * 2], [3 / 4 + 3 / 7, (4 / 6 + 4 / 7) * 2]]

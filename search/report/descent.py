@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from statistics import median
 
+from pzc.search.algorithms import SEED
 from pzc.search.candidate import ALIASES, Candidate
 from pzc.search.reading import Run
 
-FRESH = ("random", "immigrant")
+FRESH = ("random", "immigrant", SEED)
 """Ways to propose a candidate that need no parent."""
 
 
@@ -61,7 +63,7 @@ def variations(run: Run) -> list[Variation]:
                 statuses["evaluated"],
                 sum(change < 0 for change in changes),
                 records[name],
-                sorted(changes)[len(changes) // 2] if changes else math.nan,
+                median(changes) if changes else math.nan,
             )
         )
     return sorted(found, key=lambda v: (v.name in FRESH, -v.rate, v.name))

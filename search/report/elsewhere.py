@@ -18,12 +18,15 @@ from pzc.search.transfer import Row, kept
 
 
 def rows_of(run: Run) -> list[Row]:
-    """What was measured of the winner elsewhere; members of a hall of fame that is gone are left out."""
+    """What was measured of the winner elsewhere, in its own group or by a pattern; other members of the hall of fame,
+    and those of one that is gone, are left out."""
     winner = winning_metric(run)
     return [
         row
         for row in kept(run.folder)
-        if row["formula"] == winner.formula and not row["published"] and row["ratio"] is not None
+        if (row["formula"], row["published"]) == (winner.formula, False)
+        and row["per"] in (winner.per, None)
+        and row["ratio"] is not None
     ]
 
 

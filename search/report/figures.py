@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from pzc.compiler.leaves import TIERS
+from pzc.search.algorithms import SEED
 from pzc.search.candidate import Candidate
 from pzc.search.pareto import unbeaten
 from pzc.search.predictors import spearman
@@ -69,6 +70,11 @@ def plain_ticks(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "−")))
 
 
+def label_of(name: str) -> str:
+    """A name as a legend shows it: one that begins with `_` would be left out."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def label_bar(axes: Any, x: float, y: float, text: str, theme: Theme) -> None:
     """A number at the end of a bar."""
     axes.annotate(
@@ -124,7 +130,7 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Draw:
             x, y = [getattr(m, key) for m in moments], [m.best for m in moments]
             axes.plot(
                 x, y, drawstyle="steps-post", color=theme.series[i % 5], linestyle=LINES[i % 5],
-                label="this run" if i == 0 else run.name,
+                label="this run" if i == 0 else label_of(run.name),
             )  # fmt: skip
             axes.plot(x[-1], y[-1], MARKERS[i % 5], color=theme.series[i % 5], markersize=5)
             starts.append(sorted(y)[min(len(y) - 1, len(y) // 2 + 2)])
@@ -198,7 +204,7 @@ def lineage(run: Run) -> Figure:
     says = (
         f"The winner has {count(len(family) - 1, 'ancestor')} and descends from "
         f"{count(len(founders), 'founder')}; its line of first parents, the thick one, took "
-        f"{count(len(line) - 1, 'step')} from {line[0].operator if line[0].generation < 0 else 'a random formula'} at "
+        f"{count(len(line) - 1, 'step')} from {_founder(line[0])} at "
         f"{perplexity(line[0].fitness)} to {perplexity(run.winner.fitness)}."
     )
 
@@ -246,6 +252,10 @@ def lineage(run: Run) -> Figure:
     return Figure("lineage", "The winner's ancestors", says, draw, (WIDTH, 3.6))
 
 
+def _founder(c: Candidate) -> str:
+    return c.operator if c.published else "a metric that was given" if c.operator == SEED else "a random formula"
+
+
 def frequency(table: Sequence[tuple[Feature, float, float]], best: int, everyone: int) -> Figure:
     """How common features are among the best and among all: those that differ most."""
     ranked = sorted(table, key=lambda row: -abs(row[1] - row[2]))[:ROWS]
@@ -276,7 +286,7 @@ def frequency(table: Sequence[tuple[Feature, float, float]], best: int, everyone
     return Figure("frequencies", "What the best are made of", says + ".", draw, (WIDTH, 1.2 + 0.24 * len(ranked)))
 
 
-def effect(found: Sequence[Effect], families: int) -> Figure:
+def effect(found: Sequence[Effect], families: int, measure: str) -> Figure:
     """The effects that are furthest from none, with their intervals."""
     clear = [e for e in found if e.low > 0 or e.high < 0]
     ranked = sorted(found, key=lambda e: -max(-e.high, e.low))[:ROWS]
@@ -290,7 +300,7 @@ def effect(found: Sequence[Effect], families: int) -> Figure:
         sorted((e for e in clear if (e.change < 0) == lower), key=lambda e: e.change if lower else -e.change)[:3]
         for lower in (True, False)
     )
-    for verb, which in (("Goes with lower perplexity", helps), ("With higher", harms)):
+    for verb, which in ((f"Goes with a lower {measure}", helps), ("With a higher one", harms)):
         if which:
             listed = ", ".join(
                 f"{e.feature.name} ({percent(e.change, 0, signed=True)}, {e.candidates:,} candidates)" for e in which
@@ -311,7 +321,7 @@ def effect(found: Sequence[Effect], families: int) -> Figure:
             )  # fmt: skip
         axes.axvline(0, color=theme.ink, linewidth=1)
         axes.set_yticks(range(len(rows)), [f"{e.feature.name}  ({e.candidates:,})" for e in rows])
-        axes.set_xlabel("change of perplexity with it (%)")
+        axes.set_xlabel(f"change of the {measure} with it (%)")
         axes.grid(False, axis="y")
         plain_ticks(axes.xaxis)
 
@@ -323,12 +333,16 @@ _SHARES = ("duplicate", "refused", "lost the race", "measured, no better", "bett
 
 def variation(found: Sequence[Variation]) -> Figure:
     """What becomes of the offspring of each variation."""
-    bred = [v for v in found if v.name not in FRESH and v.proposed >= 30] or list(found)
-    best, records = bred[0], max(found, key=lambda v: v.records)
-    says = (
-        f"Most often better than its parent is the offspring of {best.name}: {best.better} of {best.proposed:,} "
-        f"({percent(best.rate)}). Most records came from {records.name}: {records.records}."
-    )
+    bred = [v for v in found if v.name not in FRESH]
+    bred = [v for v in bred if v.proposed >= 30] or bred
+    records = max(found, key=lambda v: v.records)
+    says = f"Most records came from {records.name}: {records.records}."
+    if bred:
+        best = bred[0]
+        says = (
+            f"Most often better than its parent is the offspring of {best.name}: {best.better} of {best.proposed:,} "
+            f"({percent(best.rate)}). {says}"
+        )
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = figure.subplots()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -207,5 +208,5 @@ def _differences(
 
 def best_other(measured: Measured, at: Mapping[str, Compared]) -> str | None:
     """The published metric with the lowest perplexity among these results, None where none could be measured."""
-    others = [n for n in measured.metrics[1:] if at[n].losses]
+    others = [n for n in measured.metrics[1:] if math.isfinite(at[n].perplexity)]
     return min(others, key=lambda n: at[n].perplexity, default=None)

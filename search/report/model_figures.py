@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, TypeVar
 
 from pzc.runtime.compare import Compared
@@ -34,8 +36,8 @@ def drawn(measured: Measured, run_target: str) -> list[Figure]:
 def beside_best(measured: Measured, at: Mapping[str, Compared]) -> str:
     """The winner against the best published metric of these results, as a sentence without its end."""
     winner, name = at[measured.metrics[0]], best_other(measured, at)
-    if not winner.losses:
-        return f"the winner could not be measured: {winner.failure}"
+    if not math.isfinite(winner.perplexity):
+        return f"the winner could not be measured: {winner.failure or 'its perplexity is not finite'}"
     if name is None:
         return f"the winner has {perplexity(winner.perplexity)}"
     found = change(winner.losses, at[name].losses)
@@ -91,9 +93,9 @@ def _lines(
             )  # fmt: skip
         dense = measured.dense.perplexity
         axes.axhline(dense, color=theme.muted, linestyle=(0, (1, 2)), label="dense")
-        shown = [r.perplexity for at in table.values() for r in at.values() if r.losses]
+        shown = [r.perplexity for at in table.values() for r in at.values() if math.isfinite(r.perplexity)]
         axes.set_yscale("log")
-        axes.set_ylim(dense * 0.93, min(1.1 * max(shown), BROKEN * dense))
+        axes.set_ylim(dense * 0.93, min(1.1 * max(shown, default=BROKEN * dense), BROKEN * dense))
         if log:
             axes.set_xscale("log", base=2)
             axes.set_xticks(x, [f"{v:g}" for v in x])
@@ -163,9 +165,10 @@ def differences(measured: Measured) -> Figure:
 def layers(measured: Measured) -> Figure:
     """Layer by layer, how far the winner's masks are from those of the best published metric."""
     chosen = next((d for d in measured.differences if d.metric == measured.metrics[1]), measured.differences[0])
-    roles: dict[str, dict[int, float]] = defaultdict(dict)
+    each: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for name, share in chosen.layers.items():
-        roles[name.rpartition(".")[2]][measured.blocks[name]] = share
+        each[name.rpartition(".")[2]][measured.blocks[name]].append(share)
+    roles = {role: {block: fmean(some) for block, some in blocks.items()} for role, blocks in each.items()}  # experts
     most, least = (pick(chosen.layers, key=lambda n: chosen.layers[n]) for pick in (max, min))
     says = (
         f"Against {chosen.metric}, masks differ most in {_place(most)} ({percent(chosen.layers[most])}) and least in "

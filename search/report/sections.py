@@ -28,7 +28,7 @@ FRONT_ROWS = 30
 
 HOW_EFFECTS = (
     "Parts are those of the form a metric ranks by, so what changes no mask counts for nothing. The effect is that of "
-    "a linear model of the logarithm of perplexity against that of the best published metric, on all windows a "
+    "a linear model of the logarithm of the {measure} against that of the best published metric, on all windows a "
     "candidate was measured on, with every part in it. It says what goes with good metrics in this run, on this model; "
     "it does not prove a cause. Intervals come from drawing whole families of descent."
 )
@@ -109,7 +109,7 @@ def commands(run: Run, file: Path) -> list[str]:
     return [
         f"pzc prune {how} --output out/pruned",
         f"pzc compare {how}{zoo}",
-        f"pzc search transfer {shlex.quote(str(run.folder))} --model smollm2 --pattern 2:4",
+        f"pzc search transfer {run.place.typed} --model smollm2 --pattern 2:4",
     ]
 
 
@@ -182,7 +182,7 @@ def parts(run: Run) -> Section:
     effect_table = effects(run)
     after = ""
     if effect_table:
-        found.append(figures.effect(effect_table, families(run)))
+        found.append(figures.effect(effect_table, families(run), run.measure))
         rows = [
             [
                 escape(e.feature.name),
@@ -202,10 +202,14 @@ def parts(run: Run) -> Section:
             html.table(headings, rows, numbers=(2, 3, 4, 5, 6, 7))
             + html.paragraph(
                 "Gained by: offspring of one parent that has the part when the parent has not, and the median change "
-                "of their perplexity from that of the parent."
+                f"of their {run.measure} from that of the parent."
             ),
         )
-    note = HOW_EFFECTS if effect_table else "Too few candidates were measured for effects; a longer run will show them."
+    note = (
+        HOW_EFFECTS.format(measure=run.measure)
+        if effect_table
+        else "Too few candidates were measured for effects; a longer run will show them."
+    )
     return _with_figures("parts", "What matters", found, after=html.paragraph(note, class_="note") + after)
 
 
@@ -279,7 +283,7 @@ def transferred(run: Run) -> Section:
     """What `pzc search transfer` has measured."""
     heading, rows = "The winner elsewhere", elsewhere.rows_of(run)
     if not rows:
-        how = f"pzc search transfer {shlex.quote(str(run.folder))} --model …"
+        how = f"pzc search transfer {run.place.typed} --model …"
         hint = f"`{how}` measures the hall of fame on other models, texts and targets; the next report shows it here."
         return Section("transfer", heading, html.paragraph(hint, class_="note"))
     after = html.folded("In numbers", elsewhere.table(rows))

@@ -102,6 +102,7 @@ def _settings(theme: Theme) -> dict[Any, Any]:
         "axes.prop_cycle": cycler(color=theme.series),
         "legend.frameon": False,
         "lines.linewidth": 1.8,
+        "text.parse_math": False,
         "svg.fonttype": "none",
         "svg.hashsalt": "pzc",
     }
