@@ -80,6 +80,7 @@ def _row(m: Member) -> dict[str, Any]:
         "per": m.metric.per,
         "fitness": m.fitness,
         "further": None if math.isnan(m.further) else m.further,
+        "further_windows": m.further_windows,
         "held_out": m.held_out,
         "candidate": m.candidate.number,
         "generation": m.candidate.generation,

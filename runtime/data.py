@@ -137,17 +137,21 @@ def windows_between(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
     return torch.stack([tokens[chosen[i] : chosen[i] + length] for i in order])
 
 
-def windows_left(tokens: Tensor, n: int, count: int, length: int) -> Tensor:
-    """Up to `count` windows of the tokens that neither `calibration_windows(tokens, n, length)` nor
-    `windows_between(tokens, n, count, length)` reads, spread over the text and between these.
+def windows_left(tokens: Tensor, n: int, count: int, length: int) -> tuple[Tensor, Tensor]:
+    """Twice up to `count` windows of the tokens that neither `calibration_windows(tokens, n, length)` nor
+    `windows_between(tokens, n, count, length)` reads, spread over the text: before the latter, and behind them.
 
-    Takes int64 `[N]`, returns int64 `[k, length]`, of which k may be 0.
+    Takes int64 `[N]`, returns int64 `[k, length]` twice, of which k may be 0.
     """
     starts = _between(len(tokens), n, length)
     read = set(_spread(starts, count, 1 / 2))
-    left = [s for s in starts if s not in read]
-    chosen = _spread(left, min(count, len(left)), 1 / 4)
-    return torch.stack([tokens[s : s + length] for s in chosen]) if chosen else tokens.new_empty(0, length)
+    found = []
+    for phase in (1 / 4, 3 / 4):
+        left = [s for s in starts if s not in read]
+        chosen = _spread(left, min(count, len(left)), phase)
+        read.update(chosen)
+        found.append(torch.stack([tokens[s : s + length] for s in chosen]) if chosen else tokens.new_empty(0, length))
+    return found[0], found[1]
 
 
 def _between(tokens: int, n: int, length: int) -> list[int]:

@@ -21,8 +21,12 @@ from pzc.search.fitness import Fitness
 from pzc.search.readable import forms
 from pzc.search.space import Genotype
 
-MEMBERS, CONTENDERS = 10, 20
-"""Places in the hall, and how many of the best candidates contend for them on windows that the search did not use."""
+MEMBERS = 10
+"""Places in the hall."""
+
+ROUNDS = (20, 5)
+"""How many of the best candidates contend for the places on windows that the search did not use, and how many of these
+contend for the first on further ones."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Member:
     """A metric of the hall of fame: the candidate, and the metric as it is written.
 
     `fitness` is what the search made small, of the written metric on the search's windows; `further` the same, of the
-    candidate as it was bred, on other windows of the search's text; `held_out` is the metric's perplexity on text that
-    the search has never seen. NaN is what was not measured.
+    candidate as it was bred, on `further_windows` other windows of the search's text; `held_out` is the metric's
+    perplexity on text that the search has never seen. NaN is what was not measured.
     """
 
     candidate: Candidate
@@ -41,6 +45,7 @@ class Member:
     losses: tuple[float, ...] = ()
     """Nats a token of each held-out window."""
     further: float = math.nan
+    further_windows: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,30 @@ class Contender:
 
 
 def contend(
-    fitness: Fitness, candidates: Sequence[Candidate], windows: Tensor, progress: Progress = silent, at_once: int = 1
+    fitness: Fitness,
+    candidates: Sequence[Candidate],
+    rounds: Sequence[Tensor],
+    progress: Progress = silent,
+    at_once: int = 1,
 ) -> list[Contender]:
-    """The candidates in the order of their loss over the search's windows and further `windows`, `[n, length]`.
+    """The candidates in the order of their loss over the search's windows and further ones: in every round, of the
+    best so many (`ROUNDS`) on windows `[n, length]` more.
 
     The best of hundreds on a few windows owes some of its place to these windows. Windows of the same text that have
     chosen nothing yet tell the best apart; text that is held out never chooses.
     """
-    if not len(windows):
-        return [Contender(c) for c in candidates]
-    genotypes = [Genotype(c.metric().core, c.per) for c in candidates]
-    found = []
-    for c, losses in zip(candidates, fitness.further(genotypes, windows, at_once), strict=True):
-        found.append(Contender(c, tuple(losses)))
-        progress("further windows", len(found), len(candidates))
-    return sorted(found, key=lambda c: c.loss)
+    found = [Contender(c) for c in candidates]
+    for number, (most, windows) in enumerate(zip(ROUNDS, rounds, strict=True), 1):
+        if not len(windows):
+            continue
+        these, others = found[:most], found[most:]
+        genotypes = [Genotype(c.candidate.metric().core, c.candidate.per) for c in these]
+        done = []
+        for c, losses in zip(these, fitness.further(genotypes, windows, at_once), strict=True):
+            done.append(replace(c, further=(*c.further, *losses)))
+            progress(f"further windows, round {number}", len(done), len(these))
+        found = sorted(done, key=lambda c: c.loss) + others
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,8 @@ def measure(final: Final, contenders: Sequence[Contender], progress: Progress = 
         c = contender.candidate
         metrics = [replace(zoo_metric(c.operator), per=c.per)] if c.published else forms(c, f"found_{i + 1}")
         further = perplexity(contender.further) if contender.further else math.nan
-        members.append(replace(_member(c, metrics, final), further=further))
+        measured = _member(c, metrics, final)
+        members.append(replace(measured, further=further, further_windows=len(contender.further)))
         progress("held-out text", i + 1, len(contenders))
     return members
 
@@ -151,7 +166,7 @@ def provenance(m: Member, place: int, about: str, measure: str) -> str:
     lines = [
         f"Number {place} of the hall of fame of {about}.",
         f"On the search's windows: {measure} {m.fitness:.4f}"
-        + ("" if math.isnan(m.further) else f"; on further windows{bred}: {m.further:.4f}")
+        + ("" if math.isnan(m.further) else f"; on {m.further_windows} further windows{bred}: {m.further:.4f}")
         + ("." if math.isnan(m.held_out) else f"; on held-out text: perplexity {m.held_out:.4f}."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"
         + (f" from {', '.join(map(str, c.parents))}." if c.parents else "."),

@@ -142,8 +142,8 @@ class Prepared:
     state: State
     given: Given
     fitness: Fitness
-    further: Tensor
-    """Windows of the search's text, int64 `[n, length]`, that it does not use before its end."""
+    further: tuple[Tensor, ...]
+    """Windows of the search's text, int64 `[n, length]` for each round of the last contest, used for nothing else."""
     held_out: Tensor
     kept: Path
     """The file in which processes of this machine share what was gathered."""
@@ -222,7 +222,7 @@ def prepare(
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
     check_length(loaded.model, length)
-    needed = length * max(2 * settings.windows + 2 * settings.fitness_windows, settings.held_out_windows) + 64
+    needed = length * max(2 * settings.windows + 3 * settings.fitness_windows, settings.held_out_windows) + 64
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
     search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
     tokens = tokenise(loaded.tokenizer, search_text.text)
@@ -233,7 +233,7 @@ def prepare(
     content = {
         "model_sha256": loaded.sha256,
         "text_sha256": [search_text.sha256, held_out_text.sha256],
-        "choice_of_windows_sha256": _windows_sha256(calibration, fitness_windows, further),
+        "choice_of_windows_sha256": _windows_sha256(calibration, fitness_windows, *further),
         "space_sha256": _space_sha256(settings.space),
     }
     _check_same(store.settings or content, content)
@@ -381,7 +381,7 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     The order is that of the loss over the search's windows and the further ones: held-out text never chooses. The model
     is dense again afterwards.
     """
-    contenders = hall.contend(run.fitness, run.state.best(hall.CONTENDERS), run.further, progress, at_once)
+    contenders = hall.contend(run.fitness, run.state.best(hall.ROUNDS[0]), run.further, progress, at_once)
     best, zoo = contenders[: hall.MEMBERS], [hall.Contender(c) for c in run.state.zoo[:ZOO_MEMBERS]]
     final = hall.Final(run.fitness, run.held_out, at_once)
     every = hall.measure(final, [*best, *zoo], progress)

@@ -327,18 +327,21 @@ def test_fitness_windows_keep_away_from_what_statistics_read() -> None:
     """Next to a calibration window the text is of the same article, which flatters metrics that read much of it."""
     tokens, n, length = torch.arange(10_000), 5, 20
     step = len(tokens) // n
-    between, left = windows_between(tokens, n, n, length), windows_left(tokens, n, n, length)
+    between, sides = windows_between(tokens, n, n, length), windows_left(tokens, n, n, length)
     assert sorted((between[:, 0] // step).tolist()) == list(range(n))
     assert all(abs(at - step / 2) <= length for at in (between[:, 0] % step).tolist())
-    assert all(abs(at - step / 4) <= 2 * length for at in (left[:, 0] % step).tolist())
+    for phase, left in zip((1 / 4, 3 / 4), sides, strict=True):
+        assert all(abs(at - step * phase) <= 2 * length for at in (left[:, 0] % step).tolist())
 
 
-@pytest.mark.parametrize(("count", "left"), [(30, 12), (10, 10), (42, 0)])
-def test_further_windows_are_read_by_nobody_else(count: int, left: int) -> None:
+@pytest.mark.parametrize(("count", "left"), [(30, (12, 0)), (10, (10, 10)), (17, (17, 8)), (42, (0, 0))])
+def test_further_windows_are_read_by_nobody_else(count: int, left: tuple[int, int]) -> None:
     tokens = torch.arange(1000)  # 7 strides of 142 tokens: in each, 6 windows follow the one that is calibrated on
     read = torch.cat([calibration_windows(tokens, 7, 20), windows_between(tokens, 7, count, 20)])
-    further = windows_left(tokens, 7, count, 20)
-    assert further.shape == (left, 20)
+    rounds = windows_left(tokens, 7, count, 20)
+    assert [len(windows) for windows in rounds] == list(left)
+    further = torch.cat(rounds)
+    assert further.shape == (sum(left), 20)
     assert (further.diff(dim=1) == 1).all()
     assert len(further.unique()) == further.numel()
     assert not set(read.flatten().tolist()) & set(further.flatten().tolist())

@@ -91,9 +91,12 @@ def test_a_whole_search_leaves_the_model_as_it_was(tmp_path: Any) -> None:
     assert equal(state_of(run.fitness.model), dense)
     assert all(torch.equal(w, dense[f"{name}.weight"]) for name, w in run.fitness.dense.weights.items())
     assert result.dense == pytest.approx(math.exp(sum(plain_losses(run.fitness.model, run.held_out)) / 2), rel=1e-5)
-    assert len(run.further) == 4
-    over_both = [m.fitness * m.further for m in result.members]  # as many windows of each: the order is the product's
-    assert over_both == sorted(over_both)
+    assert [len(windows) for windows in run.further] == [4, 4]
+    places = [(m.further_windows, m.fitness * m.further ** (m.further_windows / 4)) for m in result.members]
+    assert [windows for windows, _ in places] == [8] * min(5, len(places)) + [4] * (len(places) - 5)
+    for windows in (8, 4):  # of as many windows the order is the product's
+        mine = [product for count, product in places if count == windows]
+        assert mine == sorted(mine)
 
 
 def test_a_race_runs_rung_after_rung() -> None:
@@ -221,7 +224,8 @@ def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) 
     kept = result.files[0].read_text(encoding="utf-8")
     name = "perplexity" if objective == "perplexity" else "e^KL"
     winner = result.members[0]
-    further = "further windows" + ("" if winner.candidate.formula == winner.metric.formula else ", as it was bred")
+    bred = "" if winner.candidate.formula == winner.metric.formula else ", as it was bred"
+    further = f"{winner.further_windows} further windows{bred}"
     assert f"On the search's windows: {name} {winner.fitness:.4f}; on {further}: {winner.further:.4f};" in kept
     assert "; on held-out text: perplexity " in kept
 
@@ -241,15 +245,32 @@ def test_further_windows_tell_the_best_apart() -> None:
     alone = {f: sum(fitness.on(genotype(f), further)) for f in FORMULAS}
     worst_first = sorted(FORMULAS, key=lambda f: -alone[f])
     near = [made(i, *f.split(" per "), losses=(3.0 + 1e-6 * i,) * 16) for i, f in enumerate(worst_first)]
-    assert [c.candidate for c in contend(fitness, near, further)] == list(reversed(near))
+    nothing = further[:0]
+    assert [c.candidate for c in contend(fitness, near, [further, nothing])] == list(reversed(near))
     far = [made(i, *f.split(" per "), losses=(3.0 + i,) * 16) for i, f in enumerate(worst_first)]
-    assert [c.candidate for c in contend(fitness, far, further)] == far
-    (first, *_) = contend(fitness, far, further)
+    assert [c.candidate for c in contend(fitness, far, [further, nothing])] == far
+    (first, *_) = contend(fitness, far, [further, nothing])
     assert first.loss == pytest.approx((16 * 3.0 + alone[worst_first[0]]) / 24, abs=1e-6)
+
+
+def test_the_best_of_the_first_round_contend_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not among them keeps the place behind, with the windows of the first round alone."""
+    monkeypatch.setattr("pzc.search.hall.ROUNDS", (4, 2))
+    fitness, first, second = tiny_fitness(), some_windows(9, 8), some_windows(10, 8)
+    formulas = [f"abs(W) * X ^ {k} per row" for k in (0, 1, 2, 3, 4)]
+    bred = [made(i, *f.split(" per "), losses=(3.0,) * 8) for i, f in enumerate(formulas)]
+    one, two = ([sum(fitness.on(genotype(f), windows)) for f in formulas] for windows in (first, second))
+    *contending, left_out = range(5)
+    by_one = sorted(contending, key=lambda i: one[i])
+    want = sorted(by_one[:2], key=lambda i: one[i] + two[i]) + by_one[2:] + [left_out]
+    found = contend(fitness, bred, [first, second])
+    assert [c.candidate.number for c in found] == want
+    assert [len(c.further) for c in found] == [16, 16, 8, 8, 0]
+    assert found[0].loss == pytest.approx((24 + one[want[0]] + two[want[0]]) / 24, abs=1e-6)
 
 
 def test_without_further_windows_the_order_is_that_of_fitness() -> None:
     bred = [made(i, f, losses=(2.0 + i,)) for i, f in enumerate(("abs(W)", "abs(W) * X"))]
-    found = contend(tiny_fitness(), bred, torch.empty(0, 32, dtype=torch.int64))
+    found = contend(tiny_fitness(), bred, [torch.empty(0, 32, dtype=torch.int64)] * 2)
     assert [c.candidate for c in found] == bred
     assert [c.loss for c in found] == [2.0, 3.0]
