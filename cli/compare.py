@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,11 +219,7 @@ def _rank(row: Row) -> float:
 
 
 def _best(mine: list[Row]) -> float:
-    return min((row.perplexity.value for row in _measured(mine)), default=math.nan)
-
-
-def _measured(some: Sequence[Row]) -> list[Row]:
-    return [row for row in some if math.isfinite(row.perplexity.value)]
+    return min(map(_rank, mine), default=math.inf)
 
 
 def _add(table: Table, row: Row, kl: bool, *, best: bool = False) -> None:
@@ -274,15 +269,17 @@ def _formula(metric: Metric) -> Text:
 
 def _say_unequal(found: list[Compared]) -> None:
     """Say so where metrics are compared that prune different shares: small groups lose less than was asked for."""
+    from pzc.runtime.masks import share_text
+
     for target in dict.fromkeys(r.target for r in found if r.target):
         shares = [r.sparsity for r in found if r.target == target and not r.failure]
         if shares and max(shares) - min(shares) > NOTABLE:
-            asked = f"{100 * target.share:.4g}% asked for, {min(shares):.2%} to {max(shares):.2%} pruned"
+            asked = f"{share_text(target.share)} asked for, {min(shares):.2%} to {max(shares):.2%} pruned"
             say(f"{asked}: of every group as many whole weights go as fit into its share")
 
 
 def _say_best(results: list[Row], name: str | None, target: Target) -> None:
-    measured = _measured([row for row in results if row.compared.target == target])
+    measured = [row for row in results if row.compared.target == target and math.isfinite(row.perplexity.value)]
     if measured:
         best = min(measured, key=lambda row: row.perplexity.value)
         times = best.perplexity.value / results[0].perplexity.value

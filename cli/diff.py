@@ -49,7 +49,7 @@ def command(
     metrics = (load(first), load(second))
     from pzc.cli.texts import texts_of
     from pzc.runtime.difference import difference
-    from pzc.runtime.masks import Target, parse_pattern
+    from pzc.runtime.masks import Target, parse_pattern, share_text
     from pzc.runtime.models import load_model
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
@@ -66,7 +66,7 @@ def command(
         print_json({"metrics": compared, "model": model, **asked, **_as_json(found)})
         return
     names = [m.name if m.name != "inline" else m.formula for m in metrics]
-    to = how["pattern"] or f"{100 * how['sparsity']:.4g}%"
+    to = how["pattern"] or share_text(how["sparsity"])
     output.print(_table(found, f"{names[0]} and {names[1]} · {model} · {to}", layers))
     if texts.calibration is not None:
         errors.print(

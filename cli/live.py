@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pzc.cli.console import formula
 from pzc.compiler.metric import Metric
+from pzc.runtime.masks import share_text
 from pzc.search.candidate import ALIASES, MEASURED, Candidate
 from pzc.search.run import Settings
 from pzc.search.state import Standing
@@ -69,7 +70,7 @@ def _top(s: Settings, folder: str, elapsed: float) -> Table:
     line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     line.add_column(justify="right", no_wrap=True)
     model = s.model.rstrip("/").rpartition("/")[2]
-    target = s.pattern or f"{100 * s.sparsity:.4g} %"
+    target = s.pattern or share_text(s.sparsity).replace("%", " %")
     left = Text.assemble(("pzc search", "bold"), f" · {model} · {target} · seed {s.seed} · {folder}")
     rest = f" of {clock(s.limit)}, {clock(max(0.0, s.limit - elapsed))} left" if s.limit else ""
     line.add_row(left, f" {clock(elapsed)}{rest}")

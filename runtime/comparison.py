@@ -12,7 +12,7 @@ from typing import Any
 from pzc.compiler.metric import Metric
 from pzc.runtime.compare import Compared
 from pzc.runtime.files import csv_text, replace_file, strict_json
-from pzc.runtime.masks import Target, pattern_text
+from pzc.runtime.masks import Target, pattern_text, share_text
 from pzc.runtime.uncertainty import Estimate, change, exponential, mean
 
 FORMAT = "pzc-comparison/1"
@@ -66,7 +66,7 @@ def _change(r: Compared, against: Compared | None) -> Estimate | None:
 
 def written(target: Target) -> str:
     """A target as it is typed and read: `50%`, `2:4`."""
-    return pattern_text(target.pattern) if target.pattern else f"{100 * target.sparsity:.4g}%"
+    return pattern_text(target.pattern) if target.pattern else share_text(target.sparsity)
 
 
 def names(metrics: Sequence[Metric]) -> list[str]:

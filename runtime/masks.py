@@ -82,6 +82,11 @@ def pattern_text(pattern: Sequence[int]) -> str:
     return f"{n}:{m}"
 
 
+def share_text(share: float | Fraction) -> str:
+    """A share as a percentage, with up to four digits: `62.5%`."""
+    return f"{100 * share:.4g}%"
+
+
 def check_sparsity(sparsity: float | Fraction) -> None:
     """Raise PruningError unless the sparsity is between 0 and 1."""
     if not 0.0 < sparsity < 1.0:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pzc.runtime.masks import share_text
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.objective import MEASURES
 from pzc.search.run import plan_of, settings_of, stored_state
@@ -88,7 +89,7 @@ class Run:
     @property
     def target(self) -> str:
         """What it prunes to, as it is written: `50 %` or `2:4`."""
-        return self.settings.get("pattern") or f"{100 * float(self.settings.get('sparsity', 0.5)):.4g} %"
+        return self.settings.get("pattern") or share_text(float(self.settings.get("sparsity", 0.5))).replace("%", " %")
 
 
 def read_run(place: Place) -> Run:

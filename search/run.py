@@ -28,7 +28,7 @@ from pzc.runtime.data import (
 )
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluate import perplexity
-from pzc.runtime.masks import Target, parse_pattern
+from pzc.runtime.masks import Target, parse_pattern, share_text
 from pzc.runtime.models import Loaded, load_model, resolve_dtype
 from pzc.runtime.passes import Progress, check_length, device_of, silent
 from pzc.runtime.sampling import sampler
@@ -401,7 +401,7 @@ def keep(run: Prepared) -> list[Path]:
 
 def _write_hall(run: Prepared, members: Sequence[hall.Member]) -> list[Path]:
     s = run.settings
-    about = f"{s.model} at {s.pattern or f'{100 * s.sparsity:.4g}%'}, seed {s.seed}"
+    about = f"{s.model} at {s.pattern or share_text(s.sparsity)}, seed {s.seed}"
     files = hall.write(members, run.folder / HALL, about, MEASURES[s.objective])
     if members:
         run.store.set_winner(members[0].candidate.number)
