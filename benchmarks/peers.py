@@ -107,20 +107,19 @@ def _tokens(calibration: str, evaluation: str, to: Path) -> str:
 def worker(tool: str, method: str, pattern: str | None, model: str, tokens: str) -> dict[str, float]:
     """Prune once with one tool, in a process of its own."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     calibration, evaluation = (torch.tensor(windows) for windows in json.loads(Path(tokens).read_text()))
     with tempfile.TemporaryDirectory() as scratch:
         if "streamed" in tool:
             loaded, prune = None, _streamed(method, pattern, model, calibration, Path(scratch) / "pruned")
         else:
-            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+            loaded = _loaded(model)
             prune = (_pzc if tool == "pzc" else _peer)(loaded, method, pattern, calibration, tool)
         start, cpu = time.perf_counter(), time.process_time()
         prune()
         found = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "peak": _peak()}
         if loaded is None:
-            loaded = AutoModelForCausalLM.from_pretrained(Path(scratch) / "pruned", dtype=torch.float32).eval()
+            loaded = _loaded(str(Path(scratch) / "pruned"))
     losses: list[float] = []
     with torch.no_grad():
         for window in evaluation:
@@ -130,6 +129,14 @@ def worker(tool: str, method: str, pattern: str | None, model: str, tokens: str)
                 losses += lost.tolist()
     embedding = loaded.get_input_embeddings().weight
     return found | {"perplexity": math.exp(sum(losses) / len(losses)), "zero": float((embedding == 0).float().mean())}
+
+
+def _loaded(folder: str) -> Any:
+    """The model in plain transformers, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def _peak() -> float:
@@ -143,9 +150,9 @@ def _streamed(method: str, pattern: str | None, model: str, calibration: Any, ou
     from pzc.runtime.stream_model import open_shell
 
     request = Request.of(method, pattern=pattern, sequential=True)
+    shell = open_shell(model, device="cpu", dtype="float32")
 
     def prune() -> None:
-        shell = open_shell(model, device="cpu", dtype="float32")
         with stream(shell, request, Windows(calibration, calibration[:1, :2]), output) as (result,):
             result.save({})
 

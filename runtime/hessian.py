@@ -38,7 +38,7 @@ class Hessians:
         self._windows = windows
         self._totals: dict[str, Tensor] = {}
         self._last: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
-        self._finished: tuple[Tensor | None, Table] = (None, {})
+        self._finished: dict[str, Table] = {}
 
     def __bool__(self) -> bool:
         return bool(self._leaves)
@@ -69,14 +69,19 @@ class Hessians:
         Raises PruningError if the layer was never run, or its Hessian can't be factored.
         """
         self._last = (None, None, None)
-        if layer not in self._totals:
-            raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
-        total = self._totals.pop(layer)
-        if self._finished[0] is not total:
-            self._finished = (total, hessian_leaves(_scaled(total, 2 / self._windows), self._leaves, layer))
-        if not any(other is total for other in self._totals.values()):
-            self._finished = (None, self._finished[1])
-        return self._finished[1]
+        if layer not in self._finished:
+            if layer not in self._totals:
+                raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
+            sharing = [name for name, total in self._totals.items() if total is self._totals[layer]]
+            table = hessian_leaves(self._taken(sharing), self._leaves, layer)
+            self._finished |= dict.fromkeys(sharing, table)
+        return self._finished.pop(layer)
+
+    def _taken(self, sharing: Collection[str]) -> Tensor:
+        """H of layers that share a sum, in float64; the sum is let go of: either may be as large as all else
+        together."""
+        *_, total = (self._totals.pop(name) for name in sharing)
+        return wide(total).mul_(2 / self._windows)
 
 
 def _add_products(total: Tensor, x: Tensor) -> None:
@@ -84,12 +89,6 @@ def _add_products(total: Tensor, x: Tensor) -> None:
     size = -(-len(total) // _PANELS)
     for start in range(0, len(total), size):
         total[start : start + size, start:].addmm_(x[:, start : start + size].T, x[:, start:])
-
-
-def _scaled(total: Tensor, scale: float) -> Tensor:
-    """A sum times a number in float64, new, and made but once: H may be as large as all else together."""
-    widened = wide(total)
-    return total * scale if widened is total else widened.mul_(scale)
 
 
 def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Table:
@@ -121,6 +120,7 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
             layer=layer,
         )
     found = {"H.diag": diagonal.flip(0)}
+    del hessian, diagonal
     if "H.inv_diag" in leaves:
         found["H.inv_diag"] = torch.cholesky_inverse(lower).diagonal().flip(0)
     if "H.chol_diag" in leaves:

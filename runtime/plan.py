@@ -6,12 +6,12 @@ for deciding whether and how to start, and are no promise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import LEAVES, Tier
@@ -23,6 +23,7 @@ from pzc.runtime.passes import device_of, vocabulary_of, windows_at_once
 from pzc.runtime.request import Request, as_tiers
 from pzc.runtime.speed import measure
 from pzc.runtime.statistics import passes_for
+from pzc.runtime.stream_rows import is_looked_up
 from pzc.runtime.stream_sweeps import LOGITS_AT_ONCE
 from pzc.runtime.targets import group_of
 
@@ -67,8 +68,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What both ways reckon with. Bytes: `element` of a weight, `model`, the largest `block`, what is `outside`
-    blocks. `rows`: outputs of a block's linears, for each of which a token leaves a number behind."""
+    """What both ways reckon with. Bytes: `element` of a weight, `model`, the largest `block`, and what is read whole
+    `outside` of blocks. `rows`: outputs of a block's linears, for each of which a token leaves a number behind."""
 
     element: int
     model: int
@@ -152,18 +153,19 @@ def _leaves_of(tier: Tier, leaves: frozenset[str], passes: tuple[Tier, ...]) -> 
 
 
 def _sizes(model: nn.Module, layers: Layers) -> _Sizes:
-    def total(module: nn.Module) -> int:
-        return sum(p.numel() * p.element_size() for p in module.parameters())
+    def total(parameters: Iterable[Tensor]) -> int:
+        return sum(p.numel() * p.element_size() for p in parameters)
 
+    whole = {p for module in model.modules() if not is_looked_up(module) for p in module.parameters(recurse=False)}
+    inside = {p for block in layers.blocks for p in block.parameters()}
     per_block = [layers.of_block(index) for index in range(len(layers.blocks))]
-    inside = sum(map(total, layers.blocks))
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
     shapes = [[layer.shape for layer in members] for members in per_block]
     return _Sizes(
         element=layers.layers[0].parameter.element_size(),
-        model=total(model),
-        block=max(map(total, layers.blocks)),
-        outside=total(model) - inside,
+        model=total(model.parameters()),
+        block=max(total(block.parameters()) for block in layers.blocks),
+        outside=total(whole - inside),
         largest=max(prod(layer.shape) for layer in layers.layers),
         block_weights=max(sum(map(prod, some)) for some in shapes),
         weights=sum(map(prod, (shape for some in shapes for shape in some))),

@@ -1,7 +1,7 @@
 """A model whose weights stay on the disk: its modules, with placeholders for weights that are read when they are used.
 
-Weights inside decoder blocks come and go with their block; those outside (embeddings, the last norm, the head) when
-their module is called.
+Weights inside decoder blocks come and go with their block; those outside (the last norm, the head) when their module is
+called. Of embeddings only the rows that a text looks up are read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pzc.runtime.outline import outline
 from pzc.runtime.quiet import quiet
 from pzc.runtime.shards import Shards, Stored, will_need
 from pzc.runtime.stream_names import Source
+from pzc.runtime.stream_rows import LookingUp, is_looked_up
 
 _WITHOUT = "prune it without --stream"
 
@@ -96,15 +97,27 @@ class Shell:
 
     @contextmanager
     def around(self) -> Iterator[None]:
-        """While the context is open, modules outside the blocks read their weights when they are first called."""
+        """While the context is open, modules outside the blocks read their weights when they are first called, and
+        embeddings the rows that are looked up."""
+        rows = {
+            id(slot.tensor): slot
+            for module, slots in self.outside.items()
+            for slot in slots
+            if is_looked_up(module) and slot.source.join is None
+        }
         with ExitStack() as stack:
+            stored = {tensor: slot.source.parts[0] for tensor, slot in rows.items()}
+            stack.enter_context(LookingUp(stored, lambda tensor: rows[tensor].filled))
 
             def load(module: nn.Module, args: Any) -> None:
                 slots = [slot for slot in self.outside[module] if not slot.filled]
                 stack.enter_context(self._filled(slots, {slot.name: slot.read() for slot in slots}))
 
-            for module in self.outside:
+            for module, slots in self.outside.items():
+                if is_looked_up(module) and all(id(slot.tensor) in rows for slot in slots):
+                    continue
                 stack.callback(module.register_forward_pre_hook(load).remove)
+            stack.callback(give_back)
             yield
 
     @contextmanager

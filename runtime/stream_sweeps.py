@@ -23,6 +23,7 @@ from pzc.runtime.allocation import measure, targets_for
 from pzc.runtime.block import Block, pruned_blocks
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
+from pzc.runtime.heap import give_back
 from pzc.runtime.layers import Layer, Layers, check_finite, zeros
 from pzc.runtime.masking import checked_score, worth_compiling
 from pzc.runtime.passes import Progress, cross_entropy, vocabulary_of
@@ -172,7 +173,9 @@ def _gathered(run: Run, sweep: Sweep, block: nn.Module, index: int, members: Seq
             run.states.write("calibration", index + 1, (through() for through in runs))
         else:
             run_for_inputs(block, members, sweep.gathers, runs)
-    return tables() if sweep.gathers else {}
+    found = tables() if sweep.gathers else {}
+    give_back()  # to factor Hessians takes more memory than is left of them
+    return found
 
 
 def _exhaust(values: Iterable[object]) -> None:

@@ -57,6 +57,22 @@ def test_a_loaded_model_is_planned_like_its_files(folder: Path) -> None:
     assert (whole.memory, whole.disk, whole.passes) == (shell.memory, shell.disk, shell.passes)
 
 
+def test_an_embedding_that_is_only_looked_up_is_not_streamed_whole(tmp_path: Path) -> None:
+    """Untied, it is in a model in memory all the same."""
+    from tests.conftest import make_tiny, make_tokenizer
+
+    found = []
+    for tie in (True, False):
+        folder = tmp_path / f"tied {tie}"
+        make_tiny(vocab_size=60_000, tie_word_embeddings=tie).save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        found.append(planned(open_shell(str(folder), device="cpu"), "wanda"))
+    tied, untied = found
+    assert untied.parameters > tied.parameters
+    assert untied.memory["memory"] > tied.memory["memory"]
+    assert untied.memory["stream"] == tied.memory["stream"]
+
+
 def test_what_takes_more_is_said_to_take_more(folder: Path) -> None:
     shell = open_shell(str(folder), device="cpu")
     weights, wanda, gradients = (planned(shell, metric) for metric in ("abs(W) per row", "wanda", "pruner_zero"))
