@@ -10,8 +10,7 @@ already, and one function measures both: the first 16 windows of 512 tokens of t
 alone, by the clock and of the processor (all threads together, which other work on the machine disturbs less), medians
 over the rounds, and memory the highest resident set of the process until then, imports and loading included. Every
 result is measured afterwards by plain transformers. `pzc, streamed` prunes from file to file with one block in memory,
-as `--stream` does: reading and writing are in its time, and so are the evaluations that streaming includes, of two
-tokens.
+as `--stream --eval-windows 0` does: to read and write weights is in its time.
 llm-compressor prunes every `Linear` unless told otherwise, the head too, which is tied to the embedding here:
 `--defaults` adds rows in which it does.
 """
@@ -153,7 +152,7 @@ def _streamed(method: str, pattern: str | None, model: str, calibration: Any, ou
     shell = open_shell(model, device="cpu", dtype="float32")
 
     def prune() -> None:
-        with stream(shell, request, Windows(calibration, calibration[:1, :2]), output) as (result,):
+        with stream(shell, request, Windows(calibration, calibration[:0]), output) as (result,):
             result.save({})
 
     return prune

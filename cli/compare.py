@@ -121,9 +121,8 @@ def command(
             from pzc.runtime.plots import draw
 
             write(folder, results, _about(loaded, texts, model, how, baseline))
-            where = f"{texts.evaluation.name} ({texts.evaluation.part})"
             pictures = [folder / "perplexity.png", folder / "perplexity.svg"]
-            drawn = draw(results, f"{model}, {_way(how)}", where, pictures)
+            drawn = draw(results, f"{model}, {_way(how)}", texts.measured_on, pictures)
     if as_json:
         print_json([numbers(row) for row in results])
         ctx.exit(1 if any(r.failure for r in found) else 0)

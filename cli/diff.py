@@ -70,7 +70,7 @@ def command(
     output.print(_table(found, f"{names[0]} and {names[1]} · {model} · {to}", layers))
     if texts.calibration is not None:
         errors.print(
-            f"statistics from {how['windows']} windows of {texts.calibration.name} ({texts.calibration.part})",
+            f"statistics from {how['windows']} windows of {texts.calibration.title}",
             style="dim",
             soft_wrap=True,
         )

@@ -102,7 +102,7 @@ def command(
             dense = _second(loaded, against, device, dtype, trust_remote_code) if against else None
             measured = _perplexity(loaded, text, windows, dense, protocol, bar)
             result |= measured.pop("fields")
-            where = f"{text.name} ({text.part}), {len(windows)} × {windows.shape[1]} tokens"
+            where = f"{text.title}, {len(windows)} × {windows.shape[1]} tokens"
             notes = {"perplexity": where, "KL divergence": f"nats a token, from {against}"}
             shown += [(name, value, 4, notes.get(name, "")) for name, value in measured.items()]
         scored = evaluate_tasks(loaded, tasks, limit=limit, seed=seed) if tasks else []

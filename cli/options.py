@@ -192,6 +192,13 @@ windows = click.option(
 eval_windows = click.option(
     "--eval-windows", type=click.IntRange(1), default=16, show_default=True, help="Evaluation windows."
 )
+may_measure = click.option(
+    "--eval-windows",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="Evaluation windows; 0: prune without measuring.",
+)
 length = click.option(
     "--length", "-l", type=click.IntRange(2), help="Tokens a window. [default: 512, or the model's longest if less]"
 )
@@ -267,8 +274,8 @@ targets = together(sparsities, patterns)
 stored = together(storage, study)
 calibration = together(data, eval_data, windows, eval_windows, length)
 pruning = together(
-    metric, parameter, loading, sparsities, pattern, per, allocation, chosen_layers, sequential, update, calibration,
-    cache, seed,
+    metric, parameter, loading, sparsities, pattern, per, allocation, chosen_layers, sequential, update, data,
+    eval_data, windows, may_measure, length, cache, seed,
 )  # fmt: skip
 
 

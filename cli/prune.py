@@ -98,7 +98,8 @@ def _table(done: list[Result]) -> Table:
         table.add_column(heading, justify="right" if heading else "left", header_style="dim")
     first = done[0]
     table.add_row("sparsity", f"{first.pruned.dense_sparsity:.2%}", *(f"{r.pruned.sparsity:.2%}" for r in done))
-    table.add_row("perplexity", f"{first.before:.2f}", *(f"{r.after:.2f}" for r in done))
+    if first.record["perplexity"]:
+        table.add_row("perplexity", f"{first.before:.2f}", *(f"{r.after:.2f}" for r in done))
     return table
 
 
@@ -108,7 +109,7 @@ def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
 
     how = vars(asked)
     errors.print(Text(described(texts, how), "dim"), soft_wrap=True)
-    again = {**how, "data": asked.eval_data or asked.data}
+    again = {**how, "data": asked.eval_data or asked.data, "eval_windows": asked.eval_windows or None}
     for place in (result.place for result in done):
         files = [place] if asked.mask_only else [file for file in place.rglob("*") if file.is_file()]
         size = f"{sum(file.stat().st_size for file in files) / 1e6:.3g} MB"

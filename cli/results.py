@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pzc.cli.asked import Asked, Opened
 from pzc.cli.console import progress, say, warn
@@ -66,7 +66,7 @@ class Job:
             run=run,
             calibration=texts.calibration,
             evaluation=texts.evaluation,
-            perplexity={"before": before, "after": after},
+            perplexity={"before": before, "after": after} if texts.evaluation else None,
             seconds={} if seconds is None else {"evaluation": seconds},
         )
 
@@ -123,7 +123,7 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
         start = time.perf_counter()
         before = work.journal.value("before") if work else None
         if before is None:
-            before = perplexity(window_losses(loaded.model, evaluation, bar))
+            before = _measured(loaded.model, evaluation, bar)
         seconds = time.perf_counter() - start
         if work:
             work.journal.finish("dense", 1, before=before)
@@ -134,8 +134,8 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
         else:
             runs = carry_out_each(loaded.model, request, calibration, **given)
         for place, pruned in zip(left.values(), runs, strict=True):
-            after = perplexity(window_losses(loaded.model, evaluation, bar))
-            content = job.record(pruned, run, before, after, seconds)
+            after = _measured(loaded.model, evaluation, bar)
+            content = job.record(pruned, run, before, after, seconds if len(evaluation) else None)
             if asked.mask_only:
                 write_masks(place, masks, content)
             else:
@@ -143,6 +143,11 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
             if work:
                 work.ended = True
             yield Result(place, pruned, before, after, content)
+
+
+def _measured(model: nn.Module, windows: Tensor, bar: Any) -> float:
+    """The perplexity of windows `[n, length]`, NaN of none."""
+    return perplexity(window_losses(model, windows, bar) if len(windows) else [])
 
 
 @dataclass

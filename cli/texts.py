@@ -26,11 +26,13 @@ def texts_of(loaded: Loaded, leaves: Collection[str], how: dict[str, Any]) -> Te
 
 def described(texts: Texts, how: dict[str, Any]) -> str:
     """What was evaluated on and what the statistics were gathered from, in a line."""
-    read, length = texts.evaluation, texts.evaluation_windows.shape[1]
-    line = f"perplexity on {read.name} ({read.part}), {how['eval_windows']} × {length} tokens"
-    if texts.calibration is None:
-        return line
-    return f"{line}; statistics from {how['windows']} windows of {texts.calibration.name} ({texts.calibration.part})"
+    measured, gathered, (windows, length) = texts.evaluation, texts.calibration, texts.evaluation_windows.shape
+    found = []
+    if measured:
+        found.append(f"perplexity on {measured.title}, {windows} × {length} tokens")
+    if gathered:
+        found.append(f"statistics from {how['windows']} windows of {gathered.title}")
+    return "; ".join(found) or "nothing measured, no text read"
 
 
 def options_of(how: dict[str, Any], *names: str) -> str:

@@ -39,6 +39,11 @@ class Text:
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def title(self) -> str:
+        """Its name and which part of it was read."""
+        return f"{self.name} ({self.part})"
+
 
 def sides(data: str, eval_data: str | None = None, *, sampler: Sampler | None = None) -> tuple[Text, Text]:
     """The calibration text of `data` and the evaluation text of `eval_data` (by default `data` too).

@@ -60,7 +60,9 @@ def _losses(model: nn.Module, batch: Tensor) -> list[float]:
 
 
 def perplexity(losses: Sequence[float]) -> float:
-    """The exponential of the mean loss; windows weigh alike. Infinite where a float ends."""
+    """The exponential of the mean loss; windows weigh alike. Infinite where a float ends, NaN of no windows."""
+    if not losses:
+        return math.nan
     mean = sum(losses) / len(losses)
     return math.exp(mean) if mean < 700 else math.inf if mean == mean else math.nan
 

@@ -189,8 +189,8 @@ def _memory(
     batch = length * together
     activations = batch * (sizes.rows + 6 * sizes.hidden) * sizes.element
     graph = length * (sizes.rows + 12 * sizes.hidden) * sizes.element if "backward" in tiers else 0
-    logits = length * together * sizes.vocabulary * (sizes.element + 8)
-    chunk = min(LOGITS_AT_ONCE, length * sizes.vocabulary) * (sizes.element + 8)
+    logits = length * together * sizes.vocabulary * (sizes.element + 8) if eval_windows else 0
+    chunk = min(LOGITS_AT_ONCE, length * sizes.vocabulary) * (sizes.element + 8) if eval_windows else 0
     if "backward" in tiers:
         backward = length * sizes.vocabulary * (3 * sizes.element + 12)
         logits, chunk = max(logits, backward), max(chunk, backward)
@@ -210,7 +210,8 @@ def _memory(
     if gathered:  # of one layer, in its own type and in float32; the backward's thread keeps as much for itself again
         graph += 2 * (sizes.element + 4) * sizes.largest
     block += max(activations + graph, 4 * compared)
-    return {"memory": BASE + whole, "stream": BASE + max(block, sizes.outside + chunk)}
+    head = sizes.outside + chunk if chunk else 0
+    return {"memory": BASE + whole, "stream": BASE + max(block, head)}
 
 
 def _gradients(request: Request) -> int:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -141,9 +142,8 @@ def header_of(file: Path) -> dict[str, Stored]:
 
 def read(stored: Stored, *, pinned: bool = False) -> Tensor:
     """One tensor in memory, in its stored type; `pinned` for copies to an accelerator that need not be waited for."""
-    found = torch.empty(stored.shape, dtype=stored.torch_dtype, pin_memory=pinned)
-    _read_into(stored, [found])
-    return found
+    with _opened(stored) as stream:
+        return _filled(torch.empty(stored.shape, dtype=stored.torch_dtype, pin_memory=pinned), stored, stream)
 
 
 def read_as(stored: Stored, dtype: torch.dtype) -> Tensor:
@@ -151,26 +151,48 @@ def read_as(stored: Stored, dtype: torch.dtype) -> Tensor:
     if dtype == stored.torch_dtype:
         return read(stored)
     found = torch.empty(stored.shape, dtype=dtype)
-    flat = found.view(-1)
-    buffer = torch.empty(min(len(flat), _CONVERTED), dtype=stored.torch_dtype)
-
-    def pieces() -> Iterator[Tensor]:
-        for piece in flat.split(_CONVERTED):
-            raw = buffer[: len(piece)]
-            yield raw  # and when the next is asked for, it is full
-            piece.copy_(raw)
-
-    _read_into(stored, pieces())
+    for into, piece in zip(found.view(-1).split(_CONVERTED), _pieces(stored), strict=False):  # of nothing no piece
+        into.copy_(piece)
     return found
 
 
-def _read_into(stored: Stored, tensors: Iterable[Tensor]) -> None:
-    """Read a tensor's bytes into contiguous ones that make it together."""
+def read_rows(stored: Stored, rows: Tensor) -> Tensor:
+    """Some rows of a matrix, `[len(rows), columns]`, in memory and in its stored type; `rows` are int64 `[n]`, each
+    once and ascending. Raises IndexError for a row that it doesn't have, as torch does."""
+    if len(rows) and not 0 <= int(rows[0]) <= int(rows[-1]) < stored.shape[0]:
+        raise IndexError(f"{stored.key} has {stored.shape[0]} rows")
+    found = torch.empty((len(rows), *stored.shape[1:]), dtype=stored.torch_dtype)
+    size = (stored.stop - stored.start) // stored.shape[0]
+    gaps = (rows.diff() != 1).nonzero().flatten() + 1
+    with _opened(stored) as stream:
+        for run, into in zip(rows.tensor_split(gaps), found.tensor_split(gaps), strict=True):
+            if len(run):
+                stream.seek(stored.start + int(run[0]) * size)
+                _filled(into, stored, stream)
+    return found
+
+
+def _pieces(stored: Stored) -> Iterator[Tensor]:
+    """A tensor's values in their stored type, some at a time: each piece until the next is asked for."""
+    size = prod(stored.shape)
+    buffer = torch.empty(min(size, _CONVERTED), dtype=stored.torch_dtype)
+    with _opened(stored) as stream:
+        for start in range(0, size, _CONVERTED):
+            yield _filled(buffer[: size - start], stored, stream)
+
+
+@contextmanager
+def _opened(stored: Stored) -> Iterator[IO[bytes]]:
+    """Its file, to be read from its first byte on."""
     with stored.file.open("rb", buffering=0) as stream:
         stream.seek(stored.start)
-        for tensor in tensors:
-            if not fill(stream, tensor):
-                raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
+        yield stream
+
+
+def _filled(tensor: Tensor, stored: Stored, stream: IO[bytes]) -> Tensor:
+    if not fill(stream, tensor):
+        raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
+    return tensor
 
 
 def fill(stream: Any, tensor: Tensor) -> bool:
@@ -273,12 +295,13 @@ class Copy:
     def copy(self, stored: Stored) -> None:
         """Write a tensor of the source as it is: byte for byte where the type stays."""
         place = self.places[stored.key]
-        if place.dtype != stored.dtype:
-            self.write(stored.key, read(stored))
-            return
         with place.file.open("r+b") as stream:
             stream.seek(place.start)
-            _pour(stored, stream)
+            if place.dtype == stored.dtype:
+                _pour(stored, stream)
+            else:
+                for piece in _pieces(stored):
+                    stream.write(memoryview(as_bytes(piece.to(place.torch_dtype))))
         self._dirty.add(place.file)
 
     def settle(self) -> None:

@@ -43,7 +43,8 @@ from pzc.runtime.work import Journal, clear, empty, fingerprint, remove, unfinis
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows to calibrate on, none where no pass needs them, and to evaluate on: int64 `[n, length]`."""
+    """The windows to calibrate on, None where no pass needs them, and to evaluate on, `[0, length]` to measure nothing:
+    int64 `[n, length]`."""
 
     calibration: Tensor | None
     evaluation: Tensor
@@ -91,9 +92,9 @@ def stream(
             outputs = [_output(shell, folder, k, mask_only=mask_only) for k in range(len(request.targets))]
             run, evaluation, calibration, file = _prepared(shell, request, windows, outputs, folder, progress)
             with evaluating(shell.model):
-                _sweep(run, calibration, file)
-                before = losses(run, "dense", evaluation)
-                after = [losses(run, f"pruned-{k}", evaluation) for k in range(len(outputs))]
+                _sweep(run, calibration, file, measures=bool(evaluation))
+                measured = ["dense", *(f"pruned-{k}" for k in range(len(outputs)))]
+                before, *after = (perplexity(losses(run, name, evaluation) if evaluation else []) for name in measured)
             if not run.journal.done("rest"):
                 for each in outputs:
                     each.rest()
@@ -116,10 +117,7 @@ def stream(
             outputs[k].save(record, given[k].absolute(), given[k])
             saved.append(k)
 
-        yield [
-            Streamed(_summary(run, k), perplexity(before), perplexity(after[k]), partial(save, k))
-            for k in range(len(outputs))
-        ]
+        yield [Streamed(_summary(run, k), before, after[k], partial(save, k)) for k in range(len(outputs))]
     if len(saved) == len(outputs):
         remove(folder)
         for other in unfinished(output.absolute(), mark):
@@ -136,7 +134,8 @@ def check_request(shell: Shell, request: Request, windows: Windows) -> None:
     """Raise PruningError for what cannot be done to this model one block at a time."""
     check_inside(shell.layers)
     request.check(shell.layers.layers)
-    check_windows(shell.model, windows.evaluation)
+    if len(windows.evaluation):
+        check_windows(shell.model, windows.evaluation)
     check_text(request, shell.model, windows.calibration)
 
 
@@ -167,7 +166,7 @@ def _prepared(
 ) -> tuple[Run, list[Tensor], list[Tensor], Path | None]:
     """The run, with the hidden states before the first block on the disk, the batches of windows to evaluate and to
     calibrate on, and where statistics of gradients are to be kept."""
-    evaluation = list(batches(shell.model, windows.evaluation))
+    evaluation = list(batches(shell.model, windows.evaluation)) if len(windows.evaluation) else []
     states = States(folder / "work", shell.device)
     journal = Journal(folder / "work" / "journal.json")
     file = kept_file(shell, request, windows.calibration)
@@ -202,8 +201,9 @@ def _calibration(shell: Shell, request: Request, windows: Windows, *, kept: bool
     return list((batches if request.together else singly)(shell.model, windows.calibration))
 
 
-def _sweep(run: Run, calibration: list[Tensor], file: Path | None) -> None:
-    """Go over the blocks as often as the request's leaves need. `file` is where statistics of gradients are kept."""
+def _sweep(run: Run, calibration: list[Tensor], file: Path | None, *, measures: bool) -> None:
+    """Go over the blocks as often as the request's leaves need. `file` is where statistics of gradients are kept;
+    unless the run `measures`, nothing is evaluated."""
     request = run.request
     gradients = "backward" in passes_for(request.early - (kept_leaves(request) if run.kept else frozenset()))
     early, measured = forward_leaves(request.early), is_measured(request.allocation)
@@ -227,7 +227,8 @@ def _sweep(run: Run, calibration: list[Tensor], file: Path | None) -> None:
             join_blocks(run.work, run.depth, file)
             run.journal.finish("kept", 1)
         if then == "prune":
-            evaluate_pruned(run)
+            if measures:
+                evaluate_pruned(run)
             return
     elif request.joint:
         forward(run, Sweep("scores", early, before, dense=True, scores=True, keeps=keeps))

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pzc.runtime.errors import PruningError
-from pzc.runtime.shards import Stored, fill
+from pzc.runtime.shards import Stored, read_rows
 
 
 def is_looked_up(module: nn.Module) -> bool:
@@ -37,19 +36,6 @@ class LookingUp(TorchFunctionMode):
 
 
 def looked_up(stored: Stored, rows: Tensor) -> Tensor:
-    """Rows of a matrix, `[*rows.shape, columns]`, in its stored type and on the CPU.
-
-    Raises IndexError for a row that it doesn't have, as torch does.
-    """
+    """Rows of a matrix, `[*rows.shape, columns]`, in its stored type and on the CPU; of each one copy is read."""
     wanted, places = torch.unique(rows.cpu(), return_inverse=True)
-    if len(wanted) and not 0 <= int(wanted[0]) <= int(wanted[-1]) < stored.shape[0]:
-        raise IndexError(f"{stored.key} has {stored.shape[0]} rows")
-    found = torch.empty((len(wanted), *stored.shape[1:]), dtype=stored.torch_dtype)
-    size = (stored.stop - stored.start) // stored.shape[0]
-    gaps = (wanted.diff() != 1).nonzero().flatten() + 1
-    with stored.file.open("rb", buffering=0) as stream:
-        for run, into in zip(wanted.tensor_split(gaps), found.tensor_split(gaps), strict=True):
-            stream.seek(stored.start + int(run[0]) * size if len(run) else stored.start)
-            if not fill(stream, into):
-                raise PruningError(f"the weights file {stored.file} is damaged: it is cut short")
-    return found[places]
+    return read_rows(stored, wanted)[places]

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from pzc.runtime.checkpoint import RECORD
@@ -34,13 +35,18 @@ LONGEST = 512
 class Texts:
     """Calibration and evaluation text, which never overlap, with the windows cut from them, int64 `[n, length]`.
 
-    There is no calibration for metrics of the weights alone.
+    There is no calibration for metrics of the weights alone, and no evaluation where its windows are none.
     """
 
     calibration: Text | None
-    evaluation: Text
+    evaluation: Text | None
     calibration_windows: Tensor | None
     evaluation_windows: Tensor
+
+    @property
+    def measured_on(self) -> str:
+        """The evaluation text, in words."""
+        return self.evaluation.title if self.evaluation else "nothing"
 
 
 def default_length(model: nn.Module) -> int:
@@ -68,15 +74,20 @@ def texts_for(
     needed = length * max(windows, eval_windows) + 1
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
     calibration: Text | None = None
+    evaluation: Text | None = None
     if passes_for(leaves) or "windows" in leaves:
         calibration, evaluation = sides(data, eval_data, sampler=sample)
-    else:
+    elif eval_windows:
         evaluation = evaluation_side(data, eval_data, sampler=sample)
+    if not eval_windows:
+        evaluation = None
     return Texts(
         calibration,
         evaluation,
         None if calibration is None else _calibration(loaded, calibration, windows, length),
-        evaluation_windows(tokenise(loaded.tokenizer, evaluation.text), eval_windows, length),
+        torch.empty((0, length), dtype=torch.int64)
+        if evaluation is None
+        else evaluation_windows(tokenise(loaded.tokenizer, evaluation.text), eval_windows, length),
     )
 
 

@@ -106,9 +106,8 @@ def transfer(
             dense = one.perplexity
         else:
             results[one.target].append((by_metric[id(one.metric)], one))
-    where = f"{texts.evaluation.name} ({texts.evaluation.part})"
     for target, rows in results.items():
-        yield _beside_best(model, where, target, dense, rows)
+        yield _beside_best(model, texts.measured_on, target, dense, rows)
 
 
 def _beside_best(

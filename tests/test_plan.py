@@ -31,8 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def planned(shell: Shell, metric: str, **how: Any) -> Plan:
-    return plan(shell.loaded, shell.layers, Request.of(metric, **how), windows=4, eval_windows=2, length=32)
+def planned(shell: Shell, metric: str, eval_windows: int = 2, **how: Any) -> Plan:
+    request = Request.of(metric, **how)
+    return plan(shell.loaded, shell.layers, request, windows=4, eval_windows=eval_windows, length=32)
 
 
 def test_sizes_and_passes(folder: Path) -> None:
@@ -71,6 +72,16 @@ def test_an_embedding_that_is_only_looked_up_is_not_streamed_whole(tmp_path: Pat
     assert untied.parameters > tied.parameters
     assert untied.memory["memory"] > tied.memory["memory"]
     assert untied.memory["stream"] == tied.memory["stream"]
+
+
+def test_to_measure_nothing_takes_less(folder: Path) -> None:
+    shell = open_shell(str(folder), device="cpu")
+    measured, unmeasured = (planned(shell, "magnitude", eval_windows=n) for n in (2, 0))
+    assert unmeasured.tokens["evaluation"] == 0
+    for way in ("memory", "stream"):
+        assert unmeasured.memory[way] <= measured.memory[way]
+        assert unmeasured.seconds[way] < measured.seconds[way]
+    assert unmeasured.disk["stream"] < measured.disk["stream"]
 
 
 def test_what_takes_more_is_said_to_take_more(folder: Path) -> None:

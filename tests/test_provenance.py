@@ -74,6 +74,45 @@ def test_every_record_is_valid_and_its_card_makes_the_model_again(
     assert all((first[name] == second[name]).all() for name in first)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-f", "wanda"),
+        ("-f", "wanda", "--update", "obs"),
+        ("-f", "wanda", "-s", "0.3,0.6"),
+        ("-f", "magnitude", "--stream"),
+        ("-f", "sparsegpt", "--stream"),
+        ("-f", "pruner_zero", "--stream"),
+    ],
+)
+def test_without_evaluation_windows_nothing_is_measured_and_the_same_is_pruned(
+    options: tuple[str, ...], terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert terminal("prune", *options, "-o", "out", *SMALL).code == 0
+    monkeypatch.setattr("pzc.cli.results.window_losses", _refuse)
+    monkeypatch.setattr("pzc.runtime.stream_sweeps._loss", _refuse)
+    monkeypatch.setattr("pzc.runtime.stream.evaluate_pruned", _refuse)
+    shown = terminal("prune", *options, "-o", "unmeasured", *SMALL, "--eval-windows", "0")
+    assert shown.code == 0, shown.err
+    assert "perplexity" not in shown.out + shown.err
+    assert " --eval-windows" not in shown.err.split("next: ")[1]
+    files = sorted((tmp_path / "unmeasured").rglob("pruning.json"))
+    assert files
+    for file in files:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        VALIDATOR.validate(record)
+        assert record["perplexity"] is record["data"]["evaluation"] is None
+        assert {"evaluation", "perplexity"}.isdisjoint(record["seconds"])
+        assert "perplexity" not in ModelCard.load(file.with_name("README.md")).text
+        same = tmp_path / "out" / file.parent.relative_to(tmp_path / "unmeasured")
+        first, second = (load_file(folder / "model.safetensors") for folder in (same, file.parent))
+        assert all((first[name] == second[name]).all() for name in first)
+
+
+def _refuse(*args: Any, **how: Any) -> Any:
+    raise AssertionError("something was measured")
+
+
 def test_the_record_says_what_was_asked_for(terminal: Terminal, tmp_path: Path) -> None:
     asked = ("--update", "obs", "--allocation", "shares.toml", "--exclude", "q_proj")
     assert terminal("prune", "-f", "wanda", *asked, "-o", "out", *SMALL).code == 0

@@ -124,7 +124,7 @@ def measure(
         {text: {n: results[n, target] for n in names} for text, target in written.items()},
         tuple(_differences(loaded, metrics[0], zoo, texts.calibration_windows, own, int(s["seed"]), progress)),
         {layer.name: layer.block for layer in layers},
-        f"{texts.evaluation.name} ({texts.evaluation.part}), {shape} tokens",
+        f"{texts.measured_on}, {shape} tokens",
     )
 
 
