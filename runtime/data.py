@@ -64,6 +64,14 @@ def sides(data: str, eval_data: str | None = None, *, sampler: Sampler | None = 
     return Text(data, head, "first four fifths"), Text(other, tail, "last fifth")
 
 
+def calibration_side(data: str, eval_data: str | None = None, *, sampler: Sampler | None = None) -> Text:
+    """The calibration text that `sides` gives, for a run that evaluates nothing."""
+    other = data if eval_data is None else eval_data
+    if data in _NAMED or other in _NAMED:
+        return _one(data, "calibration", sampler)
+    return sides(data, eval_data)[0]
+
+
 def evaluation_side(data: str, eval_data: str | None = None, *, sampler: Sampler | None = None) -> Text:
     """The evaluation text that `sides` gives, for a run that calibrates on nothing."""
     other = data if eval_data is None else eval_data

@@ -14,6 +14,7 @@ from pzc.runtime.checkpoint import RECORD
 from pzc.runtime.data import (
     Text,
     calibrated_part,
+    calibration_side,
     calibration_windows,
     eval_text,
     evaluation_side,
@@ -73,14 +74,15 @@ def texts_for(
     check_length(loaded.model, length)
     needed = length * max(windows, eval_windows) + 1
     sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
+    calibrates = bool(passes_for(leaves)) or "windows" in leaves
     calibration: Text | None = None
     evaluation: Text | None = None
-    if passes_for(leaves) or "windows" in leaves:
+    if calibrates and eval_windows:
         calibration, evaluation = sides(data, eval_data, sampler=sample)
+    elif calibrates:
+        calibration = calibration_side(data, eval_data, sampler=sample)
     elif eval_windows:
         evaluation = evaluation_side(data, eval_data, sampler=sample)
-    if not eval_windows:
-        evaluation = None
     return Texts(
         calibration,
         evaluation,

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.runtime.data import (
+    Side,
     calibrated_part,
+    calibration_side,
     calibration_text,
     calibration_windows,
     eval_text,
@@ -232,6 +234,23 @@ def test_two_files_that_share_text_are_refused(changed: str, tmp_path: Path) -> 
     (tmp_path / "b.txt").write_text("\n".join(other[changed]), encoding="utf-8")
     with pytest.raises(PruningError, match=r"of .*b\.txt is in .*a\.txt too"):
         sides(str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
+
+
+def test_a_run_that_evaluates_nothing_calibrates_on_the_same_text(
+    tmp_path: Path,
+) -> None:
+    """And asks for no other side of a text that has two."""
+    path, other = written(tmp_path, "a.txt", LINES), written(tmp_path, "b.txt", "Something else altogether.\n" * 9)
+    cases = ((path, None), (path, other), (path, "pydoc"), ("pydoc", None))
+    assert [calibration_side(*case) for case in cases] == [sides(*case)[0] for case in cases]
+    asked: list[str] = []
+
+    def noting(side: Side) -> str:
+        asked.append(side)
+        return f"the {side} side"
+
+    assert calibration_side("self", sampler=noting).text == "the calibration side"
+    assert asked == ["calibration"]
 
 
 def test_a_run_that_calibrates_on_nothing_evaluates_on_the_same_text(tmp_path: Path) -> None:
