@@ -166,6 +166,7 @@ def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
     assert {"script", "img", "b"}.isdisjoint(tag for tag, _ in page.elements)
     assert "<script>alert(1)</script>" in "".join(page.text)
     assert paragraph("<i>") == "<p>&lt;i&gt;</p>"
+    assert paragraph("`a <b` and ` alone") == "<p><code>a &lt;b</code> and ` alone</p>"
     assert element("p", title='"') == '<p title="&quot;"></p>'
     assert formula("a < b", lambda text: [(text, "pzm.name")]) == '<span class="pzm-name">a &lt; b</span>'
 

@@ -85,7 +85,7 @@ def label_bar(axes: Any, x: float, y: float, text: str, theme: Theme) -> None:
 def by_time(run: Run, others: Sequence[Run]) -> Figure:
     """Best fitness against seconds."""
     ours, zoo = evolution(run), run.zoo[0] if run.zoo else None
-    says = f"The best {run.measure} fell to {perplexity(ours[-1].best)} in {duration(ours[-1].seconds)}"
+    says = f"The best {run.measure} fell to {perplexity(ours[-1].best)} in {duration(ours[-1].seconds)} of work"
     if zoo:
         says += f"; the best published metric, {zoo.operator}, has {perplexity(zoo.fitness)}"
         first = reached(run, zoo.fitness)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
@@ -24,8 +25,12 @@ def element(tag: str, *inner: str, **attributes: str) -> str:
 
 
 def paragraph(text: str, **attributes: str) -> str:
-    """A paragraph of plain text."""
-    return element("p", escape(text), **attributes)
+    """A paragraph of plain text, in which what stands between backticks is code."""
+    pieces = (
+        element("code", escape(piece)) if i % 2 else escape(piece)
+        for i, piece in enumerate(re.split("`([^`]+)`", text))
+    )
+    return element("p", *pieces, **attributes)
 
 
 def formula(text: str, colour: Colour) -> str:

@@ -117,8 +117,8 @@ def progress(run: Run, others: Sequence[Run]) -> Section:
     """How fitness fell, beside other runs."""
     found = [figures.by_time(run, others), figures.by_evaluations(run, others), figures.outcome(run)]
     hint = "" if others else html.paragraph(
-        "Give other runs on the same model, text and windows, such as one of --algorithm random, with --against to see "
-        "them in the same figures.", class_="note",
+        "Give other runs on the same model, text and windows, such as one of `--algorithm random`, with `--against` to "
+        "see them in the same figures.", class_="note",
     )  # fmt: skip
     return _with_figures("evolution", "How it got there", found, after=hint)
 
@@ -273,7 +273,7 @@ def predictions(run: Run) -> dict[str, list[tuple[float, float]]]:
 def at_work(run: Run, measured: Measured | None) -> Section:
     """What the model shows."""
     if measured is None:
-        none = "Left out with --no-model: masks, perplexity against sparsity and calibration, other patterns."
+        none = "Left out with `--no-model`: masks, perplexity against sparsity and calibration, other patterns."
         return Section("model", "The winner at work", html.paragraph(none))
     where = html.paragraph(f"Held-out perplexity on {measured.text}, one-shot, no weight updated.", class_="note")
     return _with_figures("model", "The winner at work", model_figures.drawn(measured, run.target), before=where)
@@ -293,7 +293,8 @@ def transferred(run: Run) -> Section:
 def settings(run: Run) -> Section:
     """What the run was started with."""
     last = evolution(run)[-1]
-    done = f"{count(last.settled, 'candidate')} in {duration(last.seconds)}, {last.evaluations:,} of them measured."
+    settled, work = count(last.settled, "candidate"), duration(last.seconds)
+    done = f"{settled} in {work} of work, {last.evaluations:,} of them measured."
     text = f"{done} Fitness is the {run.measure} of the pruned model on the search's windows; lower is better."
     rows = [[escape(k), html.element("code", escape(_written(v)))] for k, v in sorted(run.settings.items())]
     body = html.paragraph(text) + html.folded("Settings of the run", html.table(["setting", "value"], rows))

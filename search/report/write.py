@@ -65,7 +65,7 @@ def document(run: Run, found: Sequence[Section]) -> str:
     s = run.settings
     about = (
         f"{Path(str(s['model'])).name} at {run.target}, seed {s['seed']}, space {s['space']}: "
-        f"{count(len(run.bred), 'candidate')} settled in {duration(seconds)}."
+        f"{count(len(run.bred), 'candidate')} settled in {duration(seconds)} of work."
     )
     links = "".join(html.element("a", escape(section.heading), href=f"#{section.anchor}") for section in found)
     parts = [
