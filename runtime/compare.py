@@ -51,7 +51,7 @@ class Compared:
     @property
     def perplexity(self) -> float:
         """NaN where the metric could not be measured."""
-        return perplexity(self.losses) if self.losses else math.nan
+        return perplexity(self.losses)
 
 
 def compare(

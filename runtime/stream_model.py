@@ -99,24 +99,23 @@ class Shell:
     def around(self) -> Iterator[None]:
         """While the context is open, modules outside the blocks read their weights when they are first called, and
         embeddings the rows that are looked up."""
-        rows = {
-            id(slot.tensor): slot
+        looked_up = {
+            module: slots
             for module, slots in self.outside.items()
-            for slot in slots
-            if is_looked_up(module) and slot.source.join is None
+            if is_looked_up(module) and all(slot.source.join is None for slot in slots)
         }
+        rows = {id(slot.tensor): slot for slots in looked_up.values() for slot in slots}
+        stored = {tensor: slot.source.parts[0] for tensor, slot in rows.items()}
         with ExitStack() as stack:
-            stored = {tensor: slot.source.parts[0] for tensor, slot in rows.items()}
             stack.enter_context(LookingUp(stored, lambda tensor: rows[tensor].filled))
 
             def load(module: nn.Module, args: Any) -> None:
                 slots = [slot for slot in self.outside[module] if not slot.filled]
                 stack.enter_context(self._filled(slots, {slot.name: slot.read() for slot in slots}))
 
-            for module, slots in self.outside.items():
-                if is_looked_up(module) and all(id(slot.tensor) in rows for slot in slots):
-                    continue
-                stack.callback(module.register_forward_pre_hook(load).remove)
+            for module in self.outside:
+                if module not in looked_up:
+                    stack.callback(module.register_forward_pre_hook(load).remove)
             stack.callback(give_back)
             yield
 

@@ -112,9 +112,8 @@ def measure(final: Final, contenders: Sequence[Contender], progress: Progress = 
     for i, contender in enumerate(contenders):
         c = contender.candidate
         metrics = [replace(zoo_metric(c.operator), per=c.per)] if c.published else forms(c, f"found_{i + 1}")
-        further = perplexity(contender.further) if contender.further else math.nan
-        measured = _member(c, metrics, final)
-        members.append(replace(measured, further=further, further_windows=len(contender.further)))
+        measured, further = _member(c, metrics, final), contender.further
+        members.append(replace(measured, further=perplexity(further), further_windows=len(further)))
         progress("held-out text", i + 1, len(contenders))
     return members
 

@@ -236,9 +236,7 @@ def test_two_files_that_share_text_are_refused(changed: str, tmp_path: Path) -> 
         sides(str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
 
 
-def test_a_run_that_evaluates_nothing_calibrates_on_the_same_text(
-    tmp_path: Path,
-) -> None:
+def test_a_run_that_evaluates_nothing_calibrates_on_the_same_text(tmp_path: Path) -> None:
     """And asks for no other side of a text that has two."""
     path, other = written(tmp_path, "a.txt", LINES), written(tmp_path, "b.txt", "Something else altogether.\n" * 9)
     cases = ((path, None), (path, other), (path, "pydoc"), ("pydoc", None))
