@@ -78,7 +78,8 @@ def follow(
     as_json: bool,
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """A line or an event for every new best, and one every quarter of a minute, until `wait()` says that it is over."""
+    """A line or an event for every new best, and one without its formula every quarter of a minute, until `wait()` says
+    that it is over."""
     best, shown, last, told = float("inf"), time.monotonic(), False, as_json
     while not last:
         last = wait()
@@ -134,7 +135,7 @@ def stands(now: Standing, elapsed: float) -> dict[str, Any]:
 
 def _line(now: Standing, improved: bool, elapsed: float) -> None:
     c, metric = now.best[0]
-    mark = "new best" if improved else "    best"
+    mark, formula = ("new best", f"  {metric.formula}  per {c.per}") if improved else ("    best", "")
     settled = f"{elapsed:6.0f} s  {now.counts.total():6,} settled"
     versus = f" {c.fitness / now.zoo.fitness - 1:+7.1%}".replace("-", "−") if now.zoo else ""
-    say(f"{settled}  {mark} {c.fitness:8.3f}{versus}  {metric.formula}  per {c.per}")
+    say(f"{settled}  {mark} {c.fitness:8.3f}{versus}{formula}")

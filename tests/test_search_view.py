@@ -22,6 +22,7 @@ from rich.console import Console
 from pzc.cli.console import THEME
 from pzc.cli.live import LINES, STOPS, View, clock, sparkline
 from pzc.cli.main import pzc as cli
+from pzc.cli.watch import follow
 from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate, Status
 from pzc.search.hall import Member, write
@@ -271,6 +272,15 @@ def test_a_sparkline_spans_the_whole_series() -> None:
 
 def test_clocks() -> None:
     assert [clock(s) for s in (0, 61.9, 3600, 36_000)] == ["00:00", "01:01", "1:00:00", "10:00:00"]
+
+
+def test_lines_give_a_formula_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("pzc.cli.watch.QUIET", 0.0)
+    over = iter((False, False, True))
+    follow(filled().standing, lambda: 90.0, lambda: next(over), as_json=False)
+    first, *later = capsys.readouterr().err.splitlines()
+    assert first.split("new best")[1].split() == ["12.182", "−39.3%", "abs(W)", "*", "G", "per", "model"]
+    assert [line.split()[-3:] for line in later] == [["best", "12.182", "−39.3%"]] * 2
 
 
 # Events and files of a whole search
