@@ -234,12 +234,12 @@ def _joined(weight: float, factors: list[Node]) -> Node:
         elif base.sign.non_negative:
             if base in powers:
                 note("join powers")
-                e += powers[base]
+                e = _joint(e, powers[base])
             powers[base] = e
         elif e.is_integer():
             _join_signed(signed, base, base, e)
         else:
-            roots[base] = roots.get(base, 0.0) + e
+            roots[base] = _joint(e, roots.get(base, 0.0))
     for base, e in roots.items():
         if e.is_integer():
             _join_signed(signed, base, base, e)
@@ -269,7 +269,7 @@ def _join_signed(signed: dict[Node, _Signed], base: Node, inner: Node, e: float)
         found.with_sign = True
         found.odd ^= base.args[0].op != "abs" and e % 2 == 1
         return
-    found.e = _tidy(found.e + e)
+    found.e = _joint(found.e, e)
     found.odd ^= base.op != "abs" and e % 2 == 1
 
 
@@ -295,9 +295,24 @@ def _raised(base: Node, exponent: float) -> Node:
     return base if exponent == 1 else settled("pow", (base, number_of(exponent)))
 
 
+_PARTS = 360_360
+"""The least number that all up to 15 divide."""
+
+
 def _tidy(exponent: float) -> float:
-    """Exponents are exact to 12 digits, so that 0.3 / 0.1 is 3."""
-    return exponent if exponent * 4 % 1 == 0 else float(f"{exponent:.12g}")
+    """Exponents are exact to 12 digits, so that 0.3 / 0.1 is 3; and thirds, sevenths and the like as near as a float
+    is, so that three thirds are 1."""
+    if exponent * 4 % 1 == 0:
+        return exponent
+    parts = exponent * _PARTS
+    whole = round(parts)
+    return whole / _PARTS if abs(parts - whole) < 1e-13 * abs(parts) else float(f"{exponent:.12g}")
+
+
+def _joint(one: float, other: float) -> float:
+    """The exponent of two powers of one base together."""
+    e = _tidy(one + other)
+    return 0.0 if abs(e) < 1e-12 * abs(one) else e
 
 
 def _primitive(sum_: Node, base: Node, exponent: float) -> tuple[float, Node]:

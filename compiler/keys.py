@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -39,7 +40,7 @@ def keys_of_arms(arms: Sequence[tuple[tuple[str, ...], Keys]]) -> Keys:
     """The keys of a metric by role, from the layers and the keys of each of its arms in their order."""
 
     def joined(kind: str) -> str:
-        return _hashed("\n".join(f"{', '.join(layers)}: {getattr(each, kind)}" for layers, each in arms).encode())
+        return _hashed(json.dumps([[layers, getattr(each, kind)] for layers, each in arms]).encode())
 
     return Keys(joined("exact"), joined("real"), joined("rank"))
 

@@ -248,15 +248,15 @@ def _scaled_exponents(node: Node, per: str) -> Node | None:
         if not factor.sign.non_negative:
             return None
         base, e = base_and_exponent(factor)
-        if base.op != "exp":
-            base = base if base.sign.non_negative else build("abs", (base,))
-            exponents[base] = e
-            if base.op == "abs" and base.args[0].value == "W":
-                of_weight = e
-    if not exponents:
+        base = base if base.sign.non_negative else build("abs", (base,))
+        exponents[base] = e
+        if base.op == "abs" and base.args[0].value == "W":
+            of_weight = e
+    bases = [base for base in exponents if base.op != "exp"]
+    if not bases:
         return None
-    e = abs(exponents[min(exponents, key=_digest)] if of_weight is None else of_weight)
-    return None if e == 1 else power(node, 1 / e)
+    scale = abs(exponents[min(bases, key=_digest)] if of_weight is None else of_weight)
+    return None if scale == 1 else product(tuple([(base, e / scale) for base, e in exponents.items()]))
 
 
 @dataclass(frozen=True)

@@ -273,6 +273,26 @@ def test_numbers_beyond_a_float_are_no_trouble(text: str) -> None:
     assert metric.core is core
 
 
+@pytest.mark.parametrize("e", ["0.3", "0.7", "0.9", "0.437", "1.762", "(1/3)", "(1/7)", "(2/13)", "3", "11"])
+def test_exponents_that_no_float_holds_are_scaled_and_joined(e: str) -> None:
+    for text in (
+        f"(abs(W) * X)^{e}",
+        f"abs(W)^{e} * X^{e}",
+        f"{e} * ln(abs(W) * X)",
+        f"ln(abs(W)) / {e} + ln(X) / {e}",
+    ):
+        assert equivalent(inline(text), load("wanda")).kind == "rank"
+    assert equivalent(inline(f"(abs(W)^{e})^(1/{e}) * X"), load("wanda")).kind == "real"
+    for text in ("abs(W)^0.3 * abs(W)^-0.1 * abs(W)^-0.2 * X", "abs(W)^(1/3) * abs(W)^(1/6) * abs(W)^-0.5 * X"):
+        assert equivalent(inline(text), inline("X")).kind == "real"
+
+
+@pytest.mark.parametrize("e", ["0.3", "3", "7"])
+def test_a_power_of_a_norm_is_a_sum(e: str) -> None:
+    one, other = f"norm(W, {e}, in)^{e} * abs(W)", f"sum(abs(W)^{e}, in) * abs(W)"
+    assert equivalent(inline(one), inline(other), per="layer").kind == "real"
+
+
 def test_exponents_that_grow_beyond_all_bounds_prove_nothing() -> None:
     """Nine and twelve powers of 3e37 of |W| are both infinite: that says nothing of their order beside another leaf."""
 

@@ -84,6 +84,14 @@ def test_the_keys_tell_arms_and_layers_apart(by_role: Metric) -> None:
     assert alike.keys.real != by_role.keys.real
 
 
+def test_a_pattern_with_a_comma_is_not_two() -> None:
+    one, two = (
+        compile_source(f"pzm 1\nmetric m {{ {layers}: abs(W) per row  else: abs(W) * X per row }}", "m.pzm")[0][0]
+        for layers in ('"a, b"', "a, b")
+    )
+    assert not {one.keys.exact, one.keys.real, one.keys.rank} & {two.keys.exact, two.keys.real, two.keys.rank}
+
+
 def test_scores_need_the_layer(by_role: Metric) -> None:
     w, x, y = np.array([[1.0, -2.0], [3.0, 4.0]]), np.array([1.0, 2.0]), np.array([5.0, 6.0])
     given = {"W": w, "X": x, "Y": y}
