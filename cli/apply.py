@@ -44,7 +44,7 @@ def command(
     if streams and trust_remote_code:
         raise click.UsageError("--stream runs no code that comes with a model")
     from pzc.runtime.checkpoint import RECORD, check_output, save
-    from pzc.runtime.layers import Layers, zeros
+    from pzc.runtime.layers import Layers, check_finite, zeros
     from pzc.runtime.mask_files import apply_masks, check_model, masked_layers, read_about, read_masks
     from pzc.runtime.models import load_model
     from pzc.runtime.stream_apply import stream_masks
@@ -61,15 +61,16 @@ def command(
         check_model(file, loaded.sha256)
     if shell:
         with stream_masks(shell, masks, folder, overwrite=overwrite) as applied:
-            content = _record(loaded, file, masks, applied.before, applied.after, applied.sizes)
+            content = _record(loaded, file, masks, dtype, applied.before, applied.after, applied.sizes)
             applied.save(content)
     else:
         whole = read_masks(masks)
         layers = Layers((), masked_layers(loaded.model, whole.masks))
+        check_finite(layers.layers)
         before = zeros(layers)
         apply_masks(loaded.model, whole.masks)
         sizes = {layer.name: layer.size for layer in layers.layers}
-        content = _record(loaded, file, masks, before, zeros(layers), sizes)
+        content = _record(loaded, file, masks, dtype, before, zeros(layers), sizes)
         save(loaded.model, loaded.tokenizer, content, folder, overwrite=overwrite)
     if as_json:
         print_json({"output": str(folder), **content})
@@ -92,26 +93,22 @@ def _opened(model: str, names: Collection[str], **how: Any) -> Shell:
 
 
 def _record(
-    loaded: Loaded, file: MaskFile, masks: Path, before: Mapping[str, int], after: Mapping[str, int],
-    sizes: Mapping[str, int],
+    loaded: Loaded, file: MaskFile, masks: Path, dtype: str | None, before: Mapping[str, int],
+    after: Mapping[str, int], sizes: Mapping[str, int],
 ) -> dict[str, Any]:  # fmt: skip
     """What becomes of the record in the file of masks when they are put on a model."""
-    from pzc.runtime.card import known_license
-    from pzc.runtime.checkpoint import FORMAT, versions
+    from pzc.runtime.checkpoint import FORMAT, described_model, versions
     from pzc.runtime.models import hash_files
 
     run = file.about if file.about.get("format") == FORMAT else {}
-    known, weights = loaded.sha256 == file.sha256, sum(sizes.values())
+    model, weights = described_model(loaded), sum(sizes.values())
+    known = loaded.sha256 == file.sha256
     return {
         **run,
         "format": FORMAT,
-        "model": {
-            "name": loaded.name,
-            "sha256": loaded.sha256,
-            "dtype": str(loaded.dtype).removeprefix("torch."),
-            "license": known_license(loaded.name, loaded.files),
-        },
-        "mask": {"name": masks.name, "sha256": hash_files((masks,)), "of_this_model": known}
+        "run": None,
+        "model": model,
+        "mask": {"name": masks.name, "sha256": hash_files((masks,)), "of_this_model": known, "dtype": dtype}
         | ({} if run else {"about": dict(file.about)}),
         "sparsity": {
             "before": sum(before.values()) / weights,
@@ -119,6 +116,6 @@ def _record(
             "weights": weights,
             "layers": {name: after[name] / size for name, size in sizes.items()},
         },
-        "perplexity": run.get("perplexity") if known else None,
+        "perplexity": run["perplexity"] if known and run and run["model"]["dtype"] == model["dtype"] else None,
         "versions": versions(),
     }

@@ -1,4 +1,6 @@
-"""What the checker warns of in a user's metrics, said before a command begins what takes long."""
+"""What a user should know of metrics and targets: what the checker warns of, said before a command begins what takes
+long, and shares that groups of whole weights can't have.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,16 @@ from pzc.compiler.findings import findings
 from pzc.compiler.load import zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar.diagnostics import CODES
+
+NOTABLE = 0.002
+"""By how much a pruned share must differ from another to say so."""
+
+
+def whole_weights(asked: float, found: str) -> str:
+    """Why a share of `found` was pruned where another was asked for."""
+    return (
+        f"{100 * asked:.4g}% asked for, {found} pruned: of every group as many whole weights go as fit into its share"
+    )
 
 
 def caution(metrics: Iterable[Metric]) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli import options
-from pzc.cli.cautions import caution
+from pzc.cli.cautions import NOTABLE, caution, whole_weights
 from pzc.cli.console import errors, fail, formula, output, print_json, progress, say, shortened, warn
 from pzc.compiler.load import load, zoo
 from pzc.compiler.source import expression
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from pzc.runtime.compare import Compared
     from pzc.runtime.comparison import Row
     from pzc.runtime.masks import Target
+    from pzc.runtime.uncertainty import Estimate
 
 LONGEST_NAME = 22
 """Characters of a metric's name in the table, so that it fits into 80 columns."""
-
-NOTABLE = 0.002
-"""By how much pruned shares must differ for a table to say so."""
 
 
 @click.command("compare")
@@ -223,18 +221,25 @@ def _best(mine: list[Row]) -> float:
 
 def _add(table: Table, row: Row, kl: bool, *, best: bool = False) -> None:
     r = row.compared
-    change = ("", "") if row.change is None else (f"{row.change.value:+.1%}", f"{row.change.error:.1%}")
+    change = (
+        ("", "") if row.change is None else (f"{row.change.value:+.1%}", _error(row.change, f"{row.change.error:.1%}"))
+    )
     divergence = "" if row.divergence is None else f"{row.divergence.value:.3f}"
     table.add_row(
         Text(_cut(row.name), style="bold", no_wrap=True),
         "" if r.target and r.target.pattern else r.per or "",
         "" if r.failure else f"{r.sparsity:.2%}",
         Text("refused", style="error") if r.failure else Text(_digits(row.perplexity.value), style="good" * best),
-        "" if r.failure else _digits(row.perplexity.error),
+        _error(row.perplexity, _digits(row.perplexity.error)),
         *change,
         *([divergence] if kl else []),
         f"{r.seconds:.1f}",
     )
+
+
+def _error(estimate: Estimate, text: str) -> str:
+    """A standard error as its text, or nothing where one window or a refusal leaves none."""
+    return "" if math.isnan(estimate.error) else text
 
 
 def _digits(value: float) -> str:
@@ -268,13 +273,10 @@ def _formula(metric: Metric) -> Text:
 
 def _say_unequal(found: list[Compared]) -> None:
     """Say so where metrics are compared that prune different shares: small groups lose less than was asked for."""
-    from pzc.runtime.masks import share_text
-
     for target in dict.fromkeys(r.target for r in found if r.target):
         shares = [r.sparsity for r in found if r.target == target and not r.failure]
         if shares and max(shares) - min(shares) > NOTABLE:
-            asked = f"{share_text(target.share)} asked for, {min(shares):.2%} to {max(shares):.2%} pruned"
-            say(f"{asked}: of every group as many whole weights go as fit into its share")
+            say(whole_weights(target.share, f"{min(shares):.2%} to {max(shares):.2%}"))
 
 
 def _say_best(results: list[Row], name: str | None, target: Target) -> None:

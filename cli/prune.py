@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from pzc.cli import options
 from pzc.cli.asked import Asked, opened
-from pzc.cli.cautions import caution
+from pzc.cli.cautions import NOTABLE, caution, whole_weights
 from pzc.cli.console import errors, output, print_json, say, warn
 from pzc.cli.plan import line
 
@@ -79,6 +80,12 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 def _warnings(asked: Asked, done: list[Result]) -> list[str]:
     """What a user should know of results that are whole."""
     found: list[str] = []
+    if done and done[0].record["perplexity"] and not isfinite(done[0].before):
+        found.append("the perplexity of the dense model is not finite: its files may be damaged, or its type too small")
+    for result in done:
+        wanted, pruned = result.pruned.target.share, result.pruned.sparsity
+        if wanted - pruned > NOTABLE or not pruned:
+            found.append(whole_weights(wanted, f"{pruned:.2%}"))
     damped = done[0].pruned.damped if done else {}
     if damped:
         layer, most = max(damped.items(), key=lambda item: item[1])

@@ -17,7 +17,7 @@ from pzc.cli.console import progress, say, warn
 from pzc.compiler.metric import Metric
 from pzc.runtime.checkpoint import check_output, described_arms, recorded_run, save
 from pzc.runtime.checkpoint import record as record_of
-from pzc.runtime.errors import NonFiniteScore, NonFiniteWeight, PruningError
+from pzc.runtime.errors import Hopeless, PruningError
 from pzc.runtime.evaluate import perplexity, window_losses
 from pzc.runtime.files import check_space
 from pzc.runtime.finished import Finished
@@ -172,8 +172,7 @@ def _resumable(asked: Asked, run: str) -> Iterator[_Work]:
         try:
             yield work
         except PruningError as error:
-            hopeless = isinstance(error, NonFiniteScore | NonFiniteWeight)
-            if hopeless or not work.finished.some:  # nothing that would help the next time
+            if isinstance(error, Hopeless) or not work.finished.some:  # nothing that would help the next time
                 clear(folder)
             raise
     if work.ended:

@@ -54,10 +54,13 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
     groups = ", ".join(dict.fromkeys(arm["per"] for arm in metric["arms"]))
     if update == "sparsegpt":  # which chooses on the way
         groups = f"{COLUMNS} columns"
+    allocation = record["options"].get("allocation", "uniform")
+    shares = "" if allocation == "uniform" else f" on the mean of all layers, by `{allocation}`"
+    kept = f"{pattern[0]} of {pattern[1]} consecutive inputs are kept" if pattern else f"{wanted} zero"
     rows = [
         ("metric", f"`{metric['name']}`"),
         ("score", f"`{metric['formula']}`" + ("" if pattern else f", compared per {groups}")),
-        ("target", f"of every {pattern[1]} consecutive inputs {pattern[0]} are kept" if pattern else f"{wanted} zero"),
+        ("target", kept + shares),
         ("weights that are kept", "unchanged" if update == "none" else f"updated by {update}"),
         ("activations", "of the blocks as they are pruned" if record["sequential"] else "of the dense model"),
         ("zero", f"{sparsity['after']:.2%} of {sparsity['weights']:,} weights (dense: {sparsity['before']:.2%})"),
@@ -72,7 +75,7 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
 {data.to_yaml().strip()}
 ---
 
-# {model["name"]}, pruned by {metric["name"]} to {wanted}
+# {model["name"]}, pruned by {metric["name"]} to {wanted}{" on the mean" if shares else ""}
 
 Weights of the linear layers in the decoder blocks were set to zero by pzc. They are
 zeros in dense tensors: the model is neither smaller nor faster by itself.
@@ -85,7 +88,7 @@ zeros in dense tensors: the model is neither smaller nor faster by itself.
 and the versions of what ran.
 
 ```
-{reproduce(record["options"], folder)}
+{_applied(record, folder) if "mask" in record else reproduce(record["options"], folder)}
 ```
 """
 
@@ -109,6 +112,15 @@ def reproduce(options: Mapping[str, Any], folder: str) -> str:
             words += [w for each in value for w in (flag, str(each))]
         else:
             words += [flag, str(value)]
+    return shlex.join([*words, "--output", folder])
+
+
+def _applied(record: Mapping[str, Any], folder: str) -> str:
+    """The command that put masks on a model."""
+    model, mask = record["model"], record["mask"]
+    words = ["pzc", "apply", mask["name"], "--model", model["name"]]
+    words += [] if mask["dtype"] is None else ["--dtype", mask["dtype"]]
+    words += [] if mask["of_this_model"] else ["--force"]
     return shlex.join([*words, "--output", folder])
 
 

@@ -54,12 +54,7 @@ def record(
         "format": FORMAT,
         "run": run,
         "metric": dict(metric),
-        "model": {
-            "name": model.name,
-            "sha256": model.sha256,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "license": known_license(model.name, model.files),
-        },
+        "model": described_model(model),
         "options": dict(options),
         "target": asdict(pruned.target),
         "sequential": pruned.sequential,
@@ -77,6 +72,16 @@ def record(
         "perplexity": dict(perplexity) if perplexity else None,
         "seconds": {**pruned.seconds, **(seconds or {})},
         "versions": versions(),
+    }
+
+
+def described_model(model: Loaded) -> dict[str, Any]:
+    """The dense model of a record."""
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "license": known_license(model.name, model.files),
     }
 
 

@@ -23,16 +23,24 @@ class PruningError(Exception):
         self.data: dict[str, Any] = data
 
 
-class NonFiniteWeight(PruningError):
+class Hopeless(PruningError):
+    """What would end the same run in the same way the next time, so that its unfinished work is of no use."""
+
+
+class NonFiniteWeight(Hopeless):
     """A model has weights that are infinite or NaN. `data`: `layer`, `share` of bad positions."""
 
 
-class NonFiniteScore(PruningError):
+class NonFiniteScore(Hopeless):
     """A metric gave infinity or NaN. `data`: `layer`, `share` of bad positions, `expression` that is bad."""
 
 
-class ConstantScore(PruningError):
+class ConstantScore(Hopeless):
     """A score that is the same for all weights that are compared with each other."""
+
+
+class NotPositiveDefinite(Hopeless):
+    """A Hessian that no damping makes positive definite. `data`: `layer`."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from pzc.runtime.errors import PruningError
 
@@ -76,6 +78,22 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file. What the system says against it is an OSError, as of any other file."""
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        if (number := _system_error(error)) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _system_error(error: Exception) -> int | None:
+    """What the system said, as safetensors tells it."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
 @contextmanager
 def refused_as(message: str) -> Iterator[None]:
     """Turn what the system says against writing into a PruningError: `message`, and why."""
@@ -88,8 +106,8 @@ def refused_as(message: str) -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """Why something could not be written, in a few words."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    number = re.search(r"\(os error (\d+)\)", reason)  # as safetensors tells what the system said
-    reason = os.strerror(int(number[1])) if number else reason
+    number = _system_error(error)
+    reason = reason if number is None else os.strerror(number)
     return "the disk is full" if "No space left" in reason else reason[:1].lower() + reason[1:]
 
 

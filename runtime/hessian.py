@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pzc.runtime.activations import Table, rows, wide
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NotPositiveDefinite, PruningError
 
 FACTOR, DEAD, DAMPING_USED = "H.factor", "H.dead", "H.damping"
 MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag", FACTOR)
@@ -95,7 +95,7 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
     """Leaves of a Hessian `[in, in]`, of which the upper triangle is read, and which is let go of: float32 `[1, in]`.
 
     A feature that is never active gets 1 on the diagonal, as in SparseGPT's release; then the diagonal is damped.
-    Raises PruningError when H is not positive definite with any damping.
+    Raises NotPositiveDefinite when H is not positive definite with any damping.
     """
     diagonal = hessian.diagonal()
     dead = diagonal == 0
@@ -114,7 +114,7 @@ def hessian_leaves(hessian: Tensor, leaves: Collection[str], layer: str) -> Tabl
         if not failed:
             break
     else:
-        raise PruningError(
+        raise NotPositiveDefinite(
             f"the Hessian of {layer} is not positive definite, even when its mean diagonal is added to it",
             hint="activations that are not finite do that; calibrate on other text, or load the model as float32",
             layer=layer,

@@ -1,9 +1,9 @@
 """Statistics of gradients kept on disk: they cost a backward pass a window, and depend on the weights and the windows
 alone.
 
-A file is named by the SHA-256 of every parameter and buffer, as it is in memory, of the windows' tokens and of the
-names of the layers and leaves: what is different in any of them is another file, and nothing can be stale. Leaves of
-users are never kept, since their code may change.
+A file is named by the SHA-256 of the configuration, of every parameter and buffer, as it is in memory, of the windows'
+tokens and of the names of the layers and leaves: what is different in any of them is another file, and nothing can be
+stale. Leaves of users are never kept, since their code may change.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +27,7 @@ from pzc.runtime.leaves import COLLECTORS
 from pzc.runtime.shards import as_bytes
 from pzc.runtime.unreached import UNREACHED, mark
 
-_FORMAT = "pzc-gradients/1"
+_FORMAT = "pzc-gradients/2"
 
 METADATA = {"format": _FORMAT}
 """What a file says of itself."""
@@ -39,14 +40,21 @@ def keepable(leaves: Collection[str]) -> frozenset[str]:
 
 def file_of(folder: Path, model: nn.Module, layers: Sequence[Layer], windows: Tensor, leaves: Collection[str]) -> Path:
     """Where the statistics of these gradients are, or would be."""
-    return named(folder, model.state_dict().items(), layers, windows, leaves)
+    return named(folder, model.config, model.state_dict().items(), layers, windows, leaves)
 
 
 def named(
-    folder: Path, state: Iterable[tuple[str, Tensor]], layers: Sequence[Layer], windows: Tensor, leaves: Collection[str]
+    folder: Path,
+    config: Any,
+    state: Iterable[tuple[str, Tensor]],
+    layers: Sequence[Layer],
+    windows: Tensor,
+    leaves: Collection[str],
 ) -> Path:
-    """The same for a model that is given by its state: every parameter and buffer with its name, in order."""
+    """The same for a model that is given by its configuration and its state: every parameter and buffer with its name,
+    in order."""
     digest = hashlib.sha256(_FORMAT.encode())
+    digest.update(config.to_json_string().encode())
     for name, value in chain(state, [("windows", windows)]):
         plain = value.detach().cpu().contiguous()
         digest.update(f"\n{name} {plain.dtype} {tuple(plain.shape)}\n".encode())

@@ -217,7 +217,9 @@ def _why(core: Node, given: Given, layer: str) -> NonFiniteScore:
     text = written(first)
     return NonFiniteScore(
         f"the score is not finite at {share:.3%} of the weights of {layer}: `{text}` gave infinity or NaN",
-        hint="keep logarithms, roots and divisors away from zero, for example `x + 1e-8`",
+        hint="the model's files may be damaged; calibrate on other text, or load it as float32"
+        if first.op == "leaf"
+        else "keep logarithms, roots and divisors away from zero, for example `x + 1e-8`",
         layer=layer,
         share=share,
         expression=text,

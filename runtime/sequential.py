@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import Hopeless
 from pzc.runtime.forward import collecting
 from pzc.runtime.layers import Layer, Layers
 from pzc.runtime.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent
@@ -23,7 +23,7 @@ Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 Visit: TypeAlias = Callable[[Mapping[str, dict[str, Tensor]], Sequence[Layer]], None]
 
 
-class NoChain(PruningError):
+class NoChain(Hopeless):
     """A model whose blocks are no plain chain, in which each reads the output of the last."""
 
 

@@ -172,6 +172,20 @@ def read_rows(stored: Stored, rows: Tensor) -> Tensor:
     return found
 
 
+def same_contents(one: Stored, other: Stored) -> bool:
+    """Whether two tensors have the same type, shape and bytes."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    with one.file.open("rb") as first, other.file.open("rb") as second:
+        first.seek(one.start)
+        second.seek(other.start)
+        for start in range(one.start, one.stop, _PIECE):
+            size = min(_PIECE, one.stop - start)
+            if first.read(size) != second.read(size):
+                return False
+    return True
+
+
 def _pieces(stored: Stored) -> Iterator[Tensor]:
     """A tensor's values in their stored type, some at a time: each piece until the next is asked for."""
     size = prod(stored.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pzc.runtime.allocation import is_measured, leaves_for
 from pzc.runtime.checkpoint import check_free, check_output
-from pzc.runtime.errors import REFUSALS, NonFiniteScore, NonFiniteWeight, PruningError
+from pzc.runtime.errors import REFUSALS, Hopeless, PruningError
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.files import reason_of
 from pzc.runtime.forward import forward_leaves
@@ -28,7 +28,7 @@ from pzc.runtime.passes import Progress, batches, check_windows, evaluating, sil
 from pzc.runtime.prune import Pruned, check_text
 from pzc.runtime.quiet import quiet
 from pzc.runtime.request import Request
-from pzc.runtime.sequential import Call, NoChain
+from pzc.runtime.sequential import Call
 from pzc.runtime.shards import Copy
 from pzc.runtime.statistics import passes_for
 from pzc.runtime.stream_flow import Flow
@@ -99,7 +99,7 @@ def stream(
                 for each in outputs:
                     each.rest()
                 run.journal.finish("rest", 1)
-        except (NonFiniteScore, NonFiniteWeight, NoChain):  # so it would end the next time too
+        except Hopeless:
             clear(folder)
             raise
         except OSError as error:
@@ -169,6 +169,9 @@ def _prepared(
     evaluation = list(batches(shell.model, windows.evaluation)) if len(windows.evaluation) else []
     states = States(folder / "work", shell.device)
     journal = Journal(folder / "work" / "journal.json")
+    if journal.done("embeddings"):  # statistics are kept where the run began to, whatever is asked for now
+        cache = journal.value("cache")
+        request = replace(request, cache=Path(cache) if cache else None)
     file = kept_file(shell, request, windows.calibration)
     kept = kept_statistics(file, shell, kept_leaves(request)) if journal.value("kept", True) else {}
     if journal.value("kept") and not kept:
@@ -185,7 +188,8 @@ def _prepared(
             states.write("calibration", 0, (flow.entering(ids) for ids in calibration))
             for name in ("dense", *(f"pruned-{k}" for k in range(len(outputs)))):
                 states.write(name, 0, (flow.entering(ids) for ids in evaluation))
-            journal.finish("embeddings", 1, kept=bool(kept))
+            cache = str(request.cache.absolute()) if request.cache else None
+            journal.finish("embeddings", 1, kept=bool(kept), cache=cache)
     count = 0 if windows.calibration is None else len(windows.calibration)
     run = Run(
         shell, request, count, calls, flow, states, journal, outputs, folder / "work", progress, kept,
@@ -243,7 +247,7 @@ def _sweep(run: Run, calibration: list[Tensor], file: Path | None, *, measures: 
     forward(run, Sweep("blocks", gathers, moves, dense=first, prunes=True))
 
 
-def _then(request: Request) -> Any:
+def _then(request: Request) -> Literal["prune", "scores", "tables"]:
     """What becomes of a block when its gradients are known."""
     if request.joint:
         return "scores"

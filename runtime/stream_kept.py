@@ -8,12 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import refused_as, replacing
+from pzc.runtime.files import refused_as, replacing, save_tensors
 from pzc.runtime.kept import METADATA, flattened, keepable, named
 from pzc.runtime.request import Request
 from pzc.runtime.shards import Piece, Stored, header_of, write_joined
@@ -31,7 +30,7 @@ def kept_file(shell: Shell, request: Request, windows: Tensor | None) -> Path | 
     leaves = kept_leaves(request)
     if request.cache is None or windows is None or not leaves:
         return None
-    return named(request.cache, _state(shell), shell.layers.layers, windows, leaves)
+    return named(request.cache, shell.model.config, _state(shell), shell.layers.layers, windows, leaves)
 
 
 def kept_statistics(file: Path | None, shell: Shell, leaves: Collection[str]) -> dict[str, Stored]:
@@ -47,7 +46,7 @@ def kept_statistics(file: Path | None, shell: Shell, leaves: Collection[str]) ->
 
 def keep_block(work: Path, index: int, tables: Mapping[str, Table], leaves: Collection[str]) -> None:
     """Keep a block's leaves in the folder of a run, until those of all blocks are there."""
-    save_file(flattened(tables, leaves), _part(work, index))
+    save_tensors(_part(work, index), flattened(tables, leaves))
 
 
 def join_blocks(work: Path, depth: int, file: Path) -> None:

@@ -24,7 +24,7 @@ from transformers.core_model_loading import (
 )
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.shards import Shards, Stored, read, read_as
+from pzc.runtime.shards import Shards, Stored, read, read_as, same_contents
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,8 @@ def find_sources(name: str, model: Any, shards: Shards) -> dict[str, Source]:
     """Where the contents of each parameter and saved buffer are, by its name in the model.
 
     A tied weight may be stored under any of its names. Raises PruningError for names that transformers does not know, a
-    tensor that is missing, and one of another size.
+    tensor that is missing, one of another size, and tied weights that are stored with different contents, which
+    transformers would not tie.
     """
     wanted: dict[int, list[tuple[str, Tensor]]] = {}
     for key, tensor in model.state_dict(keep_vars=True).items():
@@ -66,7 +67,14 @@ def find_sources(name: str, model: Any, shards: Shards) -> dict[str, Source]:
     missing: list[str] = []
     for tied in wanted.values():
         names = [key for key, _ in tied]
-        source = next((by_name[key] for key in names if key in by_name), None)
+        sources = [by_name[key] for key in names if key in by_name]
+        source = next(iter(sources), None)
+        if (other := next((each for each in sources[1:] if not _alike(sources[0], each)), None)) is not None:
+            raise PruningError(
+                f"{sources[0].parts[0].key} and {other.parts[0].key} of {name} differ, but its config.json ties them",
+                hint='if they are meant to differ, say `"tie_word_embeddings": false` there; or prune without --stream',
+                model=name,
+            )
         if source is None or not _fits(source, tied[0][1]):
             missing.append(names[0])
         else:
@@ -115,6 +123,11 @@ def _joined(
         return found
 
     return Source(tuple(stored for _, stored in parts), join, part)
+
+
+def _alike(one: Source, other: Source) -> bool:
+    """Whether two sources of one tensor each have the same contents; others are never tied."""
+    return same_contents(one.parts[0], other.parts[0])
 
 
 def _fits(source: Source, parameter: Tensor) -> bool:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from safetensors.torch import save_file
 from torch import nn
 
 from pzc.runtime.block import Block
 from pzc.runtime.checkpoint import publish
-from pzc.runtime.files import refused_as, settle
+from pzc.runtime.files import refused_as, save_tensors, settle
 from pzc.runtime.layers import Layer
 from pzc.runtime.mask_files import metadata_of, packed, unpacked
 from pzc.runtime.shards import Copy, Piece, Shards, header_of, read, write_joined
@@ -83,7 +82,7 @@ class Masks:
     folder: Path
 
     def write(self, index: int, members: tuple[Layer, ...], block: Block) -> None:
-        save_file({name: packed(mask) for name, mask in block.masks.items()}, self._path(index))
+        save_tensors(self._path(index), {name: packed(mask) for name, mask in block.masks.items()})
         settle(self._path(index))
 
     def settle(self) -> None:

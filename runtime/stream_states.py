@@ -35,15 +35,21 @@ class States:
                 view = memoryview(as_bytes(contents))
                 while view:
                     view = view[stream.write(view) :]
+            stream.write(_END)
 
     def read(self, name: str, block: int) -> Iterator[Tensor]:
-        """The batches in their order, on the device."""
-        with self._path(name, block).open("rb", buffering=0) as stream:
-            while line := stream.read(_LINE):
-                form = json.loads(line)
+        """The batches in their order, on the device. Raises PruningError for a file that lacks its end, as one may be
+        after a machine was cut off."""
+        path = self._path(name, block)
+        with path.open("rb", buffering=0) as stream:
+            while (line := stream.read(_LINE)) != _END:
+                try:
+                    form = json.loads(line)
+                except ValueError:
+                    raise _cut_short(path) from None
                 batch = torch.empty(form["shape"], dtype=getattr(torch, form["dtype"]))
                 if not fill(stream, batch):
-                    raise PruningError(f"{self._path(name, block)} is cut short", hint="delete its folder")
+                    raise _cut_short(path)
                 yield batch.to(self._device)
 
     def drop(self, name: str, block: int) -> None:
@@ -54,4 +60,9 @@ class States:
         return self._folder / f"{name}-{block:04d}.states"
 
 
+def _cut_short(path: Path) -> PruningError:
+    return PruningError(f"{path} is cut short", hint=f"delete {path.parent.parent} to begin anew")
+
+
 _LINE = 128
+_END = b"end".ljust(_LINE - 1) + b"\n"

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pzc.runtime.activations import Table
 from pzc.runtime.allocation import measure, targets_for
 from pzc.runtime.block import Block, pruned_blocks
+from pzc.runtime.files import save_tensors
 from pzc.runtime.forward import collecting, forward_leaves
 from pzc.runtime.gradients import folding, loss_scale
 from pzc.runtime.heap import give_back
@@ -350,7 +350,7 @@ def write_tables(run: Run, index: int, tables: Mapping[str, Table]) -> None:
     """Keep a block's statistics on the disk."""
     flat = {f"{name}/{leaf}": value for name, table in tables.items() for leaf, value in table.items()}
     apart = {key: value.clone(memory_format=torch.contiguous_format) for key, value in flat.items()}  # layers may share
-    save_file(apart, _tables_of(run, index))
+    save_tensors(_tables_of(run, index), apart)
 
 
 def read_tables(run: Run, index: int) -> dict[str, Table]:

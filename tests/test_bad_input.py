@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,54 @@ def test_a_file_that_grows_too_large(way: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     assert [path for path in tmp_path.iterdir() if "partial-blocks" not in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        (("magnitude", "--mask-only"), 8_000),
+        (("abs(W) * G * X per layer", "--sequential"), 300_000),
+        (("abs(W) * G per layer", "--statistics-cache", "cache"), 300_000),
+    ],
+)
+def test_a_work_file_of_streaming_that_grows_too_large(options: tuple[str, ...], most: int, tmp_path: Path) -> None:
+    """Those are safetensors, whose library tells in its own way what the system said."""
+    command = [sys.executable, "-m", "pzc", "prune", "-m", "pocket", "-o", "out", *SMALL, "--stream", "--mask-only"]
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
+    done = subprocess.run(
+        [*command, "-f", *options], cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit, check=False
+    )
+    assert (done.returncode, "out cannot be written: file too large" in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_no_weight_to_prune_shows_is_warned_of(way: str, terminal: Terminal, tmp_path: Path) -> None:
+    assert terminal("prune", "-f", "magnitude", "-m", "pocket", "-o", "model", *SMALL).code == 0
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    shown = terminal("prune", "-f", "magnitude", "-m", "model", "-o", "out", *SMALL, *WAYS[way])
+    assert shown.code == 0
+    assert "the perplexity of the dense model is not finite" in shown.err
+    tensors["model.norm.weight"][0] = 1.0
+    tensors["model.layers.1.input_layernorm.weight"][0] = float("nan")
+    save_file(tensors, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    for options, message in (
+        (("wanda",), "the model's files may be damaged; calibrate on other text"),
+        (("wanda", "--update", "obs"), "is not positive definite"),
+    ):
+        shown = terminal("prune", "-m", "model", "-o", "other", *SMALL, *WAYS[way], "-f", *options)
+        assert (shown.code, message in shown.err) == (1, True), shown.err
+        assert not list(tmp_path.glob(".other*"))  # it would end so the next time too
+
+
+@pytest.mark.parametrize(("share", "pruned"), [("1e-9", "0.00%"), ("0.999", "99.11%")])
+def test_a_share_that_no_group_can_have_is_told(share: str, pruned: str, terminal: Terminal) -> None:
+    shown = terminal("prune", "-f", "wanda", "-m", "pocket", "-o", "out", "-s", share, *SMALL)
+    assert shown.code == 0
+    assert f"asked for, {pruned} pruned: of every group as many whole weights go" in shown.err
 
 
 def test_a_disk_that_is_too_small_shows_first(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import pzc
 from pzc.runtime.layers import find_layers
@@ -50,6 +50,18 @@ def test_masks_of_another_model_need_force(terminal: Terminal, tmp_path: Path) -
     assert terminal("apply", "m.safetensors", "-m", "other", "-o", "out", "--force").code == 0
     assert record(tmp_path / "out")["mask"]["of_this_model"] is False
     assert record(tmp_path / "out")["perplexity"] is None
+
+
+@pytest.mark.parametrize("way", [(), ("--stream",)])
+def test_masks_are_put_on_no_weights_that_are_none(way: tuple[str, ...], terminal: Terminal, tmp_path: Path) -> None:
+    terminal("prune", "-f", "magnitude", "--mask-only", "-o", "m.safetensors", *SMALL)
+    terminal("prune", "-f", "magnitude", "-o", "nan", "--sparsity", "0.1", *SMALL)
+    tensors = load_file(tmp_path / "nan" / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(tensors, tmp_path / "nan" / "model.safetensors", {"format": "pt"})
+    shown = terminal("apply", "m.safetensors", "-m", "nan", "-o", "out", "--force", *way)
+    assert (shown.code, "weights of model.layers.1.mlp.up_proj are infinite or NaN" in shown.err) == (1, True)
+    assert not (tmp_path / "out").exists()
 
 
 def content(file: Path) -> dict[str, bytes]:

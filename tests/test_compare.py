@@ -300,6 +300,13 @@ def test_metrics_are_compared_as_published(terminal: Terminal) -> None:
     assert "128 columns" in shown.out
 
 
+def test_one_window_has_no_error(terminal: Terminal) -> None:
+    shown = terminal("compare", "-m", "pocket", "-f", "magnitude", "-n", "1", "-l", "16", "--eval-windows", "1")
+    assert shown.code == 0
+    assert "magnitude" in shown.out
+    assert "nan" not in shown.out
+
+
 def test_a_pattern_that_fits_no_layer_is_refused_before_anything_is_measured(terminal: Terminal) -> None:
     shown = terminal("compare", "-f", "wanda", "--pattern", "2:4,3:7", *SMALL)
     assert shown.code == 1

@@ -140,7 +140,34 @@ def test_masks_that_are_applied_keep_the_record_of_their_run(terminal: Terminal,
     VALIDATOR.validate(applied)
     assert applied.pop("mask")["of_this_model"] is True
     assert "seconds" in applied
-    assert {**applied, "seconds": 0} == {**pruned, "seconds": 0}
+    assert applied["run"] is None  # or a run of several sparsities would take the folder for its own
+    assert {**applied, "seconds": 0} == {**pruned, "seconds": 0, "run": None}
+
+
+@pytest.mark.parametrize("how", [(), ("--dtype", "bfloat16"), ("--force",)])
+def test_the_card_of_masks_that_are_applied_puts_them_on_again(
+    how: tuple[str, ...], terminal: Terminal, tmp_path: Path
+) -> None:
+    model = "pocket"
+    assert terminal("prune", "-f", "wanda", "--mask-only", "-o", "m.safetensors", *SMALL).code == 0
+    if "--force" in how:
+        model = "other"
+        assert terminal("prune", "-f", "magnitude", "-o", model, "-s", "0.1", *SMALL).code == 0
+    assert terminal("apply", "m.safetensors", "-m", model, *how, "-o", "out").code == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md").text
+    words = shlex.split(card.split("```\n")[1])
+    assert words == ["pzc", "apply", "m.safetensors", "--model", model, *how, "--output", "out"]
+    assert ("perplexity" in card) == (not how)  # that of the run was of other weights, or another type
+    assert terminal(*words[1:-1], "again").code == 0
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "again"))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_a_card_says_that_a_pattern_is_the_mean_of_an_allocation(terminal: Terminal, tmp_path: Path) -> None:
+    assert terminal("prune", "-f", "wanda", "--pattern", "4:8", "--allocation", "owl", "-o", "out", *SMALL).code == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "pruned by wanda to 4:8 on the mean" in card
+    assert "| 4 of 8 consecutive inputs are kept on the mean of all layers, by `owl` |" in card
 
 
 def test_masks_of_ones_own_have_a_record_and_no_card(terminal: Terminal, tmp_path: Path) -> None:

@@ -55,6 +55,17 @@ def test_other_weights_windows_or_leaves_are_gathered_anew(
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_another_configuration_is_gathered_anew(
+    tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path
+) -> None:
+    """The same weights with another base of rotary embeddings are another model."""
+    model = tiny()
+    assert backwards(model, windows, tmp_path)[0] == 6
+    model.config.rope_parameters = {**model.config.rope_parameters, "rope_theta": 100.0}
+    assert backwards(model, windows, tmp_path)[0] == 6
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_damaged_file_is_written_again(tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path) -> None:
     model = tiny()
     backwards(model, windows, tmp_path)

@@ -215,6 +215,26 @@ def test_weights_under_names_that_nobody_knows_are_refused(source: Callable[...,
     assert caught.value.hint == "prune it without --stream"
 
 
+def test_tied_weights_that_are_stored_apart_must_be_the_same(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    """transformers does not tie what differs; what is stored twice and alike is tied."""
+    folder = source(tie_word_embeddings=True)
+    index = json.loads((folder / INDEX).read_text())
+    for factor, name in ((1.0, "same"), (1.5, "other")):
+        file = folder / "model-head.safetensors"
+        save_file({"lm_head.weight": weights_of(folder)["model.embed_tokens.weight"] * factor}, file)
+        places = {**index["weight_map"], "lm_head.weight": file.name}
+        (folder / INDEX).write_text(json.dumps({**index, "weight_map": places}))
+        if name == "same":
+            streamed(folder, tmp_path / name, "wanda", windows)
+        else:
+            with pytest.raises(PruningError, match="differ, but its config"):
+                streamed(folder, tmp_path / name, "wanda", windows)
+        file.unlink()
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_model_of_another_shape(tokenizer: Any, windows: Tensor, tmp_path: Path) -> None:
     """GPT-2: weights `[in, out]`, biases, two embeddings, blocks that know their place, keys without a prefix."""
     torch.manual_seed(0)

@@ -164,6 +164,52 @@ def test_a_run_that_was_cut_off_between_its_results_begins_anew(
     assert not list(tmp_path.glob(".out.*"))
 
 
+@pytest.mark.parametrize(("at", "length"), [("calibration", 0), ("calibration", 1), ("dense", 0), ("dense", 1)])
+def test_hidden_states_that_lost_their_end_are_told(
+    at: str, length: int, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    """As a machine that loses its power may leave them, at the edge of a batch too."""
+    folder, out = source(), tmp_path / "out"
+    dies(killed, "a block is done", 3, str(folder), str(out), "gradient and activations, sequential", windows.tolist())
+    (left,) = tmp_path.glob(".out.partial-stream-*")
+    kept = [path for path in sorted((left / "work").glob(f"{at}-*.states")) if path.stat().st_size]
+    assert kept
+    for path in kept:
+        content = path.read_bytes()
+        os.truncate(path, (len(content) - 128) * length)  # nothing, or all but the end
+    metric, how = RUNS["gradient and activations, sequential"]
+    with pytest.raises(PruningError, match=r"states is cut short"):
+        streamed(folder, out, metric, windows, **how)
+    assert not out.exists()
+
+
+def cached(folder: str, output: str, cache: str | None, windows: list[list[int]]) -> None:
+    """A run with gradients that is killed after some blocks."""
+    finish = work.Journal.finish
+
+    def then_die(self: work.Journal, stage: str, steps: int, **values: Any) -> None:
+        finish(self, stage, steps, **values)
+        if (stage, steps) == ("backward", 2) or (stage == "blocks" and steps == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    work.Journal.finish = then_die  # type: ignore[method-assign]
+    cache_or_none = Path(cache) if cache else None
+    streamed(Path(folder), Path(output), "abs(W) * X + G per row", torch.tensor(windows), cache=cache_or_none)
+
+
+@pytest.mark.parametrize("first", ["none", "empty", "full"])
+def test_a_run_goes_on_whatever_becomes_of_the_option_to_keep_statistics(
+    first: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    folder, cache, metric = source(), tmp_path / "cache", "abs(W) * X + G per row"
+    streamed(folder, tmp_path / "whole", metric, windows, cache=cache if first == "full" else None)
+    dies(cached, str(folder), str(tmp_path / "out"), None if first == "none" else str(cache), windows.tolist())
+    streamed(folder, tmp_path / "out", metric, windows, cache=tmp_path / "other" if first == "none" else None)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+    assert not (tmp_path / "other").exists()
+    assert len(list(cache.glob("*.safetensors"))) == (first != "none")
+
+
 def test_two_processes_don_t_write_the_same(source: Callable[..., Path], windows: Tensor, tmp_path: Path) -> None:
     folder = source()
     request, texts = Request.of("magnitude"), Windows(windows, windows[:2])
