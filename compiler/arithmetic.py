@@ -13,6 +13,7 @@ from pzc.compiler.core import ONE, Node, intern
 from pzc.compiler.memo import remembered
 from pzc.compiler.rewriting import NORMAL, build, folded, in_order, note, rewritten, settle
 from pzc.compiler.terms import (
+    PARTS,
     ZERO,
     are_apart,
     base_and_exponent,
@@ -291,12 +292,10 @@ def _signed_parts(x: Node, powers: _Signed) -> list[Node]:
 
 
 def _raised(base: Node, exponent: float) -> Node:
-    """A power as it stands."""
-    return base if exponent == 1 else settled("pow", (base, number_of(exponent)))
-
-
-_PARTS = 360_360
-"""The least number that all up to 15 divide."""
+    """A power as it stands, but for one of a number: (−1)^-½ · (−1)^-½ is defined nowhere, and (−1)⁻¹ is −1."""
+    if exponent == 1:
+        return base
+    return power(base, exponent) if base.op == "number" else settled("pow", (base, number_of(exponent)))
 
 
 def _tidy(exponent: float) -> float:
@@ -304,9 +303,9 @@ def _tidy(exponent: float) -> float:
     is, so that three thirds are 1."""
     if exponent * 4 % 1 == 0:
         return exponent
-    parts = exponent * _PARTS
+    parts = exponent * PARTS
     whole = round(parts)
-    return whole / _PARTS if abs(parts - whole) < 1e-13 * abs(parts) else float(f"{exponent:.12g}")
+    return whole / PARTS if abs(parts - whole) < 1e-13 * abs(parts) else float(f"{exponent:.12g}")
 
 
 def _joint(one: float, other: float) -> float:
@@ -448,8 +447,8 @@ def extreme(op: str, args: Iterable[Node]) -> Node:
 
 
 def _quotient(outer: float, inner: float, content: float) -> float:
-    """outer · inner / content: the inner number as it was where the others cancel, else without the last bit."""
-    return inner if outer == content else float(f"{outer * inner / content:.15g}")
+    """outer · inner / content: the inner number as it was where the others cancel."""
+    return inner if outer == content else held(outer * inner / content)
 
 
 def _first(part: tuple[Node, float]) -> tuple[int, bool]:

@@ -220,6 +220,7 @@ rank of tanh        | rank(tanh(x), axis) = rank(x, axis)               | real  
 rank of sigmoid     | rank(sigmoid(x), axis) = rank(x, axis)            | real  |                  | increasing
 rank of power       | rank(x ^ c, axis) = rank(x, axis)                 | real  | x >= 0, c > 0    | increasing
 rank of odd power   | rank(x ^ c, axis) = rank(x, axis)                 | real  | c odd, c > 0     | increasing
+rank of even power  | rank(x ^ c, axis) = rank(abs(x), axis)            | real  | c even, c > 0    | of the magnitude
 rank of rank        | rank(rank(x, axis), axis) = rank(x, axis)         | exact |                  | idempotent
 
 # Ranking: what changes no order inside a group

@@ -21,12 +21,25 @@ _EXPONENTIAL, _HIDDEN = 1, -1
 LARGEST = sys.float_info.max
 
 
+PARTS = 360_360
+"""The least number that all up to 15 divide."""
+
+_LAST_BITS = 1e-15
+
+
 def held(weight: float) -> float:
-    """A coefficient as float64 holds it. One that is too large stands for values that are infinite wherever the score
-    is computed, and so not defined: it only must not become infinite itself, since ∞ / ∞ is nothing."""
-    if -LARGEST <= weight <= LARGEST:
+    """A coefficient as float64 holds it, without the last bits that it takes to be one of twelve digits, or a multiple
+    of a third, a seventh or the like: 0.1 + 0.2 is 0.3. One that is too large stands for values that are infinite
+    wherever the score is computed, and so not defined: it only must not become infinite itself, since ∞ / ∞ is
+    nothing."""
+    if weight * 4 % 1 == 0:
         return weight
-    return 0.0 if math.isnan(weight) else math.copysign(LARGEST, weight)
+    if not -LARGEST <= weight <= LARGEST:
+        return 0.0 if math.isnan(weight) else math.copysign(LARGEST, weight)
+    for near in (float(f"{weight:.12g}"), round(weight * PARTS) / PARTS if abs(weight) < 1e6 else weight):
+        if abs(near - weight) <= _LAST_BITS * abs(weight):
+            return near
+    return weight
 
 
 @lru_cache(maxsize=1 << 14)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pzc.compiler.canonical import canonical
-from pzc.compiler.core import Node, forgetting, leaf, make, topological
+from pzc.compiler.core import Node, forgetting, leaf, make, number, topological
 from pzc.compiler.keys import keys
 from pzc.compiler.load import inline
 from pzc.compiler.plain import plain
@@ -70,6 +70,12 @@ def test_the_rank_form_orders_alike_inside_every_group(node: Node, per: str, see
         assert not opposite.any(), f"{expression(node)} per {per}  ~  {expression(form)}"
         clear = np.abs(dw) > 1e-2 * max(scale, 1.0)
         assert (dg[clear] != 0).all(), f"{expression(node)} per {per} ties as {expression(form)}"
+
+
+def test_a_power_of_a_number_is_a_number_after_what_is_defined_nowhere() -> None:
+    root = make("pow", number(-1.0), number(-0.5))
+    canonical(make("mul", root, root))
+    assert canonical(make("pow", number(-1.0), number(-1.0))) is number(-1.0)
 
 
 @settings(max_examples=300, deadline=None)

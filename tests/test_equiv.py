@@ -293,6 +293,22 @@ def test_a_power_of_a_norm_is_a_sum(e: str) -> None:
     assert equivalent(inline(one), inline(other), per="layer").kind == "real"
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("0.1 * abs(W) + 0.3 * X", "abs(W) + 3 * X"),
+        ("0.7 * abs(W) + 0.1 * X", "7 * abs(W) + X"),
+        ("abs(W) + 0.1 * X + 0.2 * X", "abs(W) + 0.3 * X"),
+        ("abs(W) / 10 + X / 3", "3 * abs(W) + 10 * X"),
+        ("min(3 * X, 1) * abs(W)", "min(X, 1 / 3) * abs(W)"),
+        ("var(0.1 * W, in) + abs(W) * X", "0.01 * var(W, in) + abs(W) * X"),
+    ],
+)
+def test_coefficients_that_no_float_holds_are_compared_without_their_last_bits(a: str, b: str) -> None:
+    assert equivalent(inline(a), inline(b), per="layer").same
+    assert equivalent(inline(a), inline(b.replace("X", "1.0000000001 * X", 1)), per="layer").same is not True
+
+
 def test_exponents_that_grow_beyond_all_bounds_prove_nothing() -> None:
     """Nine and twelve powers of 3e37 of |W| are both infinite: that says nothing of their order beside another leaf."""
 
