@@ -12,12 +12,20 @@ from pzc.cli.fmt import replace_file
 from pzc.cli.inputs import standard_input
 from pzc.compiler.load import read_file
 from pzc.compiler.metric import compile_source
-from pzc.compiler.paper import TreeError, read_tree, source_of_tree
+from pzc.compiler.paper import TreeError, check_name, read_tree, source_of_tree
+
+
+def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        check_name(value)
+    except TreeError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return value
 
 
 @click.command("import")
 @click.argument("tree", metavar="TREE.json")
-@click.option("--name", default="imported", show_default=True, help="The metric's name.")
+@click.option("--name", default="imported", show_default=True, callback=_name, help="The metric's name.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write a file, not stdout.")
 @click.pass_context
 def command(ctx: click.Context, tree: str, name: str, output: Path | None) -> None:

@@ -9,15 +9,20 @@ Dong et al., Pruner-Zero, ICML 2024, arXiv 2406.02924, and its public release.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from pzc.compiler import leaves
 from pzc.compiler.core import Node, topological
+from pzc.compiler.functions import FUNCTION_NAMES
+from pzc.compiler.hints import FAMILIES
 from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.source import expression
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import did_you_mean
+from pzc.grammar.parse import RESERVED
 from pzc.grammar.syntax import (
     Binary,
     Call,
@@ -52,6 +57,14 @@ LEAVES: dict[str, tuple[str, Expression]] = {
 }
 """The leaves of the release: the name that a metric gives to each, and what it is."""
 
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_TAKEN: tuple[tuple[Collection[str], str], ...] = (
+    (RESERVED, "a reserved word"),
+    ({*leaves.LEAVES, *leaves.ALIASES, *FAMILIES}, "the name of a leaf"),
+    (FUNCTION_NAMES, "the name of a function"),
+    ({"paper", *(short for short, _ in LEAVES.values())}, "what the file of a tree names otherwise"),
+)
+
 
 def _call(name: str) -> Callable[..., Expression]:
     return lambda *args: Call(name, args)
@@ -82,7 +95,7 @@ BINARY: dict[str, Callable[[Expression, Expression], Expression]] = {
 def read_tree(text: str) -> Tree:
     """The tree that a JSON text holds. Raises TreeError."""
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, object_pairs_hook=_distinct)
     except RecursionError:
         raise TreeError(f"the tree is deeper than {MAX_LEVELS} levels") from None
     except ValueError as error:
@@ -92,8 +105,25 @@ def read_tree(text: str) -> Tree:
     return tree
 
 
+def _distinct(pairs: list[tuple[str, Any]]) -> Tree:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def check_name(name: str) -> None:
+    """Raise TreeError for what cannot name a metric in the file of a tree."""
+    if not _NAME.fullmatch(name):
+        raise TreeError(f"`{name}` is no name for a metric: write letters, digits and `_`, first no digit")
+    for names, what in _TAKEN:
+        if name in names:
+            raise TreeError(f"`{name}` is no name for a metric: it is {what}")
+
+
 def source_of_tree(tree: Tree, name: str = "imported", doc: str = "") -> str:
     """The `.pzm` file that means what a tree means in the release, compared per row as there. Raises TreeError."""
+    check_name(name)
     used: set[str] = set()
     value = _expression(tree, used)
     statements: list[Statement] = [Edition("1")]
@@ -107,7 +137,7 @@ def source_of_tree(tree: Tree, name: str = "imported", doc: str = "") -> str:
 def import_paper_tree(tree: Tree, name: str = "imported") -> Metric:
     """The metric of a tree of Pruner-Zero's release, `{"data": "mul", "left": {…}, "right": {…}}`.
 
-    Raises TreeError for what is no tree, and SourceError for one whose score could not rank anything.
+    Raises TreeError for what is no tree or no name, and SourceError for one whose score could not rank anything.
     """
     return compile_source(source_of_tree(tree, name), f"{name}.pzm")[0][0]
 

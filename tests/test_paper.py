@@ -215,6 +215,7 @@ def test_what_no_tree_can_say(reference: str, message: str) -> None:
         ('{"data": "mul", "left": {"data": "W"}}', '`mul` takes "left" and "right"'),
         ('{"data": "abs", "right": {"data": "W"}}', '`abs` takes "left"'),
         ('{"data": "abs", "left": 3}', 'a node of a tree is an object with "data", not 3'),
+        ('{"data": "W", "data": "X"}', "a key is there twice"),
         ('{"data": "W", "left": {"data": "W"}}', "`W` takes no children"),
         ('{"data": "neg", "left": ' * (MAX_LEVELS + 1) + '{"data": "W"}' + "}" * (MAX_LEVELS + 1), "levels"),
         ('{"data": "neg", "left": ' * 100_000, "levels"),
@@ -225,6 +226,14 @@ def test_what_is_no_tree(text: str, message: str) -> None:
     with pytest.raises(TreeError) as caught:
         import_paper_tree(read_tree(text))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "m = X*W per layer # ", "m\n", "2m", "größe", "metric", "in", "W", "X", "H", "abs", "paper", "w", "g"]
+)
+def test_what_is_no_name_of_an_imported_metric(name: str) -> None:
+    with pytest.raises(TreeError, match="is no name for a metric"):
+        import_paper_tree(PUBLISHED, name)
 
 
 def test_the_deepest_tree_that_is_read() -> None:
@@ -254,6 +263,8 @@ def test_the_commands(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.Mo
     Path("x[").mkdir()
     assert terminal("import", "best.json", "-o", "x[/y].pzm").err == "wrote x[/y].pzm\n"
     assert terminal("import", "-", stdin=b"\xff\xfe{").err == "error: standard input is not UTF-8 text (byte 0)\n"
-    assert terminal("import", "best.json", "--name", "metric").code == 1
+    refused = terminal("import", "best.json", "--name", "metric")
+    assert (refused.code, refused.out) == (2, "")
+    assert "`metric` is no name for a metric: it is a reserved word" in refused.err
     refused = terminal("compile", "ria", "--to", "paper-json")
     assert (refused.code, refused.err) == (1, "error: no operator of the release says `sum(abs(W), in)`\n")
