@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from pzc.compiler.core import forget
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES, TIERS, Leaf
+from pzc.compiler.targets.python import argument
 from pzc.grammar.parse import KEYWORDS
 from pzc.runtime.errors import PruningError
 
@@ -73,12 +74,16 @@ def register_leaf(leaf: Leaf, collect: Collect) -> None:
     "forward", but one decoder block after another where the model allows it: for collectors that hold much. The
     weights that a collector sees are dense, whatever is pruned later.
 
-    Raises ValueError when the name is no `NAME` or `FAMILY.member`, or is taken, or when the axes or the tier are none.
+    Raises ValueError when the name is no `NAME` or `FAMILY.member`, or is taken, or is that of another leaf as an
+    argument of compiled metrics (`A_b` and `A.b`), or when the axes or the tier are none.
     """
     if not _NAME.fullmatch(leaf.name):
         raise ValueError(f"`{leaf.name}` is no name for a leaf: write NAME or FAMILY.member")
     if leaf.name in LEAVES or leaf.name in ALIASES or leaf.name.split(".")[0] in _TAKEN:
         raise ValueError(f"the name `{leaf.name}` is taken")
+    alike = next((name for name in LEAVES if argument(name) == argument(leaf.name)), None)
+    if alike is not None:
+        raise ValueError(f"`{leaf.name}` and `{alike}` are both `{argument(alike)}` as an argument of compiled metrics")
     if leaf.axes not in ((), *((axis,) for axis in AXES), AXES):
         raise ValueError(f"{leaf.axes} are no axes: write (), ('out',), ('in',) or ('out', 'in')")
     if leaf.tier not in TIERS:

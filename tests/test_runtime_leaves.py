@@ -13,6 +13,9 @@ import torch
 
 import pzc
 from pzc.compiler.leaves import LEAVES
+from pzc.conformance import targets
+from pzc.conformance.cases import Case
+from pzc.conformance.targets import PASSED, Outcome
 from pzc.runtime.errors import PruningError
 from pzc.runtime.layers import Layer, find_layers
 from pzc.runtime.leaves import COLLECTORS
@@ -177,6 +180,8 @@ def test_weights_are_dense_while_a_model_is_compared(tiny: Callable[..., Any], w
         (pzc.Leaf("4l", ("in",), "forward", ""), "is no name"),
         (pzc.Leaf("größe", ("in",), "forward", ""), "is no name"),
         (pzc.Leaf("", ("in",), "forward", ""), "is no name"),
+        (pzc.Leaf("X_mean", ("in",), "forward", ""), "are both `X_mean`"),
+        (pzc.Leaf("W.l2", ("in",), "forward", ""), "are both `W`"),
         (pzc.Leaf("Z", ("in", "out"), "forward", ""), "are no axes"),
         (pzc.Leaf("Z", ("in",), "sideways", ""), "is no cost tier"),  # type: ignore[arg-type]
     ],
@@ -200,6 +205,26 @@ def test_a_leaf_can_be_taken_out_again() -> None:
             pzc.unregister_leaf(name)
     with pytest.raises(pzc.SourceError):
         pzc.load("abs(W) * X.l4")
+
+
+NAMES = ("t1", "t2", "torch", "np", "lambda", "None", "layer", "scores", "self", "variance", "print", "inf", "id")
+TARGETS: dict[str, Callable[[list[Case]], list[Outcome]]] = {
+    name: targets.TARGETS[name] for name in ("torch", "module", "numpy", "export", "onnx")
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("form", ["pzm 1 metric q = {} per row", "pzm 1 metric q {{ else: {} per row }}"])
+def test_a_leaf_may_have_any_name_in_compiled_metrics(target: str, form: str) -> None:
+    inputs: dict[str, Any] = {"W": [[1.0, -2.0]]}
+    for i, name in enumerate(NAMES):
+        pzc.register_leaf(pzc.Leaf(name, ("in",), "weights", 'of """ and \\'), column_norms)
+        inputs[name] = [i, 2.0 * i]
+    source = form.format(" + ".join(["sqr(W)", "std(W)", *(f"{i} * {name}" for i, name in enumerate(NAMES))]))
+    squares = sum(i * i for i in range(len(NAMES)))
+    scores = [[1 + 4.5**0.5 + squares, 4 + 4.5**0.5 + 2 * squares]]
+    case = Case("", {"source": source, "inputs": inputs, "expect": {"scores": scores}})
+    assert TARGETS[target]([case]) == [PASSED]
 
 
 def test_a_collector_of_another_shape_is_told(tiny: Callable[..., Any], windows: torch.Tensor) -> None:

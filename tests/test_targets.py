@@ -135,10 +135,14 @@ def test_names_that_python_or_torch_takes(name: str, folder: Path) -> None:
     assert compiled(metric, folder)(torch.tensor([[-1.0]])).item() == 1
 
 
-@pytest.mark.parametrize("doc", ['""" + 1/0 + """', '"', "\\", 'a \\d "quoted"', '""""', "\\N{nothing}", "ends \\"])
+@pytest.mark.parametrize(
+    "doc", ['""" + 1/0 + """', '"', "\\", 'a \\d "quoted"', '""""', "\\N{nothing}", "ends \\", "\x1b[31m\0"]
+)
 def test_a_doc_comment_is_only_text(doc: str, folder: Path) -> None:
     metric = Metric("m", make("abs", leaf("W")), "row", doc)
-    written = module(to_torch.emit(metric, "0"), folder)
+    source = to_torch.emit(metric, "0")
+    assert all(c.isprintable() or c == "\n" for c in source)
+    written = module(source, folder)
     assert written.__doc__ is not None
     assert written.__doc__.splitlines()[0] == doc
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ DIMENSION = {"out": "0", "in": "1", None: "(0, 1)"}
 
 _USED = frozenset({"AssertionError", "ARMS", "any", "float", "fnmatchcase", "int", "len", "min", "range", "str"})
 """Names that the source itself reads, so that no function may take them."""
+
+_OWN = frozenset({"layer", "np", "scores", "self", "torch", "variance"})
+"""Names that functions, programs and models of any target have themselves, so that no argument may take them."""
 
 _MODULE = '''"""{title}
 
@@ -89,13 +93,16 @@ def {name}(layer: str, **leaves: {array} | float) -> {array}:
 
 def function_name(metric: str, dialect: Dialect) -> str:
     """The metric's name as a Python function, with an underscore behind it where Python or the module takes it."""
-    taken = keyword.iskeyword(metric) or metric == "__debug__" or metric in dialect.taken | _USED
-    return f"{metric}_" if taken else metric
+    return _escaped(metric, dialect.taken | _USED)
 
 
 def argument(leaf: str) -> str:
-    """A leaf's name as a Python argument: `X` for `X.l2`, `X_mean` for `X.mean`."""
-    return leaf.removesuffix(".l2").replace(".", "_")
+    """A leaf's name as a Python argument: `X` for `X.l2`, `X_mean` for `X.mean`, `lambda_` for `lambda`."""
+    return _escaped(leaf.removesuffix(".l2").replace(".", "_"), _OWN)
+
+
+def _escaped(name: str, taken: frozenset[str]) -> str:
+    return f"{name}_" if keyword.iskeyword(name) or name == "__debug__" or name in taken else name
 
 
 def emit(metric: Metric, version: str, dialect: Dialect) -> str:
@@ -124,8 +131,9 @@ def emit(metric: Metric, version: str, dialect: Dialect) -> str:
 
 
 def _in_docstring(text: str) -> str:
-    """The text with escapes for what would end a docstring, and for NUL, which no Python source may hold."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\0", "\\0")
+    """The text with escapes for what would end a docstring, and for control characters."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in escaped)
 
 
 def _patterns(arm: Arm) -> tuple[str, ...]:
@@ -137,16 +145,18 @@ def _function(name: str, core: Node, dialect: Dialect) -> str:
     """A function that computes one score."""
     lines: list[str] = []
     names: dict[Node, str] = {}
+    read = leaves_of(core)
+    leaves = [n for n in LEAVES if n in read]
+    arguments = {argument(n) for n in leaves}
+    free = (name for name in map("t{}".format, itertools.count(1)) if name not in arguments)
     for node in topological(core):
         if node.op == "number":
             names[node] = dialect.number.format(float(node.value or 0.0))
         elif node.op == "leaf":
             names[node] = argument(str(node.value))
         else:
-            names[node] = f"t{len(lines) + 1}"
+            names[node] = next(free)
             lines.append(f"    {names[node]} = {_operation(node, names, dialect)}")
-    read = leaves_of(core)
-    leaves = [n for n in LEAVES if n in read]
     shape_from = [argument(n) for n in leaves if LEAVES[n].axes == ("out", "in")]
     full = dialect.full.format(names[core], shape_from[0]) if shape_from else names[core]
     return _FUNCTION.format(
@@ -156,7 +166,7 @@ def _function(name: str, core: Node, dialect: Dialect) -> str:
         decorator=dialect.decorator,
         shape="out, in" if shape_from else ", ".join(a if a in core.axes else "1" for a in AXES),
         signature=", ".join(f"{argument(n)}: {dialect.array if LEAVES[n].axes else 'float'}" for n in leaves),
-        arguments="\n".join(f"    {argument(n)}: {_axes(n)}{LEAVES[n].doc}" for n in leaves),
+        arguments="\n".join(f"    {argument(n)}: {_axes(n)}{_in_docstring(LEAVES[n].doc)}" for n in leaves),
         body="\n".join([*(_align(n, dialect) for n in leaves), *lines, f"    return {full}"]),
     )
 
