@@ -32,6 +32,7 @@ from pzc.compiler.simplify import form_of, redundant, simplest
 from pzc.compiler.source import expression, number_text
 from pzc.compiler.targets import latex
 from pzc.grammar.diagnostics import CODES
+from pzc.grammar.render import plain
 
 LARGEST_TREE = 60
 """Operations and leaves of a score whose tree is drawn."""
@@ -71,7 +72,7 @@ def explain_metric(reference: str, per: str | None, settings: dict[str, float], 
     _title(metric, arms, reference)
     for arm in arms:
         if len(arms) > 1:
-            output.print(Text.assemble("\n", (", ".join(arm.layers) or "else", "bold"), f"  per {arm.per}"))
+            output.print(Text.assemble("\n", (plain(", ".join(arm.layers)) or "else", "bold"), f"  per {arm.per}"))
         output.print(_facts(arm, steps))
         if steps:
             output.print(Text("\n  derivation", style="dim"))
@@ -87,13 +88,13 @@ def explain_metric(reference: str, per: str | None, settings: dict[str, float], 
 
 
 def _title(metric: Metric, arms: list[Arm], reference: str) -> None:
-    where = "zoo" if reference.strip() in zoo_names() else "" if metric.name == "inline" else reference
+    where = "zoo" if reference.strip() in zoo_names() else "" if metric.name == "inline" else plain(reference)
     group = f"per {arms[0].per}" if len(arms) == 1 else "by role"
     output.print(Text.assemble((metric.name, "bold"), f"  {group}", (f"    {where}" if where else "", "dim")))
     about, _, citation = metric.doc.partition("\n")
     for paragraph in (about, citation):
         for line in textwrap.wrap(paragraph, max(20, output.width - 4)):
-            output.print(Text(f"  {line}", style="dim"))
+            output.print(Text(f"  {plain(line)}", style="dim"))
     for name, value in metric.params:
         output.print(Text.assemble("  ", (f"{name} = {number_text(value)}", "dim")))
 

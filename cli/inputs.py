@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pzc.compiler.load import MetricNotFound, read_file, zoo_names, zoo_source
 from pzc.grammar.diagnostics import did_you_mean
+from pzc.grammar.parse import without_mark
 
 STANDARD_INPUT = "-"
 
@@ -61,7 +62,7 @@ def standard_input() -> str:
     """The whole of standard input, its lines ended as a file's are read. Raises MetricNotFound when it is not UTF-8
     text."""
     try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
+        text = without_mark(sys.stdin.buffer.read().decode())
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise MetricNotFound(f"standard input is not UTF-8 text (byte {error.start})") from error

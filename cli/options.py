@@ -22,7 +22,7 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(value).strip())
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smh]?)", str(value).strip())
         if not found or float(found[1]) == 0:
             self.fail(f"`{value}` is no time; write 90s, 60m or 2h", param, ctx)
         return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
@@ -51,7 +51,7 @@ def _sparsity(ctx: click.Context, param: click.Parameter, value: float) -> float
 
 def read_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The callback of an option that takes a pattern N:M."""
-    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", value or "")
+    found = re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", value or "")
     if value is not None and not (found and 0 < int(found[1]) < int(found[2])):
         message = f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4"
         raise click.BadParameter(message, ctx, param)

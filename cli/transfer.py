@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
-        kept, _, every = value.partition(":")
-        if not (kept.isdecimal() and every.isdecimal() and 0 < int(kept) < int(every)):
-            raise click.BadParameter(f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4", ctx, param)
+        options.read_pattern(ctx, param, value)
     return values
 
 

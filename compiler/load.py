@@ -10,6 +10,7 @@ from pathlib import Path
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.metric import Metric, compile_file, compile_source
 from pzc.grammar.diagnostics import SourceError, did_you_mean
+from pzc.grammar.parse import without_mark
 
 
 class MetricNotFound(Exception):
@@ -19,7 +20,7 @@ class MetricNotFound(Exception):
 def read_file(path: Path) -> str:
     """The text of a `.pzm` file. Raises MetricNotFound when there is none or it is not UTF-8 text."""
     try:
-        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        return without_mark(path.read_text(encoding="utf-8"))  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise MetricNotFound(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:

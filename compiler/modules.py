@@ -10,7 +10,7 @@ from pathlib import Path
 from pzc.compiler.limits import Spent
 from pzc.compiler.scope import Definition
 from pzc.grammar.diagnostics import Diagnostic, did_you_mean
-from pzc.grammar.parse import MAX_LENGTH
+from pzc.grammar.parse import MAX_LENGTH, without_mark
 from pzc.grammar.render import position
 
 MAX_FILES = 100
@@ -134,7 +134,7 @@ def _text(path: Path, name: str) -> str:
             raise UseError("PZ0501", f"there is no file `{name}`")
         if path.stat().st_size > 4 * MAX_LENGTH:
             raise UseError("PZ0505", f"`{name}` is too long: at most {MAX_LENGTH:,} characters are read")
-        return path.read_text(encoding="utf-8-sig")
+        return without_mark(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise UseError("PZ0501", f"`{name}` is not UTF-8 text") from None
     except OSError as error:

@@ -93,6 +93,11 @@ _STARTS = frozenset(KEYWORDS.values())
 _UNFINISHED = _OPERATORS | set(KEYWORDS.values()) | {"EQUAL", "LPAR", "COMMA", "LSQB"}
 
 
+def without_mark(text: str) -> str:
+    """A text without the byte order mark at its start. Of two none is taken, since the grammar skips one itself."""
+    return text if text.startswith("\ufeff" * 2) else text.removeprefix("\ufeff")
+
+
 def span_of(token: Token) -> Span:
     """The characters a token covers."""
     return Span(token.start_pos or 0, token.end_pos or 0)

@@ -53,17 +53,17 @@ def render(d: Diagnostic, source: str, filename: str) -> str:
     numbers = sorted({position(source, label.span.start)[0] for label in labels})
     gutter = len(str(numbers[-1]))
     message = d.message if len(d.message) <= 6 * MARGIN else f"{d.message[:MARGIN]} … {d.message[-2 * MARGIN :]}"
-    rows = [f"{d.severity}[{d.code}]: {_plain(message)}", f"{' ' * gutter} ┌─ {_plain(filename)}:{line}:{column}"]
+    rows = [f"{d.severity}[{d.code}]: {plain(message)}", f"{' ' * gutter} ┌─ {plain(filename)}:{line}:{column}"]
     text = lines(source)[0]
     for i, n in enumerate(numbers):
         if i and n > numbers[i - 1] + 1:
             rows.append(f"{' ' * gutter} ·")
         on_line = [label for label in labels if position(source, label.span.start)[0] == n]
         shown, skipped = _window(text[n - 1], [position(source, label.span.start)[1] - 1 for label in on_line])
-        rows.append(f"{n:>{gutter}} │ {_plain(shown)}".rstrip())
+        rows.append(f"{n:>{gutter}} │ {plain(shown)}".rstrip())
         rows += [f"{' ' * gutter} │ {row}" for row in _marks(on_line, d.primary, source, shown, skipped)]
     if d.help:
-        rows.append(f"{' ' * gutter} = help: {_plain(d.help)}")
+        rows.append(f"{' ' * gutter} = help: {plain(d.help)}")
     return "\n".join(rows)
 
 
@@ -76,7 +76,7 @@ def _window(line: str, columns: list[int]) -> tuple[str, int]:
     return before + line[start:end] + after, start - len(before)
 
 
-def _plain(line: str) -> str:
+def plain(line: str) -> str:
     """The line as a terminal may show it: no tabs, no control characters."""
     shown = line.rstrip("\r").replace("\t", " " * TAB)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
@@ -85,7 +85,7 @@ def _plain(line: str) -> str:
 def _width(line: str) -> int:
     """The columns that a terminal gives the line: two for a wide character, none for one that is put on the last."""
     return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in _plain(line)
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in plain(line)
     )
 
 
@@ -99,11 +99,11 @@ def _marks(labels: list[Label], primary: Label, source: str, line: str, skipped:
     marks = ""
     for at, width, label in placed:
         marks = marks.ljust(at) + ("^" if label is primary else "─") * width
-    rows = [f"{marks} {_plain(placed[-1][2].text)}".rstrip()]
+    rows = [f"{marks} {plain(placed[-1][2].text)}".rstrip()]
     for k in range(len(placed) - 2, -1, -1):
         if placed[k][2].text:
             bars = "".join(
                 "│".rjust(at - (placed[i - 1][0] if i else -1)) for i, (at, _, _) in enumerate(placed[: k + 1])
             )
-            rows += [bars, bars[:-1] + _plain(placed[k][2].text)]
+            rows += [bars, bars[:-1] + plain(placed[k][2].text)]
     return rows

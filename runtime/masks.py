@@ -70,7 +70,7 @@ def pruned_count(size: int, sparsity: float | Fraction) -> int:
 
 def parse_pattern(text: str) -> Pattern:
     """Read `N:M`: of every M consecutive inputs of a row, N are kept and M − N are pruned."""
-    found = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", text)
+    found = re.fullmatch(r"\s*([0-9]{1,4})\s*:\s*([0-9]{1,4})\s*", text)
     if not found or not 0 < int(found[1]) < int(found[2]):
         raise PruningError(f"`{text}` is no pattern", hint=_PATTERN_HINT)
     return int(found[1]), int(found[2])

@@ -161,6 +161,8 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     ((*PRUNE, "-s", "half"), 2, "`half` is no number"),
     ((*PRUNE, "--pattern", "4:2"), 2, "`4:2` is no pattern; write N:M with 0 < N < M"),
     ((*PRUNE, "--pattern", ""), 2, "`` is no pattern"),
+    ((*PRUNE, "--pattern", "٢:٤"), 2, "`٢:٤` is no pattern"),
+    (("search", "transfer", "run", "--pattern", "٢:٤"), 2, "`٢:٤` is no pattern"),
     ((*PRUNE, "--per", "rows"), 2, "'rows' is not one of 'row', 'col', 'layer', 'block', 'model'"),
     ((*PRUNE, "--windows", "0"), 2, "0 is not in the range x>=1"),
     (("prune", "-f", "wanda"), 2, "Missing option '--output' / '-o'"),

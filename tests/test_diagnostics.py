@@ -142,3 +142,5 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "m.pzm"
     path.write_bytes(b"\xef\xbb\xbfpzm 1\nmetric m = abs(W)\n")
     assert errors_of(read_file(path)) == []
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [d.code for d in errors_of(read_file(path))] == ["PZ0102"]

@@ -76,6 +76,17 @@ def test_a_page_on_a_terminal_has_colour_and_no_markdown() -> None:
     assert "\n       ┌─ m.pzm:2:12\n" in re.sub(r" +\n", "\n", plain).replace("\n      ┌─", "\n       ┌─")
 
 
+def test_no_control_character_of_a_doc_comment_reaches_the_terminal(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.pzm").write_text('pzm 1\n## a \x1b[31mred\x07 one\nmetric m { "\x1b[31mq": abs(W) else: W * X }\n')
+    shown = terminal("explain", "m.pzm")
+    assert (shown.code, shown.err) == (0, "")
+    assert all(c.isprintable() for line in shown.out.split("\n") for c in line)
+    assert "a \ufffd[31mred\ufffd one" in shown.out
+
+
 def test_without_a_code_all_are_listed(terminal: Terminal) -> None:
     shown = terminal("explain")
     assert (shown.code, shown.err) == (0, "")
