@@ -49,6 +49,20 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "clamp": lambda x, low, high: np.minimum(np.maximum(x, low), high),
 }
 
+
+def quantile(x: Array, q: float, axis: int | tuple[int, int]) -> Array:
+    """Linear between the neighbours of the place q (n − 1), so that one infinite neighbour gives that infinity; a
+    place without a fraction, or between equals, gives the value there. NaN where one value is NaN."""
+    rows = x if axis == 1 else x.T if axis == 0 else x.reshape(1, -1)
+    ordered = np.sort(rows, axis=1)
+    at = q * (rows.shape[1] - 1)
+    part = at - int(at)
+    low, high = ordered[:, int(at)], ordered[:, min(int(at) + 1, rows.shape[1] - 1)]
+    value = np.where((part == 0) | (low == high), low, (1 - part) * low + part * high)
+    value[np.isnan(rows).any(axis=1)] = np.nan
+    return value[np.newaxis] if axis == 0 else value[:, np.newaxis]
+
+
 REDUCTIONS: dict[str, Callable[..., Array]] = {
     "sum": np.sum,
     "mean": np.mean,
@@ -56,7 +70,7 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {
     "var": lambda x, **at: np.var(x, ddof=1, **at),
     "amin": np.min,
     "amax": np.max,
-    "median": np.median,
+    "median": lambda x, axis, **_: quantile(x, 0.5, axis),
 }
 
 
@@ -109,8 +123,7 @@ def apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
         norm: Array = np.sum(np.abs(args[0]) ** p, **at) ** (1 / p)
         return norm
     if node.op == "quantile":
-        quantile: Array = np.quantile(args[0], float(args[1].item()), **at)
-        return quantile
+        return quantile(args[0], float(args[1].item()), at["axis"])
     if node.op == "rank":
         return smaller(args[0], at["axis"])
     return REDUCTIONS[node.op](args[0], **at)

@@ -168,8 +168,9 @@ function quantile(line, q) {
   const sorted = Float64Array.from(line).sort();
   const at = q * (line.length - 1);
   const below = Math.floor(at);
-  if (below === line.length - 1) return sorted[below];
-  return sorted[below] + (at - below) * (sorted[below + 1] - sorted[below]);
+  const part = at - below;
+  if (part === 0 || sorted[below] === sorted[below + 1]) return sorted[below];
+  return (1 - part) * sorted[below] + part * sorted[below + 1];
 }
 
 /** For each value, how many are smaller. */

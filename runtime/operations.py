@@ -64,11 +64,11 @@ def _quantile(x: Tensor, dim: tuple[int, ...], q: float) -> Tensor:
     """Linear between neighbours. `torch.quantile` takes 16 million values at most; two selections take any number."""
     rows = _joined(x, dim)
     at = q * (rows.shape[-1] - 1)
-    low = min(int(at), rows.shape[-1] - 1)
-    high = min(low + 1, rows.shape[-1] - 1)
-    below = rows.kthvalue(low + 1, dim=-1).values
-    above = rows.kthvalue(high + 1, dim=-1).values
-    value = torch.lerp(below, above, at - low)
+    part = at - int(at)
+    value = below = rows.kthvalue(int(at) + 1, dim=-1).values
+    if part:
+        above = rows.kthvalue(int(at) + 2, dim=-1).values
+        value = torch.where(below == above, below, (1 - part) * below + part * above)
     value = torch.where(rows.isnan().any(-1), torch.nan, value)
     return value.reshape([1 if i - x.ndim in dim else n for i, n in enumerate(x.shape)])
 

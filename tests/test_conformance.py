@@ -103,11 +103,17 @@ def _at_most(x: np.ndarray, axis: int | tuple[int, int]) -> np.ndarray:
     return counts.T if axis == 0 else counts.reshape(x.shape)
 
 
+def _by_difference(x: np.ndarray, **at: Any) -> np.ndarray:
+    low, high = (np.quantile(x, 0.5, method=method, **at) for method in ("lower", "higher"))
+    return low + (high - low) / 2
+
+
 WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a deviation with divisor n": lambda m: m.setitem(reference.REDUCTIONS, "std", np.std),
     "a median that is the lower one": lambda m: m.setitem(
         reference.REDUCTIONS, "median", lambda x, **at: np.quantile(x, 0.5, method="lower", **at)
     ),
+    "a median that infinities make NaN": lambda m: m.setitem(reference.REDUCTIONS, "median", _by_difference),
     "a minimum that skips NaN": lambda m: m.setitem(reference.ELEMENTWISE, "min", np.fmin),
     "a rank that counts ties": lambda m: m.setattr(reference, "smaller", _at_most),
     "a sign of NaN that is zero": lambda m: m.setitem(

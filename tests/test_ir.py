@@ -27,7 +27,7 @@ from pzc.compiler.leaves import LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN
 from pzc.compiler.load import inline, zoo_names
 from pzc.compiler.metric import Metric, compile_source
-from pzc.compiler.reference import DIMENSION, ELEMENTWISE, REDUCTIONS, evaluate, smaller
+from pzc.compiler.reference import DIMENSION, ELEMENTWISE, REDUCTIONS, evaluate, quantile, smaller
 from pzc.conformance.cases import suite
 from pzc.conformance.targets import node_program
 from tests import strategies
@@ -206,7 +206,7 @@ def run(rows: list[dict[str, Any]], leaves: dict[str, np.ndarray]) -> np.ndarray
             p = args[1].item()
             value = (np.abs(args[0]) ** p).sum(over, keepdims=True) ** (1 / p)
         elif row["op"] == "quantile":
-            value = np.quantile(args[0], args[1].item(), axis=over, keepdims=True)
+            value = quantile(args[0], args[1].item(), over)
         elif row["op"] == "rank":
             value = smaller(args[0], over)
         elif row["op"] in REDUCTIONS:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pzc.compiler.core import Node, leaf, make, number
+from pzc.compiler.load import inline
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.operations import apply
 from pzc.runtime.scores import check_finite, score
@@ -175,3 +176,17 @@ def test_the_first_expression_that_is_not_finite_is_named(core: Node, share: flo
 def test_a_sum_that_overflows_is_no_error() -> None:
     large = torch.full(SHAPE, 3e38)
     check_finite(W, {"W": large}, large, "a layer")
+
+
+@pytest.mark.parametrize(
+    ("formula", "scores"),
+    [
+        ("median(1 / X) * abs(W)", [1, 2, 1]),
+        ("exp(-quantile(1 / X, 1)) + abs(W)", [1, 2, 1]),
+        ("exp(-quantile(1 / X, 0.9)) + abs(W)", [1, 2, 1]),
+        ("quantile(1 / X, 0.5) * abs(W)", [1, 2, 1]),
+    ],
+)
+def test_quantiles_beside_an_infinity(formula: str, scores: list[float]) -> None:
+    leaves = {"W": torch.tensor([[1.0, -2.0, 1.0]]), "X.l2": torch.tensor([0.0, 1.0, 2.0])}
+    assert score(inline(formula).core, leaves, (1, 3)).tolist() == [scores]

@@ -88,8 +88,9 @@ def _quantile(x: Tensor, q: float, dims: Dims) -> Tensor:
     ordered = rows.sort(dim=1).values
     low = ordered.index_select(1, below.long())
     high = ordered.index_select(1, (below.long() + 1).clamp(max=last))
-    part = (at - below).float()
-    value = torch.where(part == 0, low, torch.lerp(low, high, part))  # the neighbour may be infinite
+    part = at - below
+    between = (1 - part).float() * low + part.float() * high
+    value = torch.where((part == 0) | (low == high), low, between)  # either may be infinite
     value = torch.where(rows.isnan().any(1, keepdim=True), torch.nan, value)
     return value.T if dims == (0,) else value
 

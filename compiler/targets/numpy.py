@@ -29,8 +29,8 @@ _OPERATIONS = {
     "var": "variance({0}, {dim})",
     "amin": "np.min({0}, {dim}, keepdims=True)",
     "amax": "np.max({0}, {dim}, keepdims=True)",
-    "median": "np.median({0}, {dim}, keepdims=True)",
-    "quantile": "np.quantile({0}, {1}, {dim}, keepdims=True)",
+    "median": "quantile({0}, 0.5, {dim})",
+    "quantile": "quantile({0}, {1}, {dim})",
     "rank": "rank({0}, {dim})",
     "norm": "np.sum(np.abs({0}) ** {1}, {dim}, keepdims=True) ** (1 / {1})",
 }
@@ -52,6 +52,21 @@ def variance(x: np.ndarray, axis: int | tuple[int, int]) -> np.ndarray:
     return np.sum(np.square(x - mean), axis, keepdims=True) / (x.size // mean.size - 1)
 '''
 
+_QUANTILE = '''
+
+def quantile(x: np.ndarray, q: float, axis: int | tuple[int, int]) -> np.ndarray:
+    """The q-quantile over `axis`, linear between neighbours; `np.quantile` makes NaN of an infinite one."""
+    rows = x.reshape(1, -1) if axis == (0, 1) else x if axis == 1 else x.T
+    at = q * (rows.shape[1] - 1)
+    low, high, part = int(at), min(int(at) + 1, rows.shape[1] - 1), at - int(at)
+    ordered = np.partition(rows, (low, high), axis=1)
+    value, above = ordered[:, low], ordered[:, high]
+    if part:
+        value = np.where(value == above, value, (1 - part) * value + part * above)
+    value = np.where(np.isnan(rows).any(axis=1), np.nan, value)
+    return value.reshape((1, 1) if axis == (0, 1) else (-1, 1) if axis == 1 else (1, -1))
+'''
+
 _RANK = '''
 
 def rank(x: np.ndarray, axis: int | tuple[int, int]) -> np.ndarray:
@@ -68,8 +83,15 @@ _DIALECT = python.Dialect(
     array="np.ndarray",
     kind="float64",
     operations=_OPERATIONS,
-    helpers={"sigmoid": _SIGMOID, "std": _VARIANCE, "var": _VARIANCE, "rank": _RANK},
-    taken=frozenset({"np", "sigmoid", "variance", "rank", "tuple"}),
+    helpers={
+        "sigmoid": _SIGMOID,
+        "std": _VARIANCE,
+        "var": _VARIANCE,
+        "median": _QUANTILE,
+        "quantile": _QUANTILE,
+        "rank": _RANK,
+    },
+    taken=frozenset({"np", "sigmoid", "variance", "quantile", "rank", "tuple"}),
     plain=frozenset(_OPERATIONS),
     number="np.float64({!r})",
     matrix="np.asarray({}, dtype=np.float64)",

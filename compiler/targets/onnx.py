@@ -196,7 +196,7 @@ def _groups(g: _Graph, x: str, axis: Axis) -> tuple[str, str, str]:
 
 
 def _quantile(g: _Graph, x: str, q: float, axis: Axis) -> str:
-    """sᵢ + (h − i)(sᵢ₊₁ − sᵢ) with h = q(n − 1) in float64 and i = ⌊h⌋."""
+    """(1 − f) sᵢ + f sᵢ₊₁ with h = q(n − 1) in float64, i = ⌊h⌋ and f = h − i; sᵢ where f = 0 or both are equal."""
     ordered, _, bad = _groups(g, x, axis)
     last = g.add("Sub", g.add("Shape", ordered, start=1), g.constant([1], np.int64))
     h = g.add("Mul", g.add("Cast", last, to=TensorProto.DOUBLE), g.constant([q], np.float64))
@@ -204,9 +204,14 @@ def _quantile(g: _Graph, x: str, q: float, axis: Axis) -> str:
     i = g.add("Cast", whole, to=TensorProto.INT64)
     low = g.add("Gather", ordered, i, axis=1)
     high = g.add("Gather", ordered, g.add("Min", g.add("Add", i, g.constant([1], np.int64)), last), axis=1)
-    part = g.add("Cast", g.add("Sub", h, whole), to=TensorProto.FLOAT)
-    between = g.add("Add", low, g.add("Mul", part, g.add("Sub", high, low)))
-    value = g.add("Where", g.add("Equal", part, g.constant(0)), low, between)  # the neighbour may be infinite
+    part = g.add("Sub", h, whole)
+    rest = g.add("Sub", g.constant([1], np.float64), part)
+    below, above = (
+        g.add("Mul", g.add("Cast", share, to=TensorProto.FLOAT), neighbour)
+        for share, neighbour in ((rest, low), (part, high))
+    )
+    alone = g.add("Or", g.add("Equal", part, g.constant([0], np.float64)), g.add("Equal", low, high))
+    value = g.add("Where", alone, low, g.add("Add", below, above))  # either may be infinite
     value = _nan_where(g, bad, value)
     return g.add("Transpose", value, perm=[1, 0]) if axis == "out" else value
 

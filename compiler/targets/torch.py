@@ -41,9 +41,12 @@ def quantile(x: torch.Tensor, q: float, dim: int | tuple[int, int]) -> torch.Ten
     """The q-quantile over `dim`, linear between neighbours; `torch.quantile` takes few values and one dimension."""
     rows = x.reshape(1, -1) if dim == (0, 1) else x if dim == 1 else x.T
     at = q * (rows.shape[1] - 1)
-    below = rows.kthvalue(int(at) + 1, dim=1).values
-    above = rows.kthvalue(min(int(at) + 2, rows.shape[1]), dim=1).values
-    value = torch.where(rows.isnan().any(1), torch.nan, torch.lerp(below, above, at - int(at)))
+    part = at - int(at)
+    value = below = rows.kthvalue(int(at) + 1, dim=1).values
+    if part:
+        above = rows.kthvalue(int(at) + 2, dim=1).values
+        value = torch.where(below == above, below, (1 - part) * below + part * above)
+    value = torch.where(rows.isnan().any(1), torch.nan, value)
     return value.reshape((1, 1) if dim == (0, 1) else (-1, 1) if dim == 1 else (1, -1))
 '''
 

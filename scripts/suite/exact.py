@@ -62,11 +62,12 @@ ELEMENTWISE: dict[str, Callable[..., Decimal]] = {
 
 
 def quantile(values: Sequence[Decimal], q: Decimal) -> Decimal:
-    """Linear between the two neighbours of the place q · (n − 1)."""
+    """Linear between the two neighbours of the place q · (n − 1), where these differ and it is between them."""
     ordered = sorted(values)
     at = q * (len(ordered) - 1)
     below = int(at)
-    return ordered[below] + (at - below) * (ordered[min(below + 1, len(ordered) - 1)] - ordered[below])
+    low, high, part = ordered[below], ordered[min(below + 1, len(ordered) - 1)], at - below
+    return low if part == 0 or low == high else (1 - part) * low + part * high
 
 
 REDUCTIONS: dict[str, Callable[..., Decimal]] = {

@@ -193,6 +193,23 @@ MATRICES = {
     "a matrix of five by two": [[5, -1], [0.25, 8], [-3, 2], [7, -0.5], [1, 1]],
 }
 
+ORDERED = [name for name in REDUCTIONS if name.startswith(("median", "quantile"))]
+INFINITE = {
+    "four with infinities": [
+        [1, 2, "inf", "inf"],
+        ["inf", "inf", "inf", -1],
+        [2, "-inf", 3, "-inf"],
+        ["-inf", 1, "-inf", "-inf"],
+        ["-inf", "inf", "inf", "-inf"],
+    ],
+    "five with infinities": [
+        ["inf", 3, 2, "inf", 1],
+        ["inf", "-inf", 0, 1, -1],
+        [2, "-inf", 3, "-inf", "-inf"],
+        ["-inf", "-inf", "-inf", "inf", "inf"],
+    ],
+}
+
 
 def reductions() -> list[Content]:
     """Each reduction over each axis of matrices, and of rows and columns; single values and NaN."""
@@ -243,6 +260,14 @@ def reductions() -> list[Content]:
         call = _of(name, "W", "in")
         cases.append(scored(f"`{call}` of an infinity", call, given(W=[[1, "inf", 3], ["-inf", 2, 5]])))
     cases.append(scored("`sum(W, in)` of both infinities", "sum(W, in)", given(W=[["-inf", "inf", 3], [1, 2, 3]])))
+    for name, axis, (which, matrix) in product(ORDERED, AXES, INFINITE.items()):
+        rows = [list(column) for column in zip(*matrix, strict=True)] if axis == "out" else matrix
+        call = _of(name, "W", axis)
+        cases.append(scored(f"`{call}` of {which}", f"{call} + 0 * X", given(W=rows, X_l2=[1] * len(rows[0]))))
+    x, w = [0, 1, 2], [[1, -2, 1]]
+    cases.append(scored("a median beside an infinity", "median(1 / X) * abs(W)", given(W=w, X_l2=x)))
+    cases.append(scored("a highest value that is infinite", "exp(-quantile(1 / X, 1)) + W", given(W=w, X_l2=x)))
+    cases.append(scored("a median of minus infinities", "exp(median(ln(abs(W)), in)) + W", given(W=[[0, 0, 0, 1]])))
     nested = [
         ("a reduction of a reduction", "max(sum(abs(W), in))", "W * {}"),
         ("a reduction of an expression", "sum(abs(W) * X, in)", "{}"),
