@@ -14,6 +14,7 @@ from pzc.cli import options
 from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, written
+from pzc.compiler.core import topological
 from pzc.compiler.counterexample import Counterexample
 from pzc.compiler.equiv import Equivalence, Pair, Verdict, equivalent
 from pzc.compiler.findings import findings
@@ -83,7 +84,7 @@ def _draw(found: Equivalence, names: tuple[str, str], pattern: str | None) -> No
 def _parts(v: Verdict, names: tuple[str, str], pattern: str | None) -> Iterator[Text | Table]:
     if v.same:
         group = pattern or f"per {v.first.per}"
-        where = ", wherever both are defined" if v.kind != "exact" and _may_be_undefined(v) else ""
+        where = "" if v.kind == "exact" else "".join(text for holds, text in _LIMITS if holds(v))
         yield Text.assemble((_HEADS[v.kind or "rank"], "good"), f": the same mask for every model, {group}{where}")
     elif v.counterexample:
         yield from _counterexample(v, v.counterexample, names)
@@ -108,6 +109,18 @@ def _parts(v: Verdict, names: tuple[str, str], pattern: str | None) -> Iterator[
 def _may_be_undefined(v: Verdict) -> bool:
     """Whether one of the scores has an operation that its arguments can be outside the domain of."""
     return any(f.code in ("PZ0303", "PZ0304") for s in (v.first, v.second) for f in findings(s.core, s.per))
+
+
+def _saturates(v: Verdict) -> bool:
+    """Whether one of the scores has a function whose values float32 soon can't tell apart."""
+    return any(node.op in ("exp", "sigmoid", "tanh") for s in (v.first, v.second) for node in topological(s.core))
+
+
+_LIMITS = (
+    (_may_be_undefined, ", wherever both are defined"),
+    (_saturates, ", as far as float32 tells the scores apart"),
+)
+"""What a proof about real numbers leaves open, and how it is said."""
 
 
 def _alike(v: Verdict, per: str) -> bool:

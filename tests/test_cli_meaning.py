@@ -197,8 +197,12 @@ def test_diff_shows_kinds_of_layers_or_every_layer(terminal: Terminal) -> None:
 
 
 def test_a_proof_says_where_it_holds(terminal: Terminal) -> None:
-    """The logarithm of a negative weight is no number, and W is one."""
+    """The logarithm of a negative weight is no number, and W is one; float32's tanh of 10 and of 11 is 1."""
     assert "for every model, per row, wherever both are defined" in " ".join(
         terminal("equiv", "ln(W) per row", "W per row").out.split()
     )
-    assert "wherever" not in terminal("equiv", "wanda", "obd", "--per", "row").out
+    assert "for every model, per row, as far as float32 tells the scores apart" in " ".join(
+        terminal("equiv", "tanh(abs(W) * X)", "wanda").out.split()
+    )
+    shown = terminal("equiv", "wanda", "obd", "--per", "row").out
+    assert shown.splitlines()[0].endswith("for every model, per row")
