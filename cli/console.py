@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -35,8 +37,24 @@ THEME = Theme(
     }
 )
 
-output = Console(theme=THEME, highlight=False)
-errors = Console(theme=THEME, highlight=False, stderr=True)
+
+class _Results(Console):
+    """Stdout. A reader that has gone away ends the command, without results that others could mistake for whole."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError that rich is at
+
+
+class _Said(Console):
+    """Stderr. Without a reader what is said leads nowhere, and results still go to stdout; `quiet` is true then."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # Python itself still flushes it in the end
+
+
+output = _Results(theme=THEME, highlight=False)
+errors = _Said(theme=THEME, highlight=False, stderr=True)
 
 
 LONGEST_FORMULA = 90

@@ -63,12 +63,16 @@ def watching(run: Prepared, budget: Budget, silent: bool, as_json: bool) -> Iter
 
 
 def _lines(run: Prepared, budget: Budget, done: threading.Event, as_json: bool) -> None:
+    def wait() -> bool:
+        budget.asked |= errors.quiet  # nobody reads any more
+        return done.wait(0.5)
+
     with suppress(BrokenPipeError):
         if as_json:
             print_json(begun(run))
-        follow(run.state.standing, lambda: budget.elapsed, lambda: done.wait(0.5), as_json, lambda: budget.asked)
+        follow(run.state.standing, lambda: budget.elapsed, wait, as_json, lambda: budget.asked)
         return
-    budget.asked = True  # nobody reads any more
+    budget.asked = True
 
 
 def follow(

@@ -94,6 +94,32 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+def without_listener(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`pzc` whose stderr has lost its reader."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        command = [sys.executable, "-m", "pzc", *arguments]
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=writes, text=True, timeout=600, check=False)
+    finally:
+        os.close(writes)
+
+
+def test_results_are_written_where_nobody_listens_to_stderr(tmp_path: Path) -> None:
+    (tmp_path / "bad.pzm").write_text("pzm 1\nmetric bad = Q\n")
+    (tmp_path / "fine.pzm").write_text("pzm 1\nmetric fine = abs(W)\n")
+    done = without_listener("check", str(tmp_path / "bad.pzm"), str(tmp_path / "fine.pzm"))
+    assert done.returncode == 1
+    assert done.stdout == f"{tmp_path}/bad.pzm: 1 error\n{tmp_path}/fine.pzm: 1 metric fine\n"
+
+
+def test_a_search_stops_where_nobody_listens_any_more(tmp_path: Path) -> None:
+    small = ["--windows", "1", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "16"]
+    done = without_listener("search", *small, "--time", "9m", "--run", str(tmp_path / "run"))
+    assert (done.returncode, done.stdout) == (130, "")
+    assert (tmp_path / "run" / "study.journal").exists()
+
+
 def test_colour_only_where_it_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "m.pzm").write_text("pzm 1\nmetric m = Z\n")
     path = str(tmp_path / "m.pzm")
