@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pzc.cli.join import HERE
 from pzc.search.run import Settings
 from pzc.search.store import Place
 
 GRACE = 5.0
 """Seconds that a helper has to end."""
-
-PLACES = ("model", "data", "eval_data")
-"""Settings that say where things are on this machine."""
 
 
 @contextmanager
@@ -26,7 +24,7 @@ def helping(place: Place, settings: Settings, given: dict[str, Any]) -> Iterator
     command = [sys.executable, "-m", "pzc", "search", "--join", place.url or str(place.folder), "--study", place.study]
     command += ["--attached", "--quiet", *(["--trust-remote-code"] if given["trust_remote_code"] else [])]
     command += ["--device", given["device"]]
-    for name in PLACES:
+    for name in HERE:
         if getattr(settings, name) is not None:
             command += [f"--{name.replace('_', '-')}", getattr(settings, name)]
     running: list[subprocess.Popen[bytes]] = []

@@ -15,6 +15,9 @@ from pzc.cli.console import progress, say
 HERE = ("model", "data", "eval_data")
 """Where things are on this machine, if not where the run was begun."""
 
+OWN = (*HERE, "join", "study", "device", "trust_remote_code", "attached", "as_json", "quiet")
+"""What who helps with a run may say. All else is what the run began with."""
+
 
 def join(ctx: click.Context, given: dict[str, Any]) -> None:
     """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
@@ -23,6 +26,10 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.search.shared import private_folder
     from pzc.search.store import Place
 
+    for param in ctx.command.params:
+        name = str(param.name)
+        if name not in OWN and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[0]} does not go with --join: a run has its own", ctx)
     parent = os.getppid()
     where: str = given["join"]
     url = where if "://" in where else None
@@ -32,7 +39,8 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     changed = {name: given[name] for name in HERE if ctx.get_parameter_source(name) != default}
     budget = Budget(settings.limit or math.inf, store.spent())
     if budget.over() or stored_state(store, plan_of(settings)).over():
-        say("this run has gone as far as it may")
+        if not given["quiet"]:
+            say("this run has gone as far as it may")
         ctx.exit(0)
     with progress(given["quiet"]) as bar:
         run = prepare(

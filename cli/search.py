@@ -12,6 +12,7 @@ import click
 
 from pzc.cli import options, status, transfer
 from pzc.cli.console import print_json, progress, say
+from pzc.cli.join import HERE, join
 from pzc.compiler.load import load_all, zoo
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ LIMIT = 600.0
 BOUNDS = ("generations", "evaluations", "patience", "reach")
 """What ends a search beside its time."""
 
-ANEW = ("model", "data", "eval_data", "limit", *BOUNDS)
+ANEW = (*HERE, "limit", *BOUNDS)
 """What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
 
@@ -122,8 +123,6 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if given["join"] and given["resume"]:
         raise click.UsageError("--join helps with a run and --resume leads it; give one of them", ctx)
     if given["join"]:
-        from pzc.cli.join import join
-
         join(ctx, given)
         return
     _lead(ctx, given)

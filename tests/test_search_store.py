@@ -519,7 +519,7 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
     ],
 )
 def test_storages_and_options_that_do_not_fit(options: list[str], code: int, message: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pzc", "search", "--time", "1s", *options]
+    command = [sys.executable, "-m", "pzc", "search", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr.replace("\n", " ")
@@ -530,6 +530,18 @@ def test_who_joins_a_run_that_is_through_gathers_nothing(begun: Path) -> None:
     result = CliRunner().invoke(cli, ["search", "--join", str(begun)])
     assert (result.exit_code, "this run has gone as far as it may" in result.output) == (0, True)
     assert "statistics" not in result.output
+    assert CliRunner().invoke(cli, ["search", "--join", str(begun), "--quiet"]).output == ""
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--workers=2", "--seed=0", "--sparsity=0.5", "--evaluations=9", "--run=runs/b", "--time=9m", "--per=row",
+     "--template=W * <hole>", "--seed-metrics=wanda", "--seed-zoo", "--threads=2", "--fitness-dtype=float32"],
+)  # fmt: skip
+def test_who_joins_a_run_brings_no_settings(option: str) -> None:
+    result = CliRunner().invoke(cli, ["search", "--join", "runs/a", option])
+    assert result.exit_code == 2
+    assert f"{option.partition('=')[0]} does not go with --join: a run has its own" in result.output
 
 
 def test_two_runs_do_not_begin_in_one_place(tmp_path: Path) -> None:
