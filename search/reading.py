@@ -16,10 +16,11 @@ from pzc.search.run import plan_of, settings_of, stored_state
 from pzc.search.store import Place, Store, StoreError
 
 COMPARABLE = (
-    "model_sha256", "text_sha256", "windows", "fitness_windows", "length", "choice_of_windows_sha256", "sparsity",
-    "pattern", "dtype", "fitness_dtype", "objective",
+    "model_sha256", "text_sha256", "windows", "fitness_windows", "choice_of_windows_sha256", "sparsity", "pattern",
+    "dtype", "fitness_dtype", "objective",
 )  # fmt: skip
-"""The settings that two runs must share for their fitness to mean the same."""
+"""The settings that two runs must share for their fitness to mean the same. So many windows with the same tokens have
+the same length."""
 
 
 @dataclass(frozen=True)

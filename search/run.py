@@ -55,6 +55,8 @@ ZOO_MEMBERS = 5
 class Settings:
     """What a run is started with, and resumed with.
 
+    None for a length or a type is the model's own, which a run has instead as soon as its model is loaded.
+
     Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
     when it is resumed. The model and the texts may have other names then, but not another content, and the windows must
     be the same. `seeds` are metrics of the user as `name: formula per group`. `fitness_dtype` is the type in which
@@ -238,8 +240,8 @@ def prepare(
     }
     _check_same(store.settings or content, content)
     leaves = leaves_for(settings)
-    if settings.fitness_dtype is None:
-        settings = replace(settings, fitness_dtype=_fast_dtype(loaded))
+    stored, raced = str(loaded.dtype).removeprefix("torch."), settings.fitness_dtype or _fast_dtype(loaded)
+    settings = replace(settings, length=length, dtype=stored, fitness_dtype=raced)
     about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)}"
     about = hashlib.sha256(about.encode()).hexdigest()
     kept = _kept(store.place, about)
@@ -250,7 +252,7 @@ def prepare(
         leaves,
         target_of(settings),
         seed=settings.seed,
-        dtype=resolve_dtype(settings.fitness_dtype),
+        dtype=resolve_dtype(raced),
         objective=OBJECTIVES[settings.objective],
         kept=kept,
         about=about,

@@ -26,6 +26,7 @@ from pzc.cli.search import say_idle
 from pzc.compiler.load import inline
 from pzc.runtime.data import windows_between
 from pzc.runtime.errors import PruningError
+from pzc.runtime.models import load_model
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.predictors import SURROGATE
 from pzc.search.proposals import Proposal
@@ -327,6 +328,17 @@ def test_hints_name_a_run_as_it_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Store(at_url, resume=False)
     assert caught.value.hint == f"go on with it: pzc search {at_url.resume}"
+
+
+def test_what_the_model_decides_is_kept_with_the_run(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, windows=1, length=None)
+    store, _ = open_store(Place(tmp_path), settings)
+    prepare(store, settings)
+    kept = store.settings or {}
+    longest = load_model("pocket").model.config.max_position_embeddings
+    assert (kept["length"], kept["dtype"], kept["fitness_dtype"]) == (longest, "float32", "float32")
+    result = CliRunner().invoke(cli, ["search", "--resume", str(tmp_path), f"--length={longest}", "--seed=1"])
+    assert "--seed of a run cannot change" in result.output  # and the length is the one that it has
 
 
 def test_a_text_may_have_moved(begun: Path) -> None:
