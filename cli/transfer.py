@@ -90,8 +90,6 @@ def command(
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json print different things; give one of them", ctx)
-    if how["patterns"] and not how["sparsities"] and how["per"]:
-        raise click.UsageError("--pattern replaces --per; give one of them", ctx)
     from pzc.cli.texts import texts_of
     from pzc.runtime.files import csv_text
     from pzc.runtime.models import load_model
@@ -101,7 +99,10 @@ def command(
 
     run = read_run(Place(folder, storage, study))
     how = _completed(how, run, models)
-    tried, targets = entries(run, members, zoo), _targets(how, run)
+    targets = _targets(how, run)
+    if how["per"] and all(target.pattern for target in targets):
+        raise click.UsageError("the only target is a pattern, which replaces --per", ctx)
+    tried = entries(run, members, zoo)
     leaves = frozenset().union(*(e.metric.leaves for e in tried))
     kept(folder)  # a file that is no such record shows before anything is measured
     found: list[list[Transferred]] = []

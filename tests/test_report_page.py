@@ -385,6 +385,13 @@ def test_a_run_in_a_database_is_named_so(tmp_path: Path) -> None:
     assert f"pzc search transfer {tmp_path}/run --storage sqlite:///{tmp_path}/a.db --study mine --model" in text
 
 
+@pytest.mark.parametrize(("own", "options"), [({"pattern": "2:4"}, ()), ({}, ("--pattern", "2:4"))])
+def test_transfer_to_a_pattern_has_no_group(own: dict[str, str], options: tuple[str, ...], tmp_path: Path) -> None:
+    run = str(write_run(tmp_path / "run", family(), **own))
+    shown = CliRunner().invoke(cli, ["search", "transfer", run, "--per", "layer", *options])
+    assert (shown.exit_code, "a pattern, which replaces --per" in shown.output) == (2, True)
+
+
 def test_transfer_needs_a_hall_of_fame(tmp_path: Path) -> None:
     shown = CliRunner().invoke(transfer, [str(write_run(tmp_path / "run", family()))])
     assert isinstance(shown.exception, StoreError)
