@@ -162,10 +162,9 @@ def settings_of(store: Store) -> Settings:
     kept = store.settings
     if kept is None:
         place = store.place
-        where = f"--storage {place.url} --study {place.study}" if place.url else f"--run {place.folder}"
         raise StoreError(
             f"the search in {place} has not begun",
-            f"it may still be gathering statistics; if nobody is at it, begin it with {where}",
+            f"it may still be gathering statistics; if nobody is at it, begin it with {place.begin}",
         )
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
     return Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})

@@ -80,15 +80,21 @@ class Place:
     @property
     def typed(self) -> str:
         """What names the run to a command that reads it."""
-        stored = f" --storage {shlex.quote(self.url)} --study {shlex.quote(self.study)}" if self.url else ""
-        return shlex.quote(str(self.folder)) + stored
+        return " ".join([shlex.quote(str(self.folder)), *self._at("--storage")])
+
+    @property
+    def begin(self) -> str:
+        """The options of `pzc search` that begin the run."""
+        return " ".join(self._at("--storage") or ["--run", shlex.quote(str(self.folder))])
 
     @property
     def resume(self) -> str:
         """The options of `pzc search` that go on with the run."""
-        if self.url:
-            return f"--resume {self.url} --study {self.study} --run {shlex.quote(str(self.folder))}"
-        return f"--resume {shlex.quote(str(self.folder))}"
+        folder = shlex.quote(str(self.folder))
+        return " ".join([*self._at("--resume"), "--run", folder] if self.url else ["--resume", folder])
+
+    def _at(self, option: str) -> list[str]:
+        return [option, shlex.quote(self.url), "--study", shlex.quote(self.study)] if self.url else []
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -320,6 +321,8 @@ def test_hints_name_a_run_as_it_is_resumed(tmp_path: Path) -> None:
     at_url = Place(tmp_path / "a run", url, "first")
     assert Place(tmp_path / "a run").resume == f"--resume '{tmp_path}/a run'"
     assert at_url.resume == f"--resume {url} --study first --run '{tmp_path}/a run'"
+    odd = Place(Path("a"), "postgresql://host/db?a=1&b=2", "my first")
+    assert shlex.split(odd.resume) == ["--resume", odd.url, "--study", odd.study, "--run", "a"]
     store = Store(at_url, resume=False)
     with pytest.raises(StoreError) as caught:
         open_store(at_url, None)
