@@ -12,7 +12,7 @@ def described(error: Exception) -> tuple[str, str | None] | None:
     if isinstance(error, MemoryError):  # then there may be none for imports either
         return "out of memory", MEMORY
     from pzc.runtime.errors import REFUSALS, PruningError, is_out_of_memory
-    from pzc.search.store import StoreError
+    from pzc.search.errors import StoreError
 
     if isinstance(error, PruningError | StoreError):
         return error.message, error.hint

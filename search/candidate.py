@@ -100,6 +100,9 @@ class Candidate:
 _FIELDS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Candidate)}
 """The fields of a candidate with their defaults."""
 
+REQUIRED = tuple(name for name, default in _FIELDS.items() if default is MISSING)
+"""The fields that every candidate says something in."""
+
 _TUPLES = ("parents", "losses")
 
 

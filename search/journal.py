@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
+
+from pzc.search.errors import StoreError
 
 STALE_LOCK = 10
 """Seconds after which the lock of a journal is taken from a process that was killed while it wrote."""
@@ -34,7 +36,7 @@ class Journal(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[Line]:
         """The lines from this number on, as far as they are whole: a last one without its end is still being written,
-        or never will be."""
+        or never will be. Raises StoreError for one that has its end but is no operation."""
         if log_number_from < self._lines:
             self._lines, self._offset = 0, 0
         with self._path.open("rb") as file:
@@ -42,10 +44,22 @@ class Journal(BaseJournalBackend):
             for line in file:
                 if not line.endswith(b"\n"):
                     return
+                wanted = self._lines >= log_number_from
+                read = self._slim(self._read(line)) if wanted else {}
                 self._lines += 1
                 self._offset += len(line)
-                if self._lines > log_number_from:
-                    yield self._slim(json.loads(line))
+                if wanted:
+                    yield read
+
+    def _read(self, line: bytes) -> Line:
+        with suppress(ValueError):
+            read = json.loads(line)
+            if isinstance(read, dict) and "op_code" in read:
+                return read
+        raise StoreError(
+            f"line {self._lines + 1} of {self._path} is damaged",
+            f"what `head -n {self._lines}` prints of it is whole: --resume goes on from there",
+        )
 
     def append_logs(self, logs: list[Line]) -> None:
         """Add lines. Those that settle something are on the disk when this returns; without power the others may be

@@ -11,9 +11,10 @@ from typing import Any
 
 from pzc.runtime.masks import share_text
 from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.errors import StoreError
 from pzc.search.objective import MEASURES
 from pzc.search.run import plan_of, settings_of, stored_state
-from pzc.search.store import Place, Store, StoreError
+from pzc.search.store import Place, Store
 
 COMPARABLE = (
     "model_sha256", "text_sha256", "windows", "fitness_windows", "choice_of_windows_sha256", "sparsity", "pattern",

@@ -35,6 +35,7 @@ from pzc.runtime.sampling import sampler
 from pzc.runtime.texts import default_length
 from pzc.search import exports, hall
 from pzc.search.algorithms import ALGORITHMS
+from pzc.search.errors import StoreError, of_another_version
 from pzc.search.fitness import Fitness
 from pzc.search.objective import MEASURES, OBJECTIVES
 from pzc.search.plan import Plan
@@ -42,7 +43,7 @@ from pzc.search.proposals import Given
 from pzc.search.shared import private_folder
 from pzc.search.space import Genotype, Space, apply, load_space, space_for
 from pzc.search.state import State
-from pzc.search.store import KEPT, Place, Store, StoreError
+from pzc.search.store import KEPT, Place, Store
 from pzc.search.worker import work
 
 HALL = "hall_of_fame"
@@ -158,7 +159,8 @@ def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings
 
 
 def settings_of(store: Store) -> Settings:
-    """What a stored run was started with. Raises StoreError for one that ended before it was ready to search."""
+    """What a stored run was started with. Raises StoreError for one that ended before it was ready to search, and
+    for one of another version that has what this one lacks."""
     kept = store.settings
     if kept is None:
         place = store.place
@@ -167,7 +169,10 @@ def settings_of(store: Store) -> Settings:
             f"it may still be gathering statistics; if nobody is at it, begin it with {place.begin}",
         )
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
-    return Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
+    settings = Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
+    if settings.algorithm not in ALGORITHMS or settings.objective not in OBJECTIVES:
+        raise of_another_version(f"its algorithm is {settings.algorithm}, its objective {settings.objective}")
+    return settings
 
 
 def plan_of(settings: Settings) -> Plan:

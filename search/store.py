@@ -33,7 +33,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pzc.runtime.evaluate import perplexity
 from pzc.runtime.processes import is_running
-from pzc.search.candidate import Candidate, attributes, from_attributes
+from pzc.search.candidate import REQUIRED, Candidate, attributes, from_attributes
+from pzc.search.errors import StoreError, of_another_version
 from pzc.search.journal import Journal, Line
 from pzc.search.objective import MEASURES
 from pzc.search.parameters import parameters
@@ -55,15 +56,6 @@ LOST = (StorageInternalError, SQLAlchemyError)
 
 _STATES = {"evaluated": TrialState.COMPLETE, "refused": TrialState.FAIL}
 _SETTINGS, _WINNER, _WORKER = "settings", "winner", "worker:"
-
-
-class StoreError(Exception):
-    """A run that cannot be opened, with a hint where there is one."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -153,8 +145,9 @@ class Store:
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )
             self._id = storage.get_study_id_from_name(place.study)
-        except (*LOST, ImportError, ValueError, KeyError) as error:
-            hint = _driver(place) if isinstance(error, ImportError) else "is the URL one that Optuna knows?"
+        except (*LOST, ImportError, ValueError, KeyError, AssertionError) as error:
+            unknown = "is the URL one that Optuna knows?" if place.url else f"{JOURNAL} is damaged, or not of a search"
+            hint = _driver(place) if isinstance(error, ImportError) else unknown
             raise StoreError(f"{place} cannot be opened: {_reason(error)}", hint) from error
         self._storage = _Patient(storage)
         self._begins = not resume
@@ -434,12 +427,12 @@ def _slim(line: Line) -> Line:
     """A line of the journal without what is only there for people to look at, and with candidates instead of what they
     are made from."""
     if "result" in line.get("user_attr", {}):
-        return {**line, "user_attr": {"result": from_attributes(line["user_attr"]["result"])}}
+        return {**line, "user_attr": {"result": _read(line["user_attr"]["result"])}}
     if "user_attrs" in line:
         kept = {name: value for name, value in line["user_attrs"].items() if name in _NEEDED and value}
         kept["worker"] = intern(kept.get("worker", ""))
         if "repeated" in kept:
-            kept["repeated"] = [from_attributes(r) for r in kept["repeated"]]
+            kept["repeated"] = [_read(r) for r in kept["repeated"]]
         return {**line, "params": {}, "distributions": {}, "user_attrs": kept}
     return line
 
@@ -457,7 +450,13 @@ def _is_settled(trial: FrozenTrial) -> bool:
 
 def _candidates(trial: FrozenTrial) -> list[Candidate]:
     kept = [*trial.user_attrs.get("repeated", ()), trial.user_attrs["result"]]
-    return [c if isinstance(c, Candidate) else from_attributes(c) for c in kept]
+    return [c if isinstance(c, Candidate) else _read(c) for c in kept]
+
+
+def _read(kept: Mapping[str, Any]) -> Candidate:
+    if lacking := [name for name in REQUIRED if name not in kept]:
+        raise of_another_version(f"a candidate has no {', '.join(lacking)}")
+    return from_attributes(kept)
 
 
 def _unanswered(error: BaseException) -> StoreError:

@@ -20,9 +20,9 @@ from pzc.runtime.passes import Progress, silent
 from pzc.runtime.texts import Texts
 from pzc.runtime.uncertainty import Estimate, change
 from pzc.search.candidate import Candidate
+from pzc.search.errors import StoreError
 from pzc.search.reading import Run
 from pzc.search.run import HALL
-from pzc.search.store import StoreError
 
 Row = dict[str, Any]
 

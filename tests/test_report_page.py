@@ -18,12 +18,13 @@ from pzc.cli.main import pzc as cli
 from pzc.cli.transfer import command as transfer
 from pzc.compiler.load import load
 from pzc.search.candidate import Candidate
+from pzc.search.errors import StoreError
 from pzc.search.reading import read_run
 from pzc.search.report import themes
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import commands, sections
 from pzc.search.report.write import document
-from pzc.search.store import Place, Store, StoreError
+from pzc.search.store import Place, Store
 from pzc.search.transfer import COLUMNS, entries, keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pzc.search.errors import StoreError
 from pzc.search.reading import check_comparable, read_run
-from pzc.search.store import Place, Store, StoreError
+from pzc.search.store import Place, Store
 from tests.runs import SETTINGS, candidate, family, run_of, write_run
 
 

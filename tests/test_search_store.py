@@ -29,10 +29,11 @@ from pzc.runtime.data import windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import load_model
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
+from pzc.search.errors import StoreError
 from pzc.search.predictors import SURROGATE
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, Settings, open_store, prepare, search
-from pzc.search.store import JOURNAL, Place, Store, StoreError
+from pzc.search.store import JOURNAL, Place, Store
 from tests.searches import PLAN, made, small_search
 
 SMALL = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
@@ -221,6 +222,41 @@ def test_a_line_cut_short_by_one_worker_does_not_stop_another(tmp_path: Path) ->
         tell(other, c, of)
     assert read(tmp_path) == candidates(8)
     assert want == candidates(8)[:3]
+
+
+@pytest.mark.parametrize("line", ["{not JSON", "[]", "{}", "\0\0\0"])
+def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
+    want = filled(tmp_path)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_text(encoding="utf-8").splitlines()
+    journal.write_text("\n".join([*whole[:-1], line, whole[-1], ""]), encoding="utf-8")
+    with pytest.raises(StoreError) as caught:
+        Store(Place(tmp_path), resume=True)
+    assert caught.value.message == f"line {len(whole)} of {journal} is damaged"
+    assert f"`head -n {len(whole) - 1}`" in str(caught.value.hint)
+    journal.write_text("\n".join([*whole[:-1], ""]), encoding="utf-8")
+    assert read(tmp_path) == want[:-1]
+
+
+@pytest.mark.parametrize("line", ['{"op_code": 99}', '{"op_code": 0}'])
+def test_a_journal_that_optuna_cannot_read_has_no_url(line: str, tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="cannot be opened") as caught:
+        Store(Place(tmp_path), resume=True)
+    assert caught.value.hint == "study.journal is damaged, or not of a search"
+
+
+def test_runs_of_another_version_say_so(tmp_path: Path) -> None:
+    for name, value in (("algorithm", "annealing"), ("objective", "accuracy")):
+        store = Store(Place(tmp_path / name), resume=False)
+        store.study.set_user_attr("settings", json.dumps({**asdict(SETTINGS), name: value}))
+        with pytest.raises(StoreError, match=f"of another version of pzc: .*{value}"):
+            open_store(Place(tmp_path / name), None)
+    filled(tmp_path / "run")
+    journal = tmp_path / "run" / JOURNAL
+    journal.write_text(journal.read_text(encoding="utf-8").replace('"rank_key"', '"key_of_rank"'), encoding="utf-8")
+    with pytest.raises(StoreError, match="of another version of pzc: a candidate has no rank_key"):
+        Store(Place(tmp_path / "run"), resume=True)
 
 
 def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

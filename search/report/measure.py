@@ -21,10 +21,10 @@ from pzc.runtime.passes import Progress, silent
 from pzc.runtime.statistics import gather
 from pzc.runtime.targets import check_pattern, check_target
 from pzc.runtime.texts import Texts, default_length, texts_for
+from pzc.search.errors import StoreError
 from pzc.search.readable import readable
 from pzc.search.reading import Run
 from pzc.search.run import HALL
-from pzc.search.store import StoreError
 
 SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 PATTERNS = ("2:4", "4:8")

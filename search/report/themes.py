@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pzc.search.store import StoreError
+from pzc.search.errors import StoreError
 
 
 @dataclass(frozen=True)
