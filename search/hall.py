@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -143,9 +145,10 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
     """Write each member as a `.pzm` file, best first, with where it comes from in its doc comment. `about` says which
     search it is, `measure` what its fitness is.
 
-    The folder is written beside its name and renamed, so it is never half a hall of fame.
+    The folder is written beside its name and renamed, so it is never half a hall of fame; of two processes that write
+    one at the same time the later has it.
     """
-    new = folder.with_name(folder.name + ".new")
+    new, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{which}") for which in ("new", "old"))
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     names = []
@@ -153,8 +156,15 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
         names.append(f"{place:02d}.pzm")
         source = replace(m.metric, doc=provenance(m, place, about, measure)).source
         (new / names[-1]).write_text(source, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
+    while new.exists():
+        with suppress(FileNotFoundError):  # there is none yet, or another process has just moved it aside
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # then another has just put one there
+                raise
+        shutil.rmtree(old, ignore_errors=True)
     return [folder / name for name in names]
 
 

@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import math
+import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -388,17 +390,36 @@ def test_another_process_finds_the_same(run: tuple[Path, subprocess.CompletedPro
     assert timeless(here.state.candidates) == timeless(there.candidates)
 
 
-def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
-    def members(n: int) -> list[Member]:
-        return [
-            Member(made(i, losses=(2.0,), parents=(1, 2)), inline("abs(W) * X", f"m{i}"), 8.0, 9.0) for i in range(n)
-        ]
+def members(n: int) -> list[Member]:
+    return [Member(made(i, losses=(2.0,), parents=(1, 2)), inline("abs(W) * X", f"m{i}"), 8.0, 9.0) for i in range(n)]
 
+
+def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "hall_of_fame"
-    (tmp_path / "run" / "hall_of_fame.new").mkdir(parents=True)
-    (tmp_path / "run" / "hall_of_fame.new" / "99.pzm").write_text("half", encoding="utf-8")
+    half = folder.with_name(f"hall_of_fame.{os.getpid()}.new")
+    half.mkdir(parents=True)
+    (half / "99.pzm").write_text("half", encoding="utf-8")
     assert len(write(members(5), folder, "a test", "perplexity")) == 5
     paths = write(members(3), folder, "a test", "perplexity")
     assert sorted(folder.iterdir()) == paths
     assert [p.name for p in folder.parent.iterdir()] == ["hall_of_fame"]
     assert "by random from 1, 2." in load(str(paths[0])).doc
+
+
+def ended_together(folder: Path, n: int, ready: Any) -> None:
+    ready.wait(600)
+    for _ in range(50):
+        write(members(n), folder, "a test", "perplexity")
+
+
+def test_two_halls_of_fame_at_one_time_are_one_of_them(tmp_path: Path) -> None:
+    start = multiprocessing.get_context("spawn")
+    folder, ready = tmp_path / "hall_of_fame", start.Barrier(2)
+    both = [start.Process(target=ended_together, args=(folder, n, ready)) for n in (2, 4)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(600)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [p.name for p in tmp_path.iterdir()] == ["hall_of_fame"]
+    assert len(list(folder.iterdir())) in (2, 4)
