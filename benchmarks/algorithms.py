@@ -27,7 +27,7 @@ from pzc.search.store import Place, Store
 
 def searched(folder: Path, options: list[str]) -> list[Candidate]:
     """The candidates of a search, those of the zoo left out, in the order of their numbers."""
-    command = [sys.executable, "-m", "pzc", "search", "--json", "--held-out-windows", "1", "--run", str(folder)]
+    command = [sys.executable, "-m", "pzc", "search", "--json", "--held-out-windows", "2", "--run", str(folder)]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)

@@ -39,7 +39,13 @@ ANEW = (*HERE, "limit", *BOUNDS)
 @click.option(
     "--fitness-windows", type=click.IntRange(4), default=32, show_default=True, help="Windows that measure a candidate."
 )
-@click.option("--held-out-windows", type=click.IntRange(1), default=64, show_default=True, help="Windows of the final.")
+@click.option(
+    "--held-out-windows",
+    type=click.IntRange(2),
+    default=64,
+    show_default=True,
+    help="Windows of text that the search never sees, on which the best are compared with the zoo.",
+)
 @options.length
 @click.option(
     "--algorithm",

@@ -564,6 +564,7 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
         (["--join", "mysql+pymysql://me@host/db"], 1, "install the Python driver of this database"),
         (["--join", "postgresql+psycopg2://me@host/db"], 1, "pip install 'pzc[postgresql]'"),
         (["--storage", "sqlite:////nowhere/at/all/x.db"], 1, "unable to open database file"),
+        (["--held-out-windows", "1"], 2, "1 is not in the range x>=2"),  # there would be no standard error
         (["--storage", "notaurl"], 2, "`notaurl` is no URL; a folder is named by --run"),
         (["--join", "runs/a", "--resume", "runs/a"], 2, "give one of them"),
         (["--template", "abs(W) * <hole>", "--seed-zoo"], 2, "--seed-zoo brings in metrics"),

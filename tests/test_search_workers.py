@@ -381,7 +381,7 @@ def test_heartbeats_go_on_when_one_has_failed(store: Store, monkeypatch: pytest.
 # The command line
 
 
-OPTIONS = ["--windows", "1", "--fitness-windows", "4", "--held-out-windows", "1", "--length", "8", "--quiet"]
+OPTIONS = ["--windows", "1", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "8", "--quiet"]
 OPTIONS += ["--space", "elementwise", "--population", "6", "--evaluations", "14", "--seed", "3", "--threads", "1"]
 
 
