@@ -84,7 +84,7 @@ def _middle(run: Standing, s: Settings, elapsed: float, width: int) -> Text:
     bound = f" of {s.evaluations:,}" if s.evaluations else ""
     line = Text(f"{now} · {measured:,}{bound} measured · {settled:,} settled, {rate:,.0f}/min")
     if run.best and run.zoo:
-        versus = _versus(run.best[0][0], run.zoo)
+        versus = versus_zoo(run.best[0][0], run.zoo)
         room = width - line.cell_len - versus.cell_len - len("  best  ")
         if room >= 0:
             best = Text.assemble("best ", (sparkline(run.history, room), "cyan"), " ", versus)
@@ -119,7 +119,7 @@ def _table(run: Standing, console: Console, width: int, lines: float) -> Table:
             place, fitness, *rest = cells[c]
             style = "dim" if c.published else ""
             mark = Text(place, style="bold cyan" if c in front else "")
-            table.add_row(mark, fitness, _versus(c, run.zoo), *rest[1:], texts[c], c.per, style=style)
+            table.add_row(mark, fitness, versus_zoo(c, run.zoo), *rest[1:], texts[c], c.per, style=style)
     if run.zoo is not None:
         name = Text.assemble("best of the zoo: ", (run.zoo.operator, "bold"))
         table.add_row(*last, name, run.zoo.per, style="dim")
@@ -131,13 +131,13 @@ def _cells(place: int, c: Candidate, metric: Metric, run: Standing, wide: bool) 
     more = [str(c.generation) if c.generation >= 0 else "", c.tier] if wide else []
     front = any(c is member for member, _ in run.front)
     name = (f"{place}" if ranked else "") + ("◆" if front else " ")
-    return [name, _fitness(c), _versus(c, run.zoo).plain, str(metric.complexity), *more]
+    return [name, fitness_of(c), versus_zoo(c, run.zoo).plain, str(metric.complexity), *more]
 
 
 def _zoo(c: Candidate, front: Sequence[Row], wide: bool) -> list[str]:
     size = next((metric.complexity for member, metric in front if member == c), c.complexity)
     mark = "◆" if any(member == c for member, _ in front) else " "
-    return [f"·{mark}", _fitness(c), "", str(size), *(["", c.tier] if wide else [])]
+    return [f"·{mark}", fitness_of(c), "", str(size), *(["", c.tier] if wide else [])]
 
 
 def _fitting(rows: Sequence[Row], best: Sequence[Row], heights: dict[Candidate, int], lines: float) -> set[Candidate]:
@@ -214,11 +214,13 @@ def ends(s: Settings) -> str:
     return ", or ".join(filter(None, found))
 
 
-def _fitness(c: Candidate) -> str:
+def fitness_of(c: Candidate) -> str:
+    """A fitness in as few digits as it needs."""
     return f"{c.fitness:.2f}" if c.fitness < 1e6 else f"{c.fitness:.0e}"
 
 
-def _versus(c: Candidate, zoo: Candidate | None) -> Text:
+def versus_zoo(c: Candidate, zoo: Candidate | None) -> Text:
+    """How far a candidate is from the best of the zoo: a share, or a factor where it is far behind."""
     if zoo is None or not math.isfinite(c.fitness / zoo.fitness):
         return Text("")
     if c.fitness > 10 * zoo.fitness:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.live import Live
 
 from pzc.cli.console import errors, print_json, say
-from pzc.cli.live import STOPPING, STOPS, View
+from pzc.cli.live import STOPPING, STOPS, View, fitness_of, versus_zoo
 from pzc.search.run import Budget, Prepared
 from pzc.search.state import Standing
 
@@ -141,5 +141,4 @@ def _line(now: Standing, improved: bool, elapsed: float) -> None:
     c, metric = now.best[0]
     mark, formula = ("new best", f"  {metric.formula}  per {c.per}") if improved else ("    best", "")
     settled = f"{elapsed:6.0f} s  {now.counts.total():6,} settled"
-    versus = f" {c.fitness / now.zoo.fitness - 1:+7.1%}".replace("-", "−") if now.zoo else ""
-    say(f"{settled}  {mark} {c.fitness:8.3f}{versus}{formula}")
+    say(f"{settled}  {mark} {fitness_of(c):>8} {versus_zoo(c, now.zoo).plain:>7}{formula}".rstrip())

@@ -281,8 +281,14 @@ def test_lines_give_a_formula_once(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     over = iter((False, False, True))
     follow(filled().standing, lambda: 90.0, lambda: next(over), as_json=False)
     first, *later = capsys.readouterr().err.splitlines()
-    assert first.split("new best")[1].split() == ["12.182", "−39.3%", "abs(W)", "*", "G", "per", "model"]
-    assert [line.split()[-3:] for line in later] == [["best", "12.182", "−39.3%"]] * 2
+    assert first.split("new best")[1].split() == ["12.18", "−39.3%", "abs(W)", "*", "G", "per", "model"]
+    assert [line.split()[-3:] for line in later] == [["best", "12.18", "−39.3%"]] * 2
+
+
+def test_lines_give_numbers_as_the_view_does(capsys: pytest.CaptureFixture[str]) -> None:
+    zoo = made(0, operator="wanda", losses=(3.0,), generation=REFERENCE)
+    follow(closed(Plan(), [[zoo], [], [made(1, losses=(21.0,))]]).standing, lambda: 9.0, lambda: True, as_json=False)
+    assert "new best    1e+09 > ×1,000  abs(W)" in capsys.readouterr().err
 
 
 # Events and files of a whole search
