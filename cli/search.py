@@ -28,6 +28,26 @@ BOUNDS = ("generations", "evaluations", "patience", "reach")
 ANEW = (*HERE, "limit", *BOUNDS)
 """What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
+FIXED: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "template": None,
+        "seed_metrics": (),
+        "seed_zoo": False,
+        "islands": 1,
+        "space": "pruner_zero",
+        "per": "row",
+    },
+    "random": {"seed_zoo": False, "islands": 1},
+}
+"""What an algorithm has one value of: the paper's trees are of its own making, and random metrics have no parents."""
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is never reached", ctx, param)
+    return value
+
 
 @click.group("search", invoke_without_command=True)
 @options.loading
@@ -68,12 +88,16 @@ ANEW = (*HERE, "limit", *BOUNDS)
     show_default=True,
     help="What is to be small: perplexity, or the divergence from the dense model.",
 )
-@click.option("--population", type=click.IntRange(4), help="[default: 32, or 50 for the paper's algorithm]")
+@click.option(
+    "--population",
+    type=click.IntRange(4),
+    help="How many candidates breed. [default: 32, or 50 for the paper's algorithm]",
+)
 @click.option("--islands", type=click.IntRange(1), default=2, show_default=True, help="Parts of it that breed apart.")
 @click.option("--generations", type=click.IntRange(1), metavar="N", help="Stop after N generations.")
 @click.option("--evaluations", type=click.IntRange(1), metavar="N", help="Stop after so many measured candidates.")
 @click.option("--patience", type=click.IntRange(1), metavar="N", help="Stop when N generations brought nothing better.")
-@click.option("--reach", type=float, metavar="F", help="Stop when the fitness is this low.")
+@click.option("--reach", type=float, metavar="F", callback=_finite, help="Stop when the fitness is this low.")
 @click.option(
     "--time",
     "limit",
@@ -89,7 +113,11 @@ ANEW = (*HERE, "limit", *BOUNDS)
     metavar="F",
     help="Begin with these: .pzm files, names or expressions; may be repeated.",
 )
-@click.option("--fitness-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Race candidates in this.")
+@click.option(
+    "--fitness-dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Race candidates in this. [default: the model's own, or bfloat16 for a large one where that is faster]",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
 @click.option(
     "--run",
@@ -120,6 +148,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     pzc search --resume runs/first --time 2h
     """
     if ctx.invoked_subcommand:
+        for param in ctx.command.params:
+            if _given(ctx, str(param.name)):
+                behind = f"what `{ctx.invoked_subcommand}` is told stands behind it"
+                raise click.UsageError(f"{param.opts[0]} is for a search; {behind}", ctx)
         return
     options.check_pattern(ctx, given["pattern"])
     if given["storage"] and "://" not in given["storage"]:
@@ -245,12 +277,10 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     from pzc.search.run import Settings, default_population, default_space, default_threads
     from pzc.search.space import load_space, template_of
 
-    if given["algorithm"] == "paper":  # its trees are of its own making
-        own = {"space": default_space("paper"), "per": "row"}
-        for name in ("template", "seed_metrics", "seed_zoo", *own):
-            if given[name] and given[name] != own.get(name):
-                flag = "--" + name.replace("_", "-")
-                raise click.UsageError(f"{flag} does not go with --algorithm paper", ctx)
+    for name, own in FIXED[given["algorithm"]].items():
+        if _given(ctx, name) and given[name] != own:
+            flag = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{flag} does not go with --algorithm {given['algorithm']}", ctx)
     if given["template"]:
         for name in ("seed_metrics", "seed_zoo"):
             if given[name]:

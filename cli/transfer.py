@@ -49,7 +49,12 @@ def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 )
 @options.per
 @click.option("--data", "-d", metavar="D", help="Text to calibrate on. [default: the run's own]")
-@options.eval_data
+@click.option(
+    "--eval-data",
+    metavar="D",
+    help="Text to evaluate on. [default: the run's own; of a --data that is given the part that calibration does not "
+    "read]",
+)
 @click.option("--windows", "-n", type=click.IntRange(1), help="Calibration windows. [default: the run's own]")
 @click.option("--eval-windows", type=click.IntRange(2), default=64, show_default=True, help="Evaluation windows.")
 @click.option(

@@ -140,7 +140,8 @@ class Store:
         try:
             storage = _storage(place, resume=resume)
             if resume and place.study not in optuna.get_all_study_names(storage):
-                raise StoreError(f"there is no search in {place}")
+                other = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
+                raise StoreError(f"there is no search in {place}", None if place.url else other)
             self.study = optuna.create_study(
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )

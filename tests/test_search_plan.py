@@ -148,14 +148,23 @@ def test_metrics_are_compared_in_the_groups_of_the_space(tmp_path: Path) -> None
     "more",
     [
         ["--template", "abs(W) * <hole>"], ["--seed-metrics", "wanda"], ["--seed-zoo"], ["--per", "layer"],
-        ["--space", "default"],
+        ["--space", "default"], ["--islands", "2"],
     ],
 )  # fmt: skip
 def test_trees_of_the_release_are_built_in_one_way(more: list[str], tmp_path: Path) -> None:
-    result = CliRunner().invoke(cli, ["search", "--algorithm", "paper", "--run", str(tmp_path / "run"), *more])
+    _does_not_go_with("paper", more, tmp_path / "run")
+
+
+@pytest.mark.parametrize("more", [["--seed-zoo"], ["--islands", "3"]])
+def test_random_metrics_have_no_parents(more: list[str], tmp_path: Path) -> None:
+    _does_not_go_with("random", more, tmp_path / "run")
+
+
+def _does_not_go_with(algorithm: str, more: list[str], run: Path) -> None:
+    result = CliRunner().invoke(cli, ["search", "--algorithm", algorithm, "--run", str(run), *more])
     assert result.exit_code == 2
-    assert f"{more[0]} does not go with --algorithm paper" in result.output
-    assert not (tmp_path / "run").exists()
+    assert f"{more[0]} does not go with --algorithm {algorithm}" in result.output
+    assert not run.exists()
 
 
 def test_every_metric_of_the_user_has_a_slot(tmp_path: Path) -> None:

@@ -259,6 +259,13 @@ def test_runs_of_another_version_say_so(tmp_path: Path) -> None:
         Store(Place(tmp_path / "run"), resume=True)
 
 
+def test_a_folder_has_one_study(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with pytest.raises(StoreError, match="there is no search in") as caught:
+        Store(Place(tmp_path, study="mine"), resume=True)
+    assert "--study is for storages" in str(caught.value.hint)
+
+
 def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = filled(tmp_path, 5, slots=6)
     lock = tmp_path / f"{JOURNAL}.lock"
@@ -565,6 +572,9 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
         (["--join", "postgresql+psycopg2://me@host/db"], 1, "pip install 'pzc[postgresql]'"),
         (["--storage", "sqlite:////nowhere/at/all/x.db"], 1, "unable to open database file"),
         (["--held-out-windows", "1"], 2, "1 is not in the range x>=2"),  # there would be no standard error
+        (["--reach", "nan"], 2, "nan is never reached"),
+        (["--json", "--quiet", "status", "runs/a"], 2, "--json is for a search; what `status` is told stands behind"),
+        (["--threads", "2", "transfer", "runs/a"], 2, "--threads is for a search"),
         (["--storage", "notaurl"], 2, "`notaurl` is no URL; a folder is named by --run"),
         (["--join", "runs/a", "--resume", "runs/a"], 2, "give one of them"),
         (["--template", "abs(W) * <hole>", "--seed-zoo"], 2, "--seed-zoo brings in metrics"),
