@@ -47,7 +47,6 @@ class Algorithm:
     several `drafts` for a slot the most promising is measured. `space` is where it searches, and with what
     `population`, when nothing else is said."""
 
-    doc: str
     space: str
     population: int
     slots: Callable[[Plan, int], int]
@@ -126,7 +125,6 @@ def _tree(tree: paper_trees.Tree, operator: str, parents: tuple[int, ...] = ()) 
 
 ALGORITHMS: dict[str, Algorithm] = {
     "default": Algorithm(
-        "generations on islands, with elitism, identity before work, and racing",
         "default",
         32,
         lambda plan, generation: plan.population if generation == 0 else max(plan.islands, plan.population // 2),
@@ -136,7 +134,6 @@ ALGORITHMS: dict[str, Algorithm] = {
         drafts=12,
     ),
     "paper": Algorithm(
-        "Pruner-Zero's algorithm 1, one candidate at a time after the first population, each measured in full",
         "pruner_zero",
         50,
         lambda plan, generation: plan.population if generation == 0 else 1,
@@ -145,7 +142,6 @@ ALGORITHMS: dict[str, Algorithm] = {
         racing=False,
     ),
     "random": Algorithm(
-        "random metrics, each measured in full: the baseline of Pruner-Zero's paper",
         "pruner_zero",
         32,
         lambda plan, generation: plan.population,
