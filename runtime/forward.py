@@ -55,7 +55,11 @@ def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -
         if layer.name in reached:
             return _joined(family.finish(layer.name) for family in families)
         if not layer.expert:
-            raise PruningError(f"no calibration token reached the layer {layer.name}", layer=layer.name)
+            raise PruningError(
+                f"no calibration token reached the layer {layer.name}",
+                hint=f"a model that reads its weight in another way needs --exclude {layer.name.rpartition('.')[2]}",
+                layer=layer.name,
+            )
         own = every[-1].finish(layer.name) if every[-1] else {}
         return {**neutral(layer, gathered), **own}
 

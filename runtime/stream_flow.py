@@ -79,7 +79,7 @@ class Flow:
         def last(*args: Any, **kwargs: Any) -> Any:
             return self._output(hidden)
 
-        nothing = hidden.new_zeros(hidden.shape[:2]).unsqueeze(-1).expand(*hidden.shape[:2], self._width())
+        nothing = hidden.new_zeros((*hidden.shape[:2], self._width()))  # a model may scale it in place
         with _replaced(self._blocks, [*[skipped] * (len(self._blocks) - 1), last]):
             logits = self._model(inputs_embeds=nothing, use_cache=False).logits
         if not isinstance(logits, Tensor):

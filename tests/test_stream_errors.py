@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    CTRLConfig,
+    CTRLLMHeadModel,
     GPT2Config,
     GPT2LMHeadModel,
 )
@@ -252,6 +254,19 @@ def test_a_model_of_another_shape(tokenizer: Any, windows: Tensor, tmp_path: Pat
         prune(loaded, metric, windows=windows, **how)
         again = AutoModelForCausalLM.from_pretrained(out).state_dict()
         assert all(torch.equal(value, again[key]) for key, value in loaded.state_dict().items())
+
+
+def test_a_model_that_scales_its_embeddings_in_place(tokenizer: Any, windows: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = CTRLConfig(vocab_size=16, n_embd=16, n_layer=2, n_head=2, dff=32, n_positions=32)
+    CTRLLMHeadModel(config).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    streamed(tmp_path / "source", tmp_path / "out", "wanda", windows, sequential=True)
+    loaded = load_model(str(tmp_path / "source"), device="cpu")
+    prune(loaded.model, "wanda", windows=windows, sequential=True)
+    found = weights_of(tmp_path / "out")
+    assert all(value.equal(found[key]) for key, value in loaded.model.state_dict().items() if key in found)
+    assert any((found[key] == 0).float().mean() == 0.5 for key in found)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
