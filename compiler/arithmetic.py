@@ -13,7 +13,6 @@ from pzc.compiler.core import ONE, Node, intern
 from pzc.compiler.memo import remembered
 from pzc.compiler.rewriting import NORMAL, build, folded, in_order, note, rewritten, settle
 from pzc.compiler.terms import (
-    PARTS,
     ZERO,
     are_apart,
     base_and_exponent,
@@ -24,6 +23,7 @@ from pzc.compiler.terms import (
     is_turned,
     mark_of,
     marks_of,
+    near_part,
     number_of,
     product_of,
     scaled,
@@ -303,9 +303,8 @@ def _tidy(exponent: float) -> float:
     is, so that three thirds are 1."""
     if exponent * 4 % 1 == 0:
         return exponent
-    parts = exponent * PARTS
-    whole = round(parts)
-    return whole / PARTS if abs(parts - whole) < 1e-13 * abs(parts) else float(f"{exponent:.12g}")
+    near = near_part(exponent, 1e-13)
+    return float(f"{exponent:.12g}") if near is None else near
 
 
 def _joint(one: float, other: float) -> float:

@@ -21,10 +21,18 @@ _EXPONENTIAL, _HIDDEN = 1, -1
 LARGEST = sys.float_info.max
 
 
-PARTS = 360_360
+_PARTS = 360_360
 """The least number that all up to 15 divide."""
 
 _LAST_BITS = 1e-15
+
+
+def near_part(value: float, tolerance: float) -> float | None:
+    """The multiple of a third, a seventh or the like that a number is but for rounding; None where it is none."""
+    if abs(value) > 1e6:
+        return None
+    near = round(value * _PARTS) / _PARTS
+    return near if abs(near - value) <= tolerance * abs(value) else None
 
 
 def held(weight: float) -> float:
@@ -36,10 +44,11 @@ def held(weight: float) -> float:
         return weight
     if not -LARGEST <= weight <= LARGEST:
         return 0.0 if math.isnan(weight) else math.copysign(LARGEST, weight)
-    for near in (float(f"{weight:.12g}"), round(weight * PARTS) / PARTS if abs(weight) < 1e6 else weight):
-        if abs(near - weight) <= _LAST_BITS * abs(weight):
-            return near
-    return weight
+    short = float(f"{weight:.12g}")
+    if abs(short - weight) <= _LAST_BITS * abs(weight):
+        return short
+    near = near_part(weight, _LAST_BITS)
+    return weight if near is None else near
 
 
 @lru_cache(maxsize=1 << 14)
