@@ -163,8 +163,7 @@ def _targets(ctx: click.Context, how: dict[str, Any]) -> list[Target]:
     """The sparsities, unless patterns alone are asked for, and then the patterns."""
     from pzc.runtime.masks import Target, parse_pattern
 
-    typed = ctx.get_parameter_source("sparsities") == click.core.ParameterSource.COMMANDLINE
-    shares = how["sparsities"] if typed or not how["patterns"] else ()
+    shares = how["sparsities"] if options.is_typed(ctx, "sparsities") or not how["patterns"] else ()
     patterns = [Target(None, Target.sparsity, parse_pattern(pattern)) for pattern in how["patterns"]]
     return [*(Target(how["per"], sparsity) for sparsity in shares), *patterns]
 

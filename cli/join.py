@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pzc.cli.console import progress, say
+from pzc.cli.options import is_typed
 
 HERE = ("model", "data", "eval_data")
 """Where things are on this machine, if not where the run was begun."""
@@ -27,8 +28,7 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.search.store import Place
 
     for param in ctx.command.params:
-        name = str(param.name)
-        if name not in OWN and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+        if param.name not in OWN and is_typed(ctx, str(param.name)):
             raise click.UsageError(f"{param.opts[0]} does not go with --join: a run has its own", ctx)
     parent = os.getppid()
     where: str = given["join"]

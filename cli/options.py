@@ -279,18 +279,19 @@ pruning = together(
 )  # fmt: skip
 
 
+def is_typed(ctx: click.Context, name: str) -> bool:
+    """Whether an option came with the command, and not from a default or the environment."""
+    return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
 def check_pattern(ctx: click.Context, pattern: str | None) -> None:
     """Raise UsageError when `--pattern` comes with what it replaces."""
     for name, option in (("sparsity", "sparsity"), ("sparsities", "sparsity"), ("per", "per")):
-        if pattern and ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+        if pattern and is_typed(ctx, name):
             raise click.UsageError(f"--pattern {pattern} replaces --{option}; give one of them", ctx)
 
 
 def check_targets(ctx: click.Context, patterns: tuple[str, ...]) -> None:
     """Raise UsageError when `--per` comes with patterns alone, which replace it."""
-
-    def typed(name: str) -> bool:
-        return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-
-    if patterns and typed("per") and not typed("sparsities"):
+    if patterns and is_typed(ctx, "per") and not is_typed(ctx, "sparsities"):
         raise click.UsageError(f"--pattern {','.join(patterns)} replaces --per; give one of them", ctx)

@@ -149,7 +149,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """
     if ctx.invoked_subcommand:
         for param in ctx.command.params:
-            if _given(ctx, str(param.name)):
+            if options.is_typed(ctx, str(param.name)):
                 behind = f"what `{ctx.invoked_subcommand}` is told stands behind it"
                 raise click.UsageError(f"{param.opts[0]} is for a search; {behind}", ctx)
         return
@@ -205,7 +205,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
         if not silent:
             say(_plan(run, given["workers"]))
-            if resumed and not _given(ctx, "workers"):
+            if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)
         before = store.slots()
         with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
@@ -267,10 +267,6 @@ def say_idle(settings: Settings, here: int) -> None:
         say(f"one worker of this run uses {settings.threads} of {here} threads; --workers {workers} would use all")
 
 
-def _given(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-
-
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     import torch
 
@@ -278,7 +274,7 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     from pzc.search.space import load_space, template_of
 
     for name, own in FIXED[given["algorithm"]].items():
-        if _given(ctx, name) and given[name] != own:
+        if options.is_typed(ctx, name) and given[name] != own:
             flag = "--" + name.replace("_", "-")
             raise click.UsageError(f"{flag} does not go with --algorithm {given['algorithm']}", ctx)
     if given["template"]:
@@ -292,12 +288,14 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     load_space(chosen["space"])
     if given["template"]:
         template_of(given["template"])
-    chosen["threads"] = torch.get_num_threads() if _given(ctx, "threads") else default_threads(given["workers"])
+    chosen["threads"] = (
+        torch.get_num_threads() if options.is_typed(ctx, "threads") else default_threads(given["workers"])
+    )
     seeds = [m for reference in given["seed_metrics"] for m in load_all(reference)]
     if by_role := [m.name for m in seeds if m.roles]:
         raise click.UsageError(f"`{by_role[0]}` has a score for each role; the search has one for all layers", ctx)
     chosen["seeds"] = tuple(f"{m.name}: {m.formula} per {m.per}" for m in seeds)
-    if chosen["limit"] is None and not any(_given(ctx, name) for name in BOUNDS):
+    if chosen["limit"] is None and not any(options.is_typed(ctx, name) for name in BOUNDS):
         chosen["limit"] = LIMIT
     return Settings(**chosen)
 
@@ -306,7 +304,7 @@ def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Setti
     """The settings of a run with what is given anew. Raises UsageError for what a run cannot change."""
     import torch
 
-    names = [f.name for f in fields(kept) if f.name in given and _given(ctx, f.name)]
+    names = [f.name for f in fields(kept) if f.name in given and options.is_typed(ctx, f.name)]
     flags = {p.name: p.opts[0] for p in ctx.command.params}
     for name in names:
         was = getattr(kept, name)
@@ -314,7 +312,7 @@ def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Setti
             raise click.UsageError(f"{flags[name]} of a run cannot change; it began with {was}", ctx)
     if given["seed_metrics"]:
         raise click.UsageError("--seed-metrics are what a run begins with; it cannot get others", ctx)
-    if _given(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):
+    if options.is_typed(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):
         raise click.UsageError(f"--threads of a run cannot change; it began with {kept.threads}", ctx)
     changed = {name: given[name] for name in names if name in ANEW}
     if changed.keys() & set(BOUNDS) and "limit" not in changed:

@@ -1,7 +1,7 @@
 """A model without its weights: modules as its configuration describes them, and where each weight is stored.
 
 A weight is a placeholder: it has the shape, type and device but is a single NaN that stands for all of its elements, so
-it takes no memory. Only the headers of the files are read.
+it takes no memory. Only the headers of the files are read, and what is tied and stored twice, which must be the same.
 """
 
 from __future__ import annotations

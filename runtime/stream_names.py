@@ -68,13 +68,16 @@ def find_sources(name: str, model: Any, shards: Shards) -> dict[str, Source]:
     for tied in wanted.values():
         names = [key for key, _ in tied]
         sources = [by_name[key] for key in names if key in by_name]
-        source = next(iter(sources), None)
-        if (other := next((each for each in sources[1:] if not _alike(sources[0], each)), None)) is not None:
-            raise PruningError(
-                f"{sources[0].parts[0].key} and {other.parts[0].key} of {name} differ, but its config.json ties them",
-                hint='if they are meant to differ, say `"tie_word_embeddings": false` there; or prune without --stream',
-                model=name,
-            )
+        source = sources[0] if sources else None
+        for other in sources[1:]:
+            if not same_contents(sources[0].parts[0], other.parts[0]):
+                one, two = sources[0].parts[0].key, other.parts[0].key
+                raise PruningError(
+                    f"{one} and {two} of {name} differ, but its config.json ties them",
+                    hint='if they are meant to differ, say `"tie_word_embeddings": false` there; or prune without '
+                    "--stream",
+                    model=name,
+                )
         if source is None or not _fits(source, tied[0][1]):
             missing.append(names[0])
         else:
@@ -123,11 +126,6 @@ def _joined(
         return found
 
     return Source(tuple(stored for _, stored in parts), join, part)
-
-
-def _alike(one: Source, other: Source) -> bool:
-    """Whether two sources of one tensor each have the same contents; others are never tied."""
-    return same_contents(one.parts[0], other.parts[0])
 
 
 def _fits(source: Source, parameter: Tensor) -> bool:

@@ -149,7 +149,8 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
     one at the same time the later has it.
     """
     new, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{which}") for which in ("new", "old"))
-    shutil.rmtree(new, ignore_errors=True)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
     names = []
     for place, m in enumerate(members, 1):
