@@ -50,9 +50,8 @@ def pruned_blocks(
         weights, own = prune_layers(members, tables, {x.name: target_of(several[0], x.name) for x in members})
         return [Block(own, weights, _damped(tables), unreached)]
     given = known or [{} for _ in several]
-    joined = {x.name: {**statistics.tables.get(x.name, {}), **tables.get(x.name, {})} for x in members}
     alone = [layer for layer in members if layer.name not in given[0]]
-    found = masks_each(request.metric, several, replace(statistics, tables=joined), alone, fused=fused)
+    found = masks_each(request.metric, several, statistics.joined(tables), alone, fused=fused)
     blocks = [Block({**masks, **own}, unreached=unreached) for masks, own in zip(found, given, strict=True)]
     if request.update == "none":
         return blocks

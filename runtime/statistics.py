@@ -47,6 +47,11 @@ class Statistics:
         """The named leaves of one layer, as `scores.score` takes them."""
         return {n: _GIVEN[n](self, layer) if n in _GIVEN else self.tables[layer.name][n] for n in leaves}
 
+    def joined(self, tables: Mapping[str, Table]) -> Statistics:
+        """These statistics with what else was gathered of the layers of `tables`."""
+        both = {name: {**self.tables.get(name, {}), **table} for name, table in tables.items()}
+        return replace(self, tables={**self.tables, **both})
+
 
 def _count(statistics: Statistics, layer: Layer) -> int:
     if not statistics.windows:
@@ -127,9 +132,7 @@ def gather(
         rest = gather(model, layers, windows, others, seed=seed, progress=progress, together=together)
         if kept is None:
             keep(file, rest.tables, lasting)
-        return replace(
-            rest, tables={name: {**table, **(kept or {}).get(name, {})} for name, table in rest.tables.items()}
-        )
+        return rest.joined(kept or {})
     forward = forward_leaves(leaves)
     found: list[Mapping[str, Table]] = []
     with evaluating(model):

@@ -254,18 +254,13 @@ def _kept_of(run: Run, layer: Layer) -> Table:
 
 def keep_scores(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> None:
     """Keep the scores of the block's layers that are compared with those of other blocks, and what the others need."""
-    statistics = _joined(_statistics(run, index, members), tables)
+    statistics = _statistics(run, index, members).joined(tables)
     joint = [layer for layer in members if run.is_joint(layer)]
     for layer in joint:
         arm = run.request.metric.arm(layer.name)
         run.scores_of(layer).write(checked_score(arm, statistics, layer, worth_compiling(run.shell.layers)))
     if len(joint) < len(members):
         write_tables(run, index, tables)
-
-
-def _joined(statistics: Statistics, tables: Mapping[str, Table]) -> Statistics:
-    both = {name: {**table, **tables.get(name, {})} for name, table in statistics.tables.items()}
-    return Statistics(both, statistics.windows, statistics.seed, statistics.blocks)
 
 
 def find_limits(run: Run) -> None:

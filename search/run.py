@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar import printer
+from pzc.runtime.checkpoint import versions
 from pzc.runtime.data import (
     calibration_windows,
     evaluation_windows,
@@ -263,8 +265,11 @@ def prepare(
         progress=progress,
     )
     plan = plan_of(settings)
+    before = store.settings
+    _warn_of_other_versions(before or {})
     if not keeps_settings:
-        store.set_settings({**asdict(settings), **content})  # from here on there is something to resume
+        kept_before = {"versions": versions()} if before is None else before
+        store.set_settings({**kept_before, **asdict(settings), **content})  # from here on there is something to resume
     state = stored_state(store, plan)
     return Prepared(settings, store.place.folder, store, state, given(settings), fitness, further, held_out, kept)
 
@@ -360,6 +365,19 @@ def _check_same(kept: Mapping[str, Any], content: Mapping[str, Any]) -> None:
             raise StoreError(
                 f"the {what} is not the one that this search began with: {hashes}", "start a new search for it"
             )
+
+
+class OtherVersions(UserWarning):
+    """A run goes on with other versions of packages than it began with."""
+
+
+def _warn_of_other_versions(kept: Mapping[str, Any]) -> None:
+    """Warn of packages whose versions are not those that the run began with."""
+    now, then = versions(), kept.get("versions", {})
+    changed = [f"{name} {then[name]} then, {now[name]} now" for name in now if name in then and then[name] != now[name]]
+    if changed:
+        text = f"the search goes on with other versions than it began with ({'; '.join(changed)}): results may differ"
+        warnings.warn(OtherVersions(text), stacklevel=3)
 
 
 def _short(sha256: Any) -> str:

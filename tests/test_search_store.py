@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from click.testing import CliRunner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -32,7 +34,7 @@ from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attribut
 from pzc.search.errors import StoreError
 from pzc.search.predictors import SURROGATE
 from pzc.search.proposals import Proposal
-from pzc.search.run import Budget, Settings, open_store, prepare, search
+from pzc.search.run import Budget, OtherVersions, Settings, open_store, prepare, search
 from pzc.search.store import JOURNAL, Place, Store
 from tests.searches import PLAN, made, small_search
 
@@ -337,6 +339,22 @@ def test_another_choice_of_windows_is_refused(begun: Path, monkeypatch: pytest.M
     monkeypatch.setattr(run, "windows_between", lambda *given: windows_between(*given).flip(0))
     with pytest.raises(StoreError, match=r"the choice of windows is not .*: \w{12} then, \w{12} now"):
         prepare(store, settings)
+
+
+def test_a_run_that_goes_on_with_other_versions_says_so(begun: Path) -> None:
+    store, settings = open_store(Place(begun), None)
+    kept = dict(store.settings or {})
+    assert kept["versions"]["torch"] == torch.__version__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(store, settings)
+    store.set_settings({**kept, "versions": {**kept["versions"], "torch": "1.13.0"}})
+    with pytest.warns(OtherVersions, match=r"\(torch 1\.13\.0 then, \S+ now\)"):
+        prepare(store, settings)
+    assert (store.settings or {})["versions"]["torch"] == "1.13.0"
+    result = CliRunner().invoke(cli, ["search", "--resume", str(begun)])
+    assert result.exit_code == 0
+    assert "warning: the search goes on with other versions than it began with" in " ".join(result.stderr.split())
 
 
 def test_a_run_that_does_not_say_its_windows_is_refused(begun: Path) -> None:

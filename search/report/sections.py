@@ -302,4 +302,6 @@ def settings(run: Run) -> Section:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "–" if value is None else str(value)
