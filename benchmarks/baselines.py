@@ -15,10 +15,11 @@ import sys
 import time
 
 from pzc.compiler.load import load
-from pzc.runtime.data import calibration_windows, evaluation_windows, sides, tokenise
-from pzc.runtime.evaluate import perplexity, window_losses
-from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune
+from pzc.runtime.data.texts import sides
+from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
+from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.prune import prune
 
 TOLERANCE = 0.005
 

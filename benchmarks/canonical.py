@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pzc.compiler import core, opposing
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.groups import constant_in
-from pzc.compiler.probes import KINDS, probe
-from pzc.compiler.rank import rank_class
 from pzc.compiler.reference import Array, apply
+from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.rank import rank_class
+from pzc.compiler.sameness.probes import KINDS, probe
 
 Tree = tuple[Any, ...]
 PER = "row"

@@ -27,13 +27,13 @@ from canonical import PER, fresh, own, paper
 from rich.console import Console
 from rich.table import Table
 
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node
-from pzc.compiler.fingerprint import SEEDS, confirm, fingerprint, scores_on
 from pzc.compiler.groups import constant_in
 from pzc.compiler.load import inline
-from pzc.compiler.probes import KINDS, probe
-from pzc.compiler.rank import rank_class
+from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.rank import rank_class
+from pzc.compiler.sameness.fingerprint import SEEDS, confirm, fingerprint, scores_on
+from pzc.compiler.sameness.probes import KINDS, probe
 from pzc.compiler.source import expression
 from pzc.grammar.diagnostics import SourceError
 

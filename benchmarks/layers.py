@@ -28,10 +28,10 @@ from torch import Tensor
 
 from pzc.compiler.core import leaves_of
 from pzc.compiler.load import load
-from pzc.runtime.blockwise import Given
-from pzc.runtime.compiled import compiled_score
-from pzc.runtime.masks import Target, keep_mask_nm
-from pzc.runtime.scores import checked_mask, mask_each, score
+from pzc.runtime.scoring.blockwise import Given
+from pzc.runtime.scoring.compiled import compiled_score
+from pzc.runtime.scoring.masks import Target, keep_mask_nm
+from pzc.runtime.scoring.scores import checked_mask, mask_each, score
 
 SHAPES = ((4096, 4096), (11008, 4096), (4096, 11008))
 ROW, PATTERN = Target(sparsity=0.5), Target(pattern=(2, 4))

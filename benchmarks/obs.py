@@ -23,15 +23,16 @@ import torch
 from torch import Tensor, nn
 
 from pzc.compiler.load import load
-from pzc.runtime import forward, hessian
-from pzc.runtime.data import calibration_windows, sides, tokenise
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.masking import masks_for
-from pzc.runtime.masks import Target, keep_mask
-from pzc.runtime.models import load_model
-from pzc.runtime.obs import update_layers
-from pzc.runtime.sequential import through_blocks
-from pzc.runtime.statistics import Statistics
+from pzc.runtime.data.texts import sides
+from pzc.runtime.data.windows import calibration_windows, tokenise
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.masking import masks_for
+from pzc.runtime.pruning.obs import update_layers
+from pzc.runtime.scoring.masks import Target, keep_mask
+from pzc.runtime.statistics import forward, hessian
+from pzc.runtime.statistics.gather import Statistics
+from pzc.runtime.statistics.sequential import through_blocks
 
 Tables = Mapping[str, dict[str, Tensor]]
 

@@ -92,9 +92,10 @@ def _environment(folder: Path) -> str:
 
 def _tokens(calibration: str, evaluation: str, to: Path) -> str:
     """Write both texts' windows, and return the folder of the model. By pzc, whose windows both tools read."""
-    from pzc.runtime.data import calibration_windows, evaluation_windows, sides, tokenise
-    from pzc.runtime.models import load_model
-    from pzc.runtime.smollm2 import folder
+    from pzc.runtime.data.texts import sides
+    from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
+    from pzc.runtime.models.loading import load_model
+    from pzc.runtime.models.smollm2 import folder
 
     tokenizer = load_model("smollm2", device="cpu").tokenizer
     first, second = (tokenise(tokenizer, text.text) for text in sides(calibration, evaluation))
@@ -144,9 +145,9 @@ def _peak() -> float:
 
 def _streamed(method: str, pattern: str | None, model: str, calibration: Any, output: Path) -> Callable[[], object]:
     """Prune from the model's files to others."""
-    from pzc.runtime.request import Request
-    from pzc.runtime.stream import Windows, stream
-    from pzc.runtime.stream_model import open_shell
+    from pzc.runtime.pruning.request import Request
+    from pzc.runtime.streaming.model import open_shell
+    from pzc.runtime.streaming.stream import Windows, stream
 
     request = Request.of(method, pattern=pattern, sequential=True)
     shell = open_shell(model, device="cpu", dtype="float32")
@@ -159,7 +160,7 @@ def _streamed(method: str, pattern: str | None, model: str, calibration: Any, ou
 
 
 def _pzc(model: Any, method: str, pattern: str | None, calibration: Any, tool: str) -> Callable[[], object]:
-    from pzc.runtime.prune import prune
+    from pzc.runtime.pruning.prune import prune
 
     return lambda: prune(model, method, windows=calibration, pattern=pattern, sequential=True, restores=False)
 

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.load import load
-from pzc.runtime.layers import find_layers
-from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.prune import prune
 from pzc.runtime.quiet import quiet
 
 Times = tuple[float, float]

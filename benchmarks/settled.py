@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pzc.compiler.load import inline
-from pzc.runtime.evaluate import window_losses
-from pzc.runtime.scores import score
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.scoring.scores import score
 from pzc.search.fitness import Fitness
 from pzc.search.run import plan_of, prepare, settings_of, stored_state
 from pzc.search.store import Place, Store

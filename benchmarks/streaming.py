@@ -38,7 +38,7 @@ def make(folder: Path, hidden: int, inner: int, blocks: int, vocabulary: int) ->
     from safetensors.torch import save_file
     from transformers import AutoTokenizer, LlamaConfig
 
-    from pzc.runtime.models import POCKET
+    from pzc.runtime.models.loading import POCKET
 
     config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=blocks,

@@ -14,9 +14,9 @@ from pzc.cli import options
 from pzc.cli.console import output, print_json, say
 
 if TYPE_CHECKING:
-    from pzc.runtime.mask_files import MaskFile
-    from pzc.runtime.models import Loaded
-    from pzc.runtime.stream_model import Shell
+    from pzc.runtime.models.loading import Loaded
+    from pzc.runtime.pruning.mask_files import MaskFile
+    from pzc.runtime.streaming.model import Shell
 
 
 @click.command("apply")
@@ -43,11 +43,11 @@ def command(
     """
     if streams and trust_remote_code:
         raise click.UsageError("--stream runs no code that comes with a model")
-    from pzc.runtime.checkpoint import RECORD, check_output, save
-    from pzc.runtime.layers import Layers, check_finite, zeros
-    from pzc.runtime.mask_files import apply_masks, check_model, masked_layers, read_about, read_masks
-    from pzc.runtime.models import load_model
-    from pzc.runtime.stream_apply import stream_masks
+    from pzc.runtime.models.layers import Layers, check_finite, zeros
+    from pzc.runtime.models.loading import load_model
+    from pzc.runtime.pruning.mask_files import apply_masks, check_model, masked_layers, read_about, read_masks
+    from pzc.runtime.saving.checkpoint import RECORD, check_output, save
+    from pzc.runtime.streaming.apply import stream_masks
 
     check_output(folder, overwrite=overwrite)
     shapes, file = read_about(masks)
@@ -83,7 +83,7 @@ def command(
 def _opened(model: str, names: Collection[str], **how: Any) -> Shell:
     """The model with the layers of these names, routers among them, or with its own should one be in no block."""
     from pzc.runtime.errors import PruningError
-    from pzc.runtime.stream_model import check_inside, open_shell
+    from pzc.runtime.streaming.model import check_inside, open_shell
 
     with suppress(PruningError):
         shell = open_shell(model, include=sorted(names), **how)
@@ -97,8 +97,8 @@ def _record(
     after: Mapping[str, int], sizes: Mapping[str, int],
 ) -> dict[str, Any]:  # fmt: skip
     """What becomes of the record in the file of masks when they are put on a model."""
-    from pzc.runtime.checkpoint import FORMAT, described_model, versions
-    from pzc.runtime.models import hash_files
+    from pzc.runtime.models.loading import hash_files
+    from pzc.runtime.saving.checkpoint import FORMAT, described_model, versions
 
     run = file.about if file.about.get("format") == FORMAT else {}
     model, weights = described_model(loaded), sum(sizes.values())

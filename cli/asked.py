@@ -12,10 +12,10 @@ from pzc.cli import options
 from pzc.compiler.load import load
 
 if TYPE_CHECKING:
-    from pzc.runtime.layers import Layers
-    from pzc.runtime.models import Loaded
-    from pzc.runtime.request import Request
-    from pzc.runtime.stream_model import Shell
+    from pzc.runtime.models.layers import Layers
+    from pzc.runtime.models.loading import Loaded
+    from pzc.runtime.pruning.request import Request
+    from pzc.runtime.streaming.model import Shell
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Asked:
     def request(self) -> Request:
         """The run that is asked for. Raises PruningError or UsageError for what does not go together."""
         metric = load(self.metric, self.settings)
-        from pzc.runtime.allocation import named_allocation
-        from pzc.runtime.request import Request
+        from pzc.runtime.pruning.allocation import named_allocation
+        from pzc.runtime.pruning.request import Request
 
         found = Request.of(
             metric, sparsity=self.sparsities, pattern=self.pattern, per=self.per,
@@ -125,9 +125,9 @@ class Opened:
 
 def opened(asked: Asked, *, placeholders: bool) -> Opened:
     """The model that is asked for, in memory or with `placeholders` for its weights."""
-    from pzc.runtime.layers import find_layers
-    from pzc.runtime.models import load_model
-    from pzc.runtime.stream_model import open_shell
+    from pzc.runtime.models.layers import find_layers
+    from pzc.runtime.models.loading import load_model
+    from pzc.runtime.streaming.model import open_shell
 
     how: dict[str, Any] = {"device": asked.device, "dtype": asked.dtype}
     if placeholders:

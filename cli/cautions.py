@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pzc.cli.console import warn
-from pzc.compiler.findings import findings
+from pzc.compiler.language.findings import findings
 from pzc.compiler.load import zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar.diagnostics import CODES

@@ -18,10 +18,10 @@ from pzc.compiler.source import expression
 
 if TYPE_CHECKING:
     from pzc.compiler.metric import Metric
-    from pzc.runtime.compare import Compared
-    from pzc.runtime.comparison import Row
-    from pzc.runtime.masks import Target
-    from pzc.runtime.uncertainty import Estimate
+    from pzc.runtime.evaluation.compare import Compared
+    from pzc.runtime.evaluation.comparison import Row
+    from pzc.runtime.evaluation.uncertainty import Estimate
+    from pzc.runtime.scoring.masks import Target
 
 LONGEST_NAME = 22
 """Characters of a metric's name in the table, so that it fits into 80 columns."""
@@ -85,12 +85,12 @@ def command(
     options.check_targets(ctx, how["patterns"])
     metrics = list(dict.fromkeys([load(r) for r in references] or zoo().values()))
     from pzc.cli.texts import described, texts_of
-    from pzc.runtime.compare import compare
-    from pzc.runtime.comparison import as_json as numbers
-    from pzc.runtime.comparison import rows, written
-    from pzc.runtime.layers import find_layers
-    from pzc.runtime.models import load_model
-    from pzc.runtime.roles import idle_roles
+    from pzc.runtime.evaluation.compare import compare
+    from pzc.runtime.evaluation.comparison import as_json as numbers
+    from pzc.runtime.evaluation.comparison import rows, written
+    from pzc.runtime.models.layers import find_layers
+    from pzc.runtime.models.loading import load_model
+    from pzc.runtime.pruning.roles import idle_roles
 
     targets = _targets(ctx, how)
     if folder is not None:
@@ -115,8 +115,8 @@ def command(
     finally:
         results = rows(found, baseline)
         if folder is not None and len(found) > 1:
-            from pzc.runtime.comparison import write
-            from pzc.runtime.plots import draw
+            from pzc.runtime.evaluation.comparison import write
+            from pzc.runtime.evaluation.plots import draw
 
             write(folder, results, _about(loaded, texts, model, how, baseline))
             pictures = [folder / "perplexity.png", folder / "perplexity.svg"]
@@ -161,7 +161,7 @@ def _way(how: dict[str, Any]) -> str:
 
 def _targets(ctx: click.Context, how: dict[str, Any]) -> list[Target]:
     """The sparsities, unless patterns alone are asked for, and then the patterns."""
-    from pzc.runtime.masks import Target, parse_pattern
+    from pzc.runtime.scoring.masks import Target, parse_pattern
 
     shares = how["sparsities"] if options.is_typed(ctx, "sparsities") or not how["patterns"] else ()
     patterns = [Target(None, Target.sparsity, parse_pattern(pattern)) for pattern in how["patterns"]]
@@ -171,8 +171,8 @@ def _targets(ctx: click.Context, how: dict[str, Any]) -> list[Target]:
 def _check_folder(folder: Path, overwrite: bool) -> None:
     """Raise PruningError now if the results could not be written later."""
     from pzc.runtime.errors import PruningError
+    from pzc.runtime.evaluation.plots import check_matplotlib
     from pzc.runtime.files import check_writable
-    from pzc.runtime.plots import check_matplotlib
 
     check_matplotlib()
     if (folder / "results.json").exists() and not overwrite:
@@ -182,7 +182,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 def _about(loaded: Any, texts: Any, model: str, how: dict[str, Any], baseline: str) -> dict[str, Any]:
     """What the results depend on besides the metrics."""
-    from pzc.runtime.checkpoint import described_text, versions
+    from pzc.runtime.saving.checkpoint import described_text, versions
 
     return {
         "model": {"name": model, "sha256": loaded.sha256, "dtype": str(loaded.dtype).removeprefix("torch.")},

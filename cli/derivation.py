@@ -10,8 +10,8 @@ from rich.text import Text
 
 from pzc.cli.console import formula, shortened
 from pzc.compiler.core import Node
-from pzc.compiler.derive import Step
-from pzc.compiler.plain import plain
+from pzc.compiler.rewriting.derive import Step
+from pzc.compiler.rewriting.plain import plain
 from pzc.compiler.source import expression
 
 SYMBOLS = {"exact": "=", "real": "=", "rank": "~"}

@@ -14,7 +14,7 @@ from pzc.cli.console import errors, output, print_json, progress
 from pzc.compiler.load import load
 
 if TYPE_CHECKING:
-    from pzc.runtime.difference import LayerDifference
+    from pzc.runtime.evaluation.difference import LayerDifference
 
 
 @click.command("diff")
@@ -48,9 +48,9 @@ def command(
     options.check_pattern(ctx, how["pattern"])
     metrics = (load(first), load(second))
     from pzc.cli.texts import texts_of
-    from pzc.runtime.difference import difference
-    from pzc.runtime.masks import Target, parse_pattern, share_text
-    from pzc.runtime.models import load_model
+    from pzc.runtime.evaluation.difference import difference
+    from pzc.runtime.models.loading import load_model
+    from pzc.runtime.scoring.masks import Target, parse_pattern, share_text
 
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], how["sparsity"], pattern)

@@ -15,13 +15,13 @@ from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, written
 from pzc.compiler.core import topological
-from pzc.compiler.counterexample import Counterexample
-from pzc.compiler.equiv import Equivalence, Pair, Verdict, equivalent
-from pzc.compiler.findings import findings
-from pzc.compiler.keys import keys
+from pzc.compiler.language.findings import findings
 from pzc.compiler.leaves import LEAVES, short
 from pzc.compiler.load import load
-from pzc.compiler.simplify import form_of
+from pzc.compiler.rewriting.simplify import form_of
+from pzc.compiler.sameness.counterexample import Counterexample
+from pzc.compiler.sameness.equiv import Equivalence, Pair, Verdict, equivalent
+from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression
 
 SAME, DIFFERENT, UNKNOWN = 0, 1, 4

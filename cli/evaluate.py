@@ -14,10 +14,10 @@ from pzc.cli.console import output, print_json, progress, say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pzc.runtime.data import Text
-    from pzc.runtime.models import Loaded
-    from pzc.runtime.tasks import Scored
-    from pzc.runtime.uncertainty import Estimate
+    from pzc.runtime.data.texts import Text
+    from pzc.runtime.evaluation.tasks import Scored
+    from pzc.runtime.evaluation.uncertainty import Estimate
+    from pzc.runtime.models.loading import Loaded
 
 PROTOCOLS = ("wanda-wikitext2", "wanda-c4")
 
@@ -82,9 +82,9 @@ def command(
     pzc eval --model out/wanda50 --protocol wanda-wikitext2 --length 2048
     pzc eval --model out/wanda50 --tasks arc_easy,piqa --limit 200
     """
-    from pzc.runtime.checkpoint import versions
-    from pzc.runtime.models import load_model
-    from pzc.runtime.tasks import check_lm_eval, evaluate_tasks
+    from pzc.runtime.evaluation.tasks import check_lm_eval, evaluate_tasks
+    from pzc.runtime.models.loading import load_model
+    from pzc.runtime.saving.checkpoint import versions
 
     if tasks:
         check_lm_eval()
@@ -119,9 +119,9 @@ def _text(
     loaded: Loaded, data: str | None, protocol: str | None, held_out: bool, most: int | None, length: int | None,
     seed: int,
 ) -> tuple[Text, Tensor]:  # fmt: skip
+    from pzc.runtime.data.protocols import PROTOCOLS, protocol_text, protocol_windows
     from pzc.runtime.errors import PruningError
-    from pzc.runtime.protocols import PROTOCOLS, protocol_text, protocol_windows
-    from pzc.runtime.texts import default_length, evaluation_for, unread_part
+    from pzc.runtime.planning.texts import default_length, evaluation_for, unread_part
 
     calibrated = data is not None and unread_part(loaded.name, data)
     if protocol:
@@ -138,7 +138,7 @@ def _text(
 
 def _second(loaded: Loaded, against: str, device: str, dtype: str | None, trust_remote_code: bool) -> Loaded:
     from pzc.runtime.errors import PruningError
-    from pzc.runtime.models import load_model
+    from pzc.runtime.models.loading import load_model
 
     second = load_model(against, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if second.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
@@ -153,9 +153,9 @@ def _perplexity(
     loaded: Loaded, text: Text, windows: Tensor, dense: Loaded | None, protocol: str | None, bar: Any
 ) -> dict[str, Any]:
     """Estimates by the names that a table shows, and as `fields` what goes into the JSON."""
-    from pzc.runtime.evaluate import compared_losses, window_losses
-    from pzc.runtime.protocols import bytes_predicted
-    from pzc.runtime.uncertainty import Estimate, exponential, mean
+    from pzc.runtime.data.protocols import bytes_predicted
+    from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
+    from pzc.runtime.evaluation.uncertainty import Estimate, exponential, mean
 
     divergences: list[float] = []
     if dense is None:

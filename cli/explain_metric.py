@@ -16,19 +16,19 @@ from pzc.cli.console import fail, formula, output, print_json
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, visible, written
 from pzc.compiler import opposing
+from pzc.compiler.analysis.intervals import Interval, interval
+from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of, size
 from pzc.compiler.cost import cost
-from pzc.compiler.derive import derive
-from pzc.compiler.findings import Finding, findings
-from pzc.compiler.intervals import Interval, interval
-from pzc.compiler.keys import keys
+from pzc.compiler.language.findings import Finding, findings
 from pzc.compiler.leaves import AXES, LEAVES, short
 from pzc.compiler.load import load, read_file, zoo_names
 from pzc.compiler.metric import Metric
 from pzc.compiler.paper import TreeError, import_paper_tree, read_tree
-from pzc.compiler.signs import Sign
-from pzc.compiler.simplify import form_of, redundant, simplest
+from pzc.compiler.rewriting.derive import derive
+from pzc.compiler.rewriting.simplify import form_of, redundant, simplest
+from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression, number_text
 from pzc.compiler.targets import latex
 from pzc.grammar.diagnostics import CODES

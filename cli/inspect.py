@@ -13,7 +13,7 @@ from pzc.cli import options
 from pzc.cli.console import errors, fail, output, print_json
 
 if TYPE_CHECKING:
-    from pzc.runtime.inspection import Inspected
+    from pzc.runtime.evaluation.inspection import Inspected
 
 SHOWN = 5
 """Layers that are named when something is wrong with them."""
@@ -47,8 +47,8 @@ def command(ctx: click.Context, folder: Path, by: str, verify: str | None, as_js
     pzc inspect out/wanda24 --verify 2:4
     pzc inspect out/wanda50 --by layer --json
     """
-    from pzc.runtime.inspection import disagreements, inspect, read_record
-    from pzc.runtime.masks import parse_pattern
+    from pzc.runtime.evaluation.inspection import disagreements, inspect, read_record
+    from pzc.runtime.scoring.masks import parse_pattern
 
     record = read_record(folder) if folder.is_dir() else None
     layers = list(inspect(folder, parse_pattern(verify) if verify else None))
@@ -113,7 +113,7 @@ def _table(layers: list[Inspected], by: str) -> Table:
 
 def _summary(record: dict[str, Any]) -> Table:
     """What `pruning.json` says of the run."""
-    from pzc.runtime.masks import pattern_text
+    from pzc.runtime.scoring.masks import pattern_text
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     metric, target, perplexity = record.get("metric"), record.get("target"), record.get("perplexity") or {}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pzc.cli.console import formula
 from pzc.compiler.metric import Metric
-from pzc.runtime.masks import share_text
+from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import ALIASES, MEASURED, Candidate
 from pzc.search.run import Settings
 from pzc.search.state import Standing

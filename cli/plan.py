@@ -14,7 +14,7 @@ from pzc.cli.cautions import caution
 from pzc.cli.console import output, print_json
 
 if TYPE_CHECKING:
-    from pzc.runtime.plan import Pass, Plan
+    from pzc.runtime.planning.plan import Pass, Plan
 
 PASSES = {
     "forward": "a forward pass",
@@ -58,12 +58,12 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         raise click.UsageError("a plan runs no code that comes with a model", ctx)
     request = asked.request()
     from pzc.cli.results import check_places
-    from pzc.runtime.data import check_named
-    from pzc.runtime.models import check_planned
-    from pzc.runtime.passes import check_length
-    from pzc.runtime.plan import plan
-    from pzc.runtime.stream_model import check_inside
-    from pzc.runtime.texts import default_length
+    from pzc.runtime.data.texts import check_named
+    from pzc.runtime.models.loading import check_planned
+    from pzc.runtime.models.passes import check_length
+    from pzc.runtime.planning.plan import plan
+    from pzc.runtime.planning.texts import default_length
+    from pzc.runtime.streaming.model import check_inside
 
     caution([request.metric])
     check_named(asked.data, asked.eval_data)

@@ -19,7 +19,7 @@ from pzc.cli.plan import line
 
 if TYPE_CHECKING:
     from pzc.cli.results import Result
-    from pzc.runtime.texts import Texts
+    from pzc.runtime.planning.texts import Texts
 
 
 @click.command("prune")
@@ -48,8 +48,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     request = asked.request()
     from pzc.cli.results import Job, check_places, results_of
     from pzc.cli.texts import texts_of
-    from pzc.runtime.plan import plan
-    from pzc.runtime.roles import idle_roles
+    from pzc.runtime.planning.plan import plan
+    from pzc.runtime.pruning.roles import idle_roles
 
     check_places(asked)
     caution([request.metric])

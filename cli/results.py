@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from pzc.cli.asked import Asked, Opened
 from pzc.cli.console import progress, say, warn
 from pzc.compiler.metric import Metric
-from pzc.runtime.checkpoint import check_output, described_arms, recorded_run, save
-from pzc.runtime.checkpoint import record as record_of
 from pzc.runtime.errors import Hopeless, PruningError
-from pzc.runtime.evaluate import perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import perplexity, window_losses
 from pzc.runtime.files import check_space
-from pzc.runtime.finished import Finished
-from pzc.runtime.identity import facts
-from pzc.runtime.mask_files import check_mask_output, recorded_masks, write_masks
-from pzc.runtime.passes import device_of
-from pzc.runtime.plan import output_size
-from pzc.runtime.prune import Pruned, carry_out, carry_out_each
-from pzc.runtime.request import Request
-from pzc.runtime.stream import Windows, mark_of, stream
-from pzc.runtime.stream_model import Shell
-from pzc.runtime.texts import Texts
-from pzc.runtime.work import Journal, clear, fingerprint, remove, unfinished, work_folder
+from pzc.runtime.models.passes import device_of
+from pzc.runtime.planning.plan import output_size
+from pzc.runtime.planning.texts import Texts
+from pzc.runtime.pruning.finished import Finished
+from pzc.runtime.pruning.mask_files import check_mask_output, recorded_masks, write_masks
+from pzc.runtime.pruning.prune import Pruned, carry_out, carry_out_each
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.saving.checkpoint import check_output, described_arms, recorded_run, save
+from pzc.runtime.saving.checkpoint import record as record_of
+from pzc.runtime.saving.identity import facts
+from pzc.runtime.streaming.model import Shell
+from pzc.runtime.streaming.stream import Windows, mark_of, stream
+from pzc.runtime.streaming.work import Journal, clear, fingerprint, remove, unfinished, work_folder
 
 
 @dataclass(frozen=True)

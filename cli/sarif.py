@@ -33,7 +33,7 @@ def sarif(reports: Iterable[Report], quiet: bool) -> None:
 
 
 def log(reports: list[Report]) -> dict[str, Any]:
-    """The log of one run of the checker. A file that could not be read makes the run unsuccessful (§3.20.14)."""
+    """The log of one run of the checker. A file that could not be read makes the run unsuccessful (3.20.14)."""
     unread = [r.unread for r in reports if r.unread is not None]
     notifications = [{"level": "error", "message": _message(text)} for text in unread]
     invocation = {"executionSuccessful": not unread, "toolExecutionNotifications": notifications}
@@ -84,7 +84,7 @@ def _location(label: Label, report: Report) -> dict[str, Any]:
 
 
 def _region(source: str, span: Span) -> dict[str, int]:
-    """§3.30: lines and columns from 1, the end exclusive, columns in UTF-16 code units."""
+    """3.30: lines and columns from 1, the end exclusive, columns in UTF-16 code units."""
     at = region(source, span)
     text, _ = lines(source)
     return {
@@ -100,12 +100,12 @@ def _units(text: str) -> int:
 
 
 def _message(text: str) -> dict[str, str]:
-    """§3.11.5: braces would begin a placeholder, so they are doubled."""
+    """3.11.5: braces would begin a placeholder, so they are doubled."""
     return {"text": text.replace("{", "{{").replace("}", "}}")}
 
 
 def uri(name: str) -> str:
-    """A file below the working folder relative to it, any other as an absolute `file:` URI (§3.4.4)."""
+    """A file below the working folder relative to it, any other as an absolute `file:` URI (3.4.4)."""
     here = Path.cwd()
     path = here / name
     if ".." not in path.parts and path.is_relative_to(here):

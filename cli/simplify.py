@@ -13,10 +13,10 @@ from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import visible, written
 from pzc.compiler.arm import Arm
-from pzc.compiler.derive import Step, derive
 from pzc.compiler.load import load
 from pzc.compiler.metric import Metric
-from pzc.compiler.simplify import form_of, redundant, simplest
+from pzc.compiler.rewriting.derive import Step, derive
+from pzc.compiler.rewriting.simplify import form_of, redundant, simplest
 from pzc.compiler.source import expression
 
 

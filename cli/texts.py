@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Collection
 from typing import Any
 
-from pzc.runtime.models import Loaded
-from pzc.runtime.texts import Texts, default_length, texts_for
+from pzc.runtime.models.loading import Loaded
+from pzc.runtime.planning.texts import Texts, default_length, texts_for
 
 
 def texts_of(loaded: Loaded, leaves: Collection[str], how: dict[str, Any]) -> Texts:

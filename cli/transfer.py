@@ -14,7 +14,7 @@ from pzc.cli import options
 from pzc.cli.console import errors, formula, output, print_json, progress, say, shortened
 
 if TYPE_CHECKING:
-    from pzc.runtime.masks import Target
+    from pzc.runtime.scoring.masks import Target
     from pzc.search.reading import Run
     from pzc.search.transfer import Transferred
 
@@ -97,7 +97,7 @@ def command(
         raise click.UsageError("--csv and --json print different things; give one of them", ctx)
     from pzc.cli.texts import texts_of
     from pzc.runtime.files import csv_text
-    from pzc.runtime.models import load_model
+    from pzc.runtime.models.loading import load_model
     from pzc.search.reading import read_run
     from pzc.search.store import Place
     from pzc.search.transfer import entries, keep, kept, transfer
@@ -152,7 +152,7 @@ def _completed(how: dict[str, Any], run: Run, models: Sequence[str]) -> dict[str
 
 
 def _targets(how: dict[str, Any], run: Run) -> list[Target]:
-    from pzc.runtime.masks import Target, parse_pattern
+    from pzc.runtime.scoring.masks import Target, parse_pattern
 
     patterns, sparsities = how["patterns"], how["sparsities"]
     if not patterns and not sparsities:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pzc.cli.console import formula, output, print_json, say
 from pzc.cli.texts import options_of
-from pzc.runtime.uncertainty import change
+from pzc.runtime.evaluation.uncertainty import change
 from pzc.search.hall import Member
 from pzc.search.run import Prepared, Result
 

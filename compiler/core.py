@@ -15,11 +15,11 @@ from operator import or_
 from typing import Any, Final
 from weakref import ref
 
+from pzc.compiler.analysis.sign_of import OF_ALL, OF_FIRST, of_constant
+from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.memo import forget_results
-from pzc.compiler.sign_of import OF_ALL, OF_FIRST, of_constant
-from pzc.compiler.signs import Sign
 
 Value = float | str | None
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pzc.compiler.arm import Arm as Arm
-from pzc.compiler.check import check
 from pzc.compiler.core import Node, leaves_of, size
-from pzc.compiler.keys import Keys, keys, keys_of_arms
+from pzc.compiler.language.check import check
+from pzc.compiler.language.modules import Files
+from pzc.compiler.language.spaces import SpaceSpec
 from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
-from pzc.compiler.modules import Files
+from pzc.compiler.sameness.keys import Keys, keys, keys_of_arms
 from pzc.compiler.source import expression, to_syntax
-from pzc.compiler.spaces import SpaceSpec
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import RESERVED, parse
@@ -107,7 +107,7 @@ class Metric:
         if missing:
             raise TypeError(f"the metric {self.name} needs {', '.join(map(short, missing))}")
         if any(type(v).__module__.startswith("torch") for v in given.values()):
-            from pzc.runtime.scores import score
+            from pzc.runtime.scoring.scores import score
 
             return score(core, given, _layer_shape(given))
         return self.reference_score(layer=layer, **leaves)

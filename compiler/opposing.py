@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, leaf, make, number
-from pzc.compiler.lower import write_out
+from pzc.compiler.language.lower import write_out
+from pzc.compiler.language.spaces import Op
 from pzc.compiler.metric import compile_file
-from pzc.compiler.spaces import Op
+from pzc.compiler.rewriting.canonical import canonical
 
 Tree = dict[str, Any]
 

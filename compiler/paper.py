@@ -17,7 +17,7 @@ from typing import Any
 from pzc.compiler import leaves
 from pzc.compiler.core import Node, topological
 from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.hints import FAMILIES
+from pzc.compiler.language.hints import FAMILIES
 from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.source import expression
 from pzc.grammar import printer

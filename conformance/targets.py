@@ -20,9 +20,9 @@ import numpy.typing as npt
 from pzc.compiler import ir, masks
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of
-from pzc.compiler.keys import Keys
 from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
+from pzc.compiler.sameness.keys import Keys
 from pzc.compiler.targets.python import argument
 from pzc.conformance.cases import Case, Layer, Values, exported
 
@@ -177,8 +177,8 @@ def _torch(case: Case) -> Outcome:
     """What prunes models: scores in float32 and masks by selection."""
     import torch
 
-    from pzc.runtime.masks import joint_masks, keep_mask, keep_mask_nm
-    from pzc.runtime.scores import score
+    from pzc.runtime.scoring.masks import joint_masks, keep_mask, keep_mask_nm
+    from pzc.runtime.scoring.scores import score
 
     def scores_of(metric: Metric, layer: Layer) -> Values:
         found: Values = score(metric.arm(layer.name).core, layer.inputs, layer.shape).double().numpy()

@@ -8,9 +8,9 @@ from typing import Literal
 
 from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, REDUCTIONS
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.language.modules import libraries
+from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import AXES, LEAVES, short
-from pzc.compiler.modules import libraries
-from pzc.compiler.spaces import ENTRIES
 from pzc.grammar.syntax import Span
 from pzc.lsp import describe
 from pzc.lsp.document import Document

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pzc.compiler import core
-from pzc.compiler.check import Checked
+from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.core import Node, leaves_of
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
+from pzc.compiler.language.check import Checked
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES, TIERS
-from pzc.compiler.signs import Sign
 from pzc.lsp.document import Document
 from pzc.lsp.names import Symbol
 

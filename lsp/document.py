@@ -8,10 +8,10 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
-from pzc.compiler.check import CheckedFile, check
+from pzc.compiler.language.check import CheckedFile, check
+from pzc.compiler.language.modules import Files, libraries, library_source
+from pzc.compiler.language.scope import Definition
 from pzc.compiler.load import MetricNotFound, read_file
-from pzc.compiler.modules import Files, libraries, library_source
-from pzc.compiler.scope import Definition
 from pzc.grammar.diagnostics import Diagnostic
 from pzc.grammar.parse import MAX_LENGTH, parse
 from pzc.grammar.printer import format_source

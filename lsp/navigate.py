@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.hints import FAMILIES
+from pzc.compiler.language.hints import FAMILIES
 from pzc.grammar.syntax import Span
 from pzc.lsp.document import Document
 from pzc.lsp.names import RESERVED, Symbol, is_leaf, touches

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from pzc.compiler.paper import import_paper_tree as import_paper_tree
     from pzc.grammar.diagnostics import SourceError as SourceError
     from pzc.runtime.errors import PruningError as PruningError
-    from pzc.runtime.leaves import register_leaf as register_leaf
-    from pzc.runtime.leaves import unregister_leaf as unregister_leaf
-    from pzc.runtime.mask_files import apply_masks as apply_masks
-    from pzc.runtime.mask_files import read_masks as read_masks
-    from pzc.runtime.mask_files import write_masks as write_masks
-    from pzc.runtime.prune import prune as prune
+    from pzc.runtime.pruning.mask_files import apply_masks as apply_masks
+    from pzc.runtime.pruning.mask_files import read_masks as read_masks
+    from pzc.runtime.pruning.mask_files import write_masks as write_masks
+    from pzc.runtime.pruning.prune import prune as prune
+    from pzc.runtime.statistics.leaves import register_leaf as register_leaf
+    from pzc.runtime.statistics.leaves import unregister_leaf as unregister_leaf
 
 __version__: str
 __all__ = [
@@ -60,14 +60,14 @@ _LATER = {
     "PruningError": "pzc.runtime.errors",
     "SourceError": "pzc.grammar.diagnostics",
     "TreeError": "pzc.compiler.paper",
-    "apply_masks": "pzc.runtime.mask_files",
+    "apply_masks": "pzc.runtime.pruning.mask_files",
     "import_paper_tree": "pzc.compiler.paper",
     "load": "pzc.compiler.load",
-    "prune": "pzc.runtime.prune",
-    "read_masks": "pzc.runtime.mask_files",
-    "register_leaf": "pzc.runtime.leaves",
-    "unregister_leaf": "pzc.runtime.leaves",
-    "write_masks": "pzc.runtime.mask_files",
+    "prune": "pzc.runtime.pruning.prune",
+    "read_masks": "pzc.runtime.pruning.mask_files",
+    "register_leaf": "pzc.runtime.statistics.leaves",
+    "unregister_leaf": "pzc.runtime.statistics.leaves",
+    "write_masks": "pzc.runtime.pruning.mask_files",
     "zoo": "pzc.compiler.load",
 }
 """What is imported when it is first used, and from where."""

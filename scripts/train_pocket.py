@@ -1,8 +1,8 @@
 """Train `pocket`, the language model that comes with pzc, and write it to `runtime/pocket/`.
 
 A byte-level BPE tokenizer and a LLaMA of about 480,000 parameters are trained on the English text that Python
-itself ships (`pzc.runtime.pydoc.training_text`). One paragraph in 25 is held out of it to watch the loss; the
-evaluation text of `pzc.runtime.pydoc` is never read. The same interpreter, torch and number of threads give
+itself ships (`pzc.runtime.data.pydoc.training_text`). One paragraph in 25 is held out of it to watch the loss; the
+evaluation text of `pzc.runtime.data.pydoc` is never read. The same interpreter, torch and number of threads give
 the same weights.
 
     python scripts/train_pocket.py
@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pzc.runtime import pydoc
+from pzc.runtime.data import pydoc
 
 FOLDER = Path(__file__).parent.parent / "runtime" / "pocket"
 VOCABULARY = 1024

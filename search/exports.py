@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pzc.runtime.evaluate import perplexity
+from pzc.runtime.evaluation.evaluate import perplexity
 from pzc.runtime.files import csv_text, replace_file
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.metric import Metric
-from pzc.runtime.dense import Dense
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import window_losses
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.masking import checked_score, masks_for
-from pzc.runtime.masks import Target, mask_hash
-from pzc.runtime.passes import Progress, silent
-from pzc.runtime.statistics import Statistics, gather
-from pzc.runtime.targets import check_pattern, check_target
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.pruning.dense import Dense
+from pzc.runtime.pruning.masking import checked_score, masks_for
+from pzc.runtime.pruning.targets import check_pattern, check_target
+from pzc.runtime.scoring.masks import Target, mask_hash
+from pzc.runtime.statistics.gather import Statistics, gather
 from pzc.search.objective import Objective, Perplexity
 from pzc.search.predictors import Predictors
 from pzc.search.shared import shared

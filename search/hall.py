@@ -16,8 +16,8 @@ from torch import Tensor
 from pzc.compiler.load import zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import perplexity
-from pzc.runtime.passes import Progress, silent
+from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.models.passes import Progress, silent
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.readable import forms

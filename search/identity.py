@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pzc.compiler.core import Node
-from pzc.compiler.fingerprint import confirm, fingerprint
-from pzc.compiler.keys import keys
+from pzc.compiler.sameness.fingerprint import confirm, fingerprint
+from pzc.compiler.sameness.keys import keys
 from pzc.search.candidate import Candidate, Status
 
 _BY_KEY: tuple[tuple[Status, str], ...] = (

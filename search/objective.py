@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pzc.runtime.evaluate import window_losses
-from pzc.runtime.passes import batches, evaluating, logits_of
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.models.passes import batches, evaluating, logits_of
 
 
 class Objective(Protocol):

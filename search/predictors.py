@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pzc.runtime.layers import Layer
-from pzc.runtime.statistics import Statistics
+from pzc.runtime.models.layers import Layer
+from pzc.runtime.statistics.gather import Statistics
 from pzc.search.candidate import Candidate
 
 ROWS = 64

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, make, number, size, topological
 from pzc.compiler.load import inline
 from pzc.compiler.metric import Metric
-from pzc.compiler.plain import plain
-from pzc.compiler.rank import rank_form
+from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.plain import plain
+from pzc.compiler.rewriting.rank import rank_form
 from pzc.compiler.structure import text
 from pzc.grammar.diagnostics import SourceError
 from pzc.search.candidate import Candidate

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pzc.runtime.masks import share_text
+from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.errors import StoreError
 from pzc.search.objective import MEASURES

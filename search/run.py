@@ -19,22 +19,16 @@ from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
 from pzc.grammar import printer
-from pzc.runtime.checkpoint import versions
-from pzc.runtime.data import (
-    calibration_windows,
-    evaluation_windows,
-    sides,
-    tokenise,
-    windows_between,
-    windows_left,
-)
+from pzc.runtime.data.sampling import sampler
+from pzc.runtime.data.texts import sides
+from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise, windows_between, windows_left
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import perplexity
-from pzc.runtime.masks import Target, parse_pattern, share_text
-from pzc.runtime.models import Loaded, load_model, resolve_dtype
-from pzc.runtime.passes import Progress, check_length, device_of, silent
-from pzc.runtime.sampling import sampler
-from pzc.runtime.texts import default_length
+from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.models.loading import Loaded, load_model, resolve_dtype
+from pzc.runtime.models.passes import Progress, check_length, device_of, silent
+from pzc.runtime.planning.texts import default_length
+from pzc.runtime.saving.checkpoint import versions
+from pzc.runtime.scoring.masks import Target, parse_pattern, share_text
 from pzc.search import exports, hall
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.errors import StoreError, of_another_version

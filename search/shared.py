@@ -17,10 +17,10 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
 from pzc.runtime.files import refused_as, replacing
-from pzc.runtime.statistics import Statistics
+from pzc.runtime.statistics.activations import Table
+from pzc.runtime.statistics.gather import Statistics
 
 _WEIGHT = "W"
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from pzc.compiler.core import Node, leaf, topological
-from pzc.runtime.blockwise import Given
-from pzc.runtime.layers import Layer
-from pzc.runtime.masks import Target, joint_masks, keep_mask, keep_mask_nm
-from pzc.runtime.operations import apply
-from pzc.runtime.statistics import Statistics
-from pzc.runtime.values import is_finite
+from pzc.runtime.models.layers import Layer
+from pzc.runtime.scoring.blockwise import Given
+from pzc.runtime.scoring.masks import Target, joint_masks, keep_mask, keep_mask_nm
+from pzc.runtime.scoring.operations import apply
+from pzc.runtime.scoring.values import is_finite
+from pzc.runtime.statistics.gather import Statistics
 from pzc.search.predictors import READS, Predictors
 from pzc.search.space import Genotype
 

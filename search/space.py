@@ -14,15 +14,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, leaf, make, number, size, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
+from pzc.compiler.language.lower import write_out
+from pzc.compiler.language.spaces import Op, SpaceSpec
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, read_file
-from pzc.compiler.lower import write_out
 from pzc.compiler.metric import compile_file
-from pzc.compiler.spaces import Op, SpaceSpec
+from pzc.compiler.rewriting.canonical import canonical
 from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 Rng = np.random.Generator

@@ -31,7 +31,7 @@ from optuna.storages import JournalStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from pzc.runtime.evaluate import perplexity
+from pzc.runtime.evaluation.evaluate import perplexity
 from pzc.runtime.processes import is_running
 from pzc.search.candidate import REQUIRED, Candidate, attributes, from_attributes
 from pzc.search.errors import StoreError, of_another_version

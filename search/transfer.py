@@ -11,14 +11,14 @@ from typing import Any
 
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
-from pzc.runtime.compare import Compared, compare
-from pzc.runtime.comparison import written
+from pzc.runtime.evaluation.compare import Compared, compare
+from pzc.runtime.evaluation.comparison import written
+from pzc.runtime.evaluation.uncertainty import Estimate, change
 from pzc.runtime.files import replace_file, strict_json
-from pzc.runtime.masks import Target
-from pzc.runtime.models import Loaded
-from pzc.runtime.passes import Progress, silent
-from pzc.runtime.texts import Texts
-from pzc.runtime.uncertainty import Estimate, change
+from pzc.runtime.models.loading import Loaded
+from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.planning.texts import Texts
+from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.errors import StoreError
 from pzc.search.reading import Run

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 
 from pzc.compiler.load import inline
-from pzc.runtime.masks import Target
+from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.plan import Plan

@@ -18,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pzc.runtime import prune, stream_sweeps
-from pzc.runtime.models import POCKET
+from pzc.runtime.models.loading import POCKET
+from pzc.runtime.pruning import prune
+from pzc.runtime.streaming import sweeps
 from tests.terminal import Shown, Terminal
 
 SMALL = ("-n", "2", "--eval-windows", "2", "-l", "32", "--device", "cpu", "-q")
@@ -227,7 +228,7 @@ def test_no_memory_is_left(
         raise MemoryError if how == "python" else torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(prune, "masks_for", fail)
-    monkeypatch.setattr(stream_sweeps, "pruned_blocks", fail)
+    monkeypatch.setattr(sweeps, "pruned_blocks", fail)
     shown = terminal("prune", "-f", "wanda", "-m", "pocket", "-o", "out", *SMALL, *WAYS[way])
     is_one_message(shown, "out of memory")
     assert "--stream" in shown.err
@@ -235,7 +236,7 @@ def test_no_memory_is_left(
 
 
 def test_weights_that_do_not_fit_into_memory(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pzc.runtime.models._read_model", lambda *_: torch.empty(1 << 50))
+    monkeypatch.setattr("pzc.runtime.models.loading._read_model", lambda *_: torch.empty(1 << 50))
     shown = terminal("prune", "-f", "wanda", "-m", "pocket", "-o", "out", *SMALL)
     is_one_message(shown, "the model pocket does not fit into memory")
 

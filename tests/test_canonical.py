@@ -11,14 +11,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pzc.compiler.canonical import canonical
+from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.core import Node, forgetting, leaf, make, number, topological
-from pzc.compiler.keys import keys
 from pzc.compiler.load import inline
-from pzc.compiler.plain import plain
-from pzc.compiler.rank import rank_form
 from pzc.compiler.reference import evaluate
-from pzc.compiler.signs import Sign
+from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.plain import plain
+from pzc.compiler.rewriting.rank import rank_form
+from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression
 from pzc.compiler.structure import text
 from pzc.search.space import random_genotype, space_for

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pzc.compiler.check import check
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.language.check import check
 from pzc.compiler.load import inline, zoo_names, zoo_source
 from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError

@@ -108,7 +108,7 @@ def test_a_group_that_is_none_is_refused(terminal: Terminal) -> None:
 
 def test_warnings_of_pzc_are_lines(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
     from pzc.cli.console import progress
-    from pzc.runtime.unreached import UnreachedExperts
+    from pzc.runtime.statistics.unreached import UnreachedExperts
 
     with warnings.catch_warnings(record=True) as others, progress(quiet=True):
         warnings.warn(UnreachedExperts("no calibration token reached experts.3"), stacklevel=1)

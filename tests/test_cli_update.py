@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pzc
-from pzc.runtime.layers import find_layers
+from pzc.runtime.models.layers import find_layers
 from tests.families import make_family
 from tests.terminal import Terminal
 

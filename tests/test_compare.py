@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from pzc.compiler.load import inline, load
-from pzc.runtime.compare import Compared, compare
-from pzc.runtime.comparison import names, rows, written
-from pzc.runtime.evaluate import kl_divergence, window_losses
-from pzc.runtime.masks import Target
-from pzc.runtime.plots import draw
-from pzc.runtime.prune import prune
-from pzc.runtime.uncertainty import Estimate, change, exponential, mean
+from pzc.runtime.evaluation.compare import Compared, compare
+from pzc.runtime.evaluation.comparison import names, rows, written
+from pzc.runtime.evaluation.evaluate import kl_divergence, window_losses
+from pzc.runtime.evaluation.plots import draw
+from pzc.runtime.evaluation.uncertainty import Estimate, change, exponential, mean
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.scoring.masks import Target
 from tests.families import make_family, some_windows
 from tests.terminal import Terminal
 

@@ -9,11 +9,11 @@ import pytest
 
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.language.modules import MAX_FILES, MAX_NESTING, libraries, library_source
+from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.limits import MAX_PARTS, MAX_SIZE
 from pzc.compiler.metric import compile_file
-from pzc.compiler.modules import MAX_FILES, MAX_NESTING, libraries, library_source
-from pzc.compiler.spaces import ENTRIES
 from pzc.grammar.diagnostics import CODES, MAX_ERRORS
 from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, parse
 from pzc.grammar.printer import format_source

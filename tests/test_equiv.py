@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pzc.compiler.core import Node, forgetting, make
-from pzc.compiler.counterexample import Counterexample, Scored, find
-from pzc.compiler.equiv import equivalent
 from pzc.compiler.groups import constant_in
-from pzc.compiler.keys import keys
 from pzc.compiler.load import inline, load, zoo
 from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.paper import import_paper_tree
-from pzc.compiler.simplify import redundant, simplest
+from pzc.compiler.rewriting.simplify import redundant, simplest
+from pzc.compiler.sameness.counterexample import Counterexample, Scored, find
+from pzc.compiler.sameness.equiv import equivalent
+from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression
 from tests.strategies import EXPRESSIONS
 from tests.strategies import GROUPS as PER

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pzc
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, leaf, make, number, topological
-from pzc.compiler.findings import findings
 from pzc.compiler.groups import constant_in
-from pzc.compiler.idle import idle_operation
+from pzc.compiler.language.findings import findings
+from pzc.compiler.language.idle import idle_operation
 from pzc.compiler.load import zoo_names
 from pzc.compiler.reference import evaluate
+from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.source import expression
 from pzc.grammar.diagnostics import CODES
 from tests.lowering import core

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pzc.compiler.core import Node
-from pzc.compiler.fingerprint import confirm, fingerprint, ranks_of
 from pzc.compiler.groups import GROUPS
-from pzc.compiler.keys import keys
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import zoo
 from pzc.compiler.metric import Metric
-from pzc.compiler.probes import KINDS, probe
+from pzc.compiler.sameness.fingerprint import confirm, fingerprint, ranks_of
+from pzc.compiler.sameness.keys import keys
+from pzc.compiler.sameness.probes import KINDS, probe
 from pzc.compiler.source import expression
 from tests.lowering import core
 from tests.strategies import EXPRESSIONS
@@ -87,7 +87,7 @@ def test_every_published_metric_has_one(metric: Metric) -> None:
 
 def test_it_is_the_same_in_every_process() -> None:
     code = (
-        "from pzc.compiler.fingerprint import fingerprint; from pzc.compiler.load import load;"
+        "from pzc.compiler.sameness.fingerprint import fingerprint; from pzc.compiler.load import load;"
         "print([fingerprint(load(n).core, 'layer') for n in ('ria', 'obs', 'symwanda', 'z_pruner')])"
     )
     shown = [

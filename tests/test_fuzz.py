@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from pzc.compiler import ir
 from pzc.compiler.functions import ELSEWHERE, FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.language.modules import libraries, library_source
+from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import zoo, zoo_names, zoo_source
 from pzc.compiler.metric import compile_file
-from pzc.compiler.modules import libraries, library_source
 from pzc.compiler.paper import BINARY, UNARY
-from pzc.compiler.spaces import ENTRIES
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.hints import for_character

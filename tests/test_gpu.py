@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pzc.runtime.layers import find_layers
-from pzc.runtime.models import load_model, resolve_device
-from pzc.runtime.prune import prune
-from pzc.runtime.request import Request
-from pzc.runtime.statistics import gather
-from pzc.runtime.stream import Windows, stream
-from pzc.runtime.stream_model import open_shell
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.models.loading import load_model, resolve_device
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.statistics.gather import gather
+from pzc.runtime.streaming.model import open_shell
+from pzc.runtime.streaming.stream import Windows, stream
 from tests.terminal import terminal_of
 from tests.test_stream import RUNS, source, weights_of
 

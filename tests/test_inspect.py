@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pzc.runtime.checkpoint import save
 from pzc.runtime.errors import PruningError
-from pzc.runtime.inspection import disagreements, inspect
-from pzc.runtime.layers import find_layers
-from pzc.runtime.prune import prune
+from pzc.runtime.evaluation.inspection import disagreements, inspect
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.saving.checkpoint import save
 from tests.families import FAMILIES, make_family
 from tests.terminal import Terminal, terminal_of
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pzc.compiler.analysis.intervals import EMPTY, interval
 from pzc.compiler.core import Node, leaf, make, number, topological
-from pzc.compiler.intervals import EMPTY, interval
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import inline
 from pzc.compiler.reference import evaluate

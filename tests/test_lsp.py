@@ -18,10 +18,10 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, String
 from pzc.cli.lexer import PzmLexer
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.language.modules import libraries
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES, short
 from pzc.compiler.load import zoo_names, zoo_source
 from pzc.compiler.metric import compile_source
-from pzc.compiler.modules import libraries
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.parse import KEYWORDS, MAX_LENGTH
 from pzc.grammar.printer import statement

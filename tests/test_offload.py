@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pzc.runtime.checkpoint import save
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import window_losses
-from pzc.runtime.layers import find_layers
-from pzc.runtime.passes import device_of
-from pzc.runtime.prune import prune
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.models.passes import device_of
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.saving.checkpoint import save
 from tests.families import make_family, some_windows
 
 accelerate = pytest.importorskip("accelerate")

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pzc.cli.plan import described, duration, gigabytes
-from pzc.runtime.layers import find_layers
-from pzc.runtime.models import load_model
-from pzc.runtime.plan import BASE, Plan, plan
-from pzc.runtime.request import Request
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.planning.plan import BASE, Plan, plan
+from pzc.runtime.pruning.request import Request
 from pzc.runtime.shards import Stored
-from pzc.runtime.stream_model import Shell, open_shell
+from pzc.runtime.streaming.model import Shell, open_shell
 from tests.terminal import Terminal, terminal_of
 
 
@@ -103,7 +103,7 @@ def test_no_weights_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     def refuse(stored: Stored, **how: Any) -> torch.Tensor:
         raise AssertionError(stored.key)
 
-    monkeypatch.setattr("pzc.runtime.stream_names.read", refuse)
+    monkeypatch.setattr("pzc.runtime.models.stored.read", refuse)
     monkeypatch.chdir(tmp_path)
     terminal: Terminal = terminal_of(monkeypatch)
     shown = terminal(

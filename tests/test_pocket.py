@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from pzc import runtime
-from pzc.runtime import pydoc
+from pzc.runtime.data import pydoc
 
 FOLDER = Path(runtime.__path__[0]) / "pocket"
 WINDOW = 128

@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import pzc
-from pzc.runtime.card import known_license, reproduce
-from pzc.runtime.models import POCKET
+from pzc.runtime.models.loading import POCKET
+from pzc.runtime.saving.card import known_license, reproduce
 from tests.terminal import Terminal, terminal_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -90,8 +90,8 @@ def test_without_evaluation_windows_nothing_is_measured_and_the_same_is_pruned(
 ) -> None:
     assert terminal("prune", *options, "-o", "out", *SMALL).code == 0
     monkeypatch.setattr("pzc.cli.results.window_losses", _refuse)
-    monkeypatch.setattr("pzc.runtime.stream_sweeps._loss", _refuse)
-    monkeypatch.setattr("pzc.runtime.stream.evaluate_pruned", _refuse)
+    monkeypatch.setattr("pzc.runtime.streaming.sweeps._loss", _refuse)
+    monkeypatch.setattr("pzc.runtime.streaming.stream.evaluate_pruned", _refuse)
     shown = terminal("prune", *options, "-o", "unmeasured", *SMALL, "--eval-windows", "0")
     assert shown.code == 0, shown.err
     assert "perplexity" not in shown.out + shown.err

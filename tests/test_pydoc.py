@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pzc.runtime import pydoc
+from pzc.runtime.data import pydoc
 
 
 def words(text: str) -> list[str]:

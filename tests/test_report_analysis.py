@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pzc.runtime.uncertainty import Estimate
+from pzc.runtime.evaluation.uncertainty import Estimate
 from pzc.search.candidate import Candidate
 from pzc.search.predictors import spearman
 from pzc.search.report import numbers

@@ -361,7 +361,7 @@ def test_a_record_that_is_none_shows_before_anything_is_measured(
     run = tmp_path / "run"
     shutil.copytree(searched, run)
     (run / "transfer.json").write_text("[{}]", encoding="utf-8")
-    monkeypatch.setattr("pzc.runtime.models.load_model", None)
+    monkeypatch.setattr("pzc.runtime.models.loading.load_model", None)
     monkeypatch.setattr("pzc.search.report.measure.measure", None)
     for command in (["search", "transfer", str(run)], ["report", str(run), "-o", str(tmp_path / "report")]):
         shown = CliRunner().invoke(cli, command)

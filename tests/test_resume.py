@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from pzc.cli import results
-from pzc.runtime import sequential
 from pzc.runtime.errors import PruningError
-from pzc.runtime.finished import Finished
-from pzc.runtime.layers import find_layers
-from pzc.runtime.mask_files import read_masks
-from pzc.runtime.prune import carry_out
-from pzc.runtime.request import Request
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.finished import Finished
+from pzc.runtime.pruning.mask_files import read_masks
+from pzc.runtime.pruning.prune import carry_out
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.statistics import sequential
 from tests.killing import dies
 from tests.terminal import Terminal
 from tests.test_runtime_prune import same_bits, weights

@@ -13,27 +13,28 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from pzc.compiler import core, rewriting
-from pzc.compiler import rank as ranking
-from pzc.compiler.building import Makers, builder
-from pzc.compiler.canonical import canonical, canonical_forms
-from pzc.compiler.conditions import PLACES
+from pzc.compiler import core
+from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.core import BOTH, IN, OUT, Node, leaf, leaves_of, make, number, topological
-from pzc.compiler.derive import derive
-from pzc.compiler.keys import keys
 from pzc.compiler.load import inline
-from pzc.compiler.makers import MAKERS
-from pzc.compiler.matching import checks, compile_rule, dispatch
 from pzc.compiler.opposing import simplify
-from pzc.compiler.patterns import WIDEST
-from pzc.compiler.plain import plain
-from pzc.compiler.rank import rank_class
 from pzc.compiler.reference import evaluate
-from pzc.compiler.rules import BY_NAME, RULES, Rule, sides
-from pzc.compiler.signs import Sign
+from pzc.compiler.rewriting import engine
+from pzc.compiler.rewriting import rank as ranking
+from pzc.compiler.rewriting.building import Makers, builder
+from pzc.compiler.rewriting.canonical import canonical, canonical_forms
+from pzc.compiler.rewriting.conditions import PLACES
+from pzc.compiler.rewriting.derive import derive
+from pzc.compiler.rewriting.makers import MAKERS
+from pzc.compiler.rewriting.matching import checks, compile_rule, dispatch
+from pzc.compiler.rewriting.patterns import WIDEST
+from pzc.compiler.rewriting.plain import plain
+from pzc.compiler.rewriting.rank import rank_class
+from pzc.compiler.rewriting.rules import BY_NAME, RULES, Rule, sides
+from pzc.compiler.rewriting.terms import is_turned
+from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression
 from pzc.compiler.structure import text
-from pzc.compiler.terms import is_turned
 from tests.strategies import EXPRESSIONS, GROUPS
 
 NUMBERS = [number(v) for v in (-3, -2, -1, -0.5, 0, 0.25, 0.5, 1, 1.5, 2, 3)]
@@ -302,7 +303,7 @@ def test_the_order_of_the_rules_does_not_matter(node: Node, per: str, seed: int)
             kept, ranking_rules = (
                 tuple(r for r in rules if not r.normal and (r.kind == "rank") == rank) for rank in (False, True)
             )
-            patch.setattr(rewriting, "table", partial(compiled, kept))
+            patch.setattr(engine, "table", partial(compiled, kept))
             patch.setattr(ranking, "table", partial(compiled, ranking_rules))
             ranking.strip_of.cache_clear()
             root = copied(node)

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pzc.compiler.load import load
-from pzc.runtime.allocation import (
+from pzc.runtime.errors import PruningError
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.allocation import (
     Cell,
     alpha,
     check_allocation,
@@ -26,11 +28,9 @@ from pzc.runtime.allocation import (
     targets_for,
     whole_steps,
 )
-from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers
-from pzc.runtime.masks import Target
-from pzc.runtime.prune import prune
-from pzc.runtime.statistics import Statistics, gather
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.scoring.masks import Target
+from pzc.runtime.statistics.gather import Statistics, gather
 
 WANDA, MAGNITUDE = load("wanda"), load("magnitude")
 

@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pzc.compiler.core import leaf, make
-from pzc.runtime import checkpoint
-from pzc.runtime.checkpoint import check_output, record, save, versions
-from pzc.runtime.data import Text
+from pzc.runtime.data.texts import Text
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers, zeros
-from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune
+from pzc.runtime.models.layers import find_layers, zeros
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.saving import checkpoint
+from pzc.runtime.saving.checkpoint import check_output, record, save, versions
 from tests.test_runtime_prune import MAGNITUDE, scored
 
 

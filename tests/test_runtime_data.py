@@ -14,20 +14,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pzc.runtime.data import (
+from pzc.runtime.data.sampling import sampler
+from pzc.runtime.data.texts import (
     Side,
     calibrated_part,
     calibration_side,
     calibration_text,
-    calibration_windows,
     eval_text,
     evaluation_side,
-    evaluation_windows,
     sides,
-    tokenise,
 )
+from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
 from pzc.runtime.errors import PruningError
-from pzc.runtime.sampling import sampler
 
 LINES = "".join(f"line {i} of many\n" for i in range(50))
 
@@ -185,7 +183,7 @@ def test_sampling_draws_from_the_models_distribution(tiny: Callable[..., Any], t
     model = tiny()
     with torch.no_grad():
         expected = model(torch.tensor([[tokenizer.bos_token_id]])).logits[0, -1].softmax(-1)
-    from pzc.runtime.sampling import _stretches
+    from pzc.runtime.data.sampling import _stretches
 
     generator = torch.Generator().manual_seed(0)
     rows = _stretches(model, tokenizer, 4000, 1, generator, torch.device("cpu"))

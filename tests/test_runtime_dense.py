@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from pzc.runtime.dense import Dense
-from pzc.runtime.layers import find_layers
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.dense import Dense
 
 
 def test_masks_come_and_go(tiny: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import kl_divergence, perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import kl_divergence, perplexity, window_losses
 
 
 def test_losses_are_those_of_transformers(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
@@ -51,7 +51,7 @@ def test_divergence_needs_one_vocabulary(tiny: Callable[..., Any], windows: torc
 def test_threads_share_windows_without_changing_losses(
     tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pzc.runtime.passes.windows_at_once", lambda model, length: 1)
+    monkeypatch.setattr("pzc.runtime.models.passes.windows_at_once", lambda model, length: 1)
     model = tiny()
     seen: list[int] = []
     threads = torch.get_num_threads()

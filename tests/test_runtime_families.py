@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from pzc.runtime.checkpoint import save
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.prune import prune
-from pzc.runtime.statistics import gather
-from pzc.runtime.unreached import UnreachedExperts
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.saving.checkpoint import save
+from pzc.runtime.statistics.gather import gather
+from pzc.runtime.statistics.unreached import UnreachedExperts
 from tests.families import FAMILIES, MIXTURES, make_family, some_windows
 
 WINDOWS = some_windows()

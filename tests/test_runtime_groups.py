@@ -15,15 +15,15 @@ from pzc.compiler.arm import Arm
 from pzc.compiler.core import leaf, make
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric, compile_source
-from pzc.runtime.compare import compare
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import perplexity, window_losses
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.masking import masks_for
-from pzc.runtime.masks import Target
-from pzc.runtime.prune import prune
-from pzc.runtime.roles import idle_roles
-from pzc.runtime.statistics import gather
+from pzc.runtime.evaluation.compare import compare
+from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.pruning.masking import masks_for
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.pruning.roles import idle_roles
+from pzc.runtime.scoring.masks import Target
+from pzc.runtime.statistics.gather import gather
 from pzc.search.run import Settings, given
 from tests.conftest import WORDS, make_tiny
 from tests.terminal import terminal_of

@@ -15,13 +15,13 @@ from torch import nn
 
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import inline
-from pzc.runtime.activations import Table
 from pzc.runtime.errors import PruningError
-from pzc.runtime.forward import collecting
-from pzc.runtime.hessian import hessian_leaves
-from pzc.runtime.layers import find_layers
-from pzc.runtime.prune import prune
-from pzc.runtime.statistics import gather, passes_for
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.statistics.activations import Table
+from pzc.runtime.statistics.forward import collecting
+from pzc.runtime.statistics.gather import gather, passes_for
+from pzc.runtime.statistics.hessian import hessian_leaves
 from tests.conftest import make_tiny
 
 H = tuple(name for name in LEAVES if name.startswith("H."))
@@ -147,8 +147,8 @@ def test_what_is_not_positive_definite_is_damped_more() -> None:
 def test_only_one_block_is_held_at_a_time(
     tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pzc.runtime import forward
-    from pzc.runtime.hessian import Hessians
+    from pzc.runtime.statistics import forward
+    from pzc.runtime.statistics.hessian import Hessians
 
     made: list[Hessians] = []
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers
-from pzc.runtime.statistics import gather
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.statistics.gather import gather
 from tests.families import make_family, some_windows
 
 LEAVES = ("G.l2", "G.mean", "X.l2", "W")

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import check_finite, find_layers, zeros
-from pzc.runtime.values import write_masked
+from pzc.runtime.models.layers import check_finite, find_layers, zeros
+from pzc.runtime.scoring.values import write_masked
 from tests.families import make_family
 
 

@@ -17,9 +17,9 @@ from pzc.conformance import targets
 from pzc.conformance.cases import Case
 from pzc.conformance.targets import PASSED, Outcome
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.leaves import COLLECTORS
-from pzc.runtime.statistics import gather
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.statistics.gather import gather
+from pzc.runtime.statistics.leaves import COLLECTORS
 from tests.test_runtime_hessian import inputs_of
 
 
@@ -157,8 +157,8 @@ def test_a_leaf_that_no_metric_reads_is_never_computed(tiny: Callable[..., Any],
 
 def test_weights_are_dense_while_a_model_is_compared(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
     """The second metric must not see the weights that the first has pruned."""
-    from pzc.runtime.compare import compare
-    from pzc.runtime.masks import Target
+    from pzc.runtime.evaluation.compare import compare
+    from pzc.runtime.scoring.masks import Target
 
     pzc.register_leaf(pzc.Leaf("column", ("in",), "weights", "norm of a column of W"), column_norms)
     metrics = [pzc.load("abs(W)"), pzc.load("abs(W) * column")]

@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as hnp
 
 import pzc
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers
-from pzc.runtime.mask_files import apply_masks, check_model, packed, read_masks, unpacked, write_masks
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.mask_files import apply_masks, check_model, packed, read_masks, unpacked, write_masks
 
 
 def random_masks(model: Any) -> dict[str, torch.Tensor]:
@@ -102,7 +102,7 @@ def test_files_that_are_none_are_told(tmp_path: Path) -> None:
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pzc.runtime import mask_files
+    from pzc.runtime.pruning import mask_files
 
     path = write_masks(tmp_path / "m", {"a": torch.ones(2, 2, dtype=torch.bool)}, {"run": 1})
 

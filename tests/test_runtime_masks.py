@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pzc.runtime import masks
 from pzc.runtime.errors import PruningError
-from pzc.runtime.masks import (
+from pzc.runtime.models.loading import resolve_device
+from pzc.runtime.scoring import masks
+from pzc.runtime.scoring.masks import (
     Target,
     joint_masks,
     keep_mask,
@@ -22,8 +23,7 @@ from pzc.runtime.masks import (
     parse_pattern,
     pruned_count,
 )
-from pzc.runtime.models import resolve_device
-from pzc.runtime.selection import by_row, lowest_first
+from pzc.runtime.scoring.selection import by_row, lowest_first
 
 few = st.sampled_from([-2.0, -0.0, 0.0, 1.0, 1.5])  # so that many scores tie
 any_score = st.floats(-(2.0**100), 2.0**100, width=32)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pzc.runtime import models, smollm2
 from pzc.runtime.errors import PruningError
-from pzc.runtime.models import load_model, resolve_device
-from pzc.runtime.stream_model import open_shell
+from pzc.runtime.models import loading, smollm2
+from pzc.runtime.models.loading import load_model, resolve_device
+from pzc.runtime.streaming.model import open_shell
 
 
 @pytest.fixture
@@ -126,11 +126,11 @@ def test_names_of_nothing(name: str) -> None:
 
 
 def test_a_hub_id_is_hashed_by_what_was_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, report = models.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    tokenizer = models.AutoTokenizer.from_pretrained(folder)
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", lambda *a, **o: (model, report))
-    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda *a, **o: tokenizer)
-    monkeypatch.setattr(models, "cached_file", lambda name, file, **o: str(folder / file))
+    model, report = loading.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    tokenizer = loading.AutoTokenizer.from_pretrained(folder)
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", lambda *a, **o: (model, report))
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda *a, **o: tokenizer)
+    monkeypatch.setattr(loading, "cached_file", lambda name, file, **o: str(folder / file))
     assert load_model("org/name").sha256 == load_model(str(folder)).sha256
 
 
@@ -140,7 +140,7 @@ def test_a_hub_id_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not options["trust_remote_code"]
         raise OSError("We couldn't connect to the hub\nand more")
 
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", from_pretrained)
     with pytest.raises(PruningError, match=r"org/name cannot be loaded: We couldn't connect to the hub$"):
         load_model("org/name")
 
@@ -171,17 +171,17 @@ def test_a_device_map_loads_the_same_weights(folder: Path, monkeypatch: pytest.M
     pytest.importorskip("accelerate")
     plain = load_model(str(folder), device="cpu").model.state_dict()
     asked: list[str | None] = []
-    original = models.AutoModelForCausalLM.from_pretrained
+    original = loading.AutoModelForCausalLM.from_pretrained
 
     def from_pretrained(*args: Any, **options: Any) -> Any:
         asked.append(options.get("device_map"))
         return original(*args, **options)
 
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", from_pretrained)
     spread = load_model(str(folder), device="map").model
     assert asked == ["auto"]
     assert all(torch.equal(value.cpu(), plain[name]) for name, value in spread.state_dict().items())
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(PruningError, match="needs the package `accelerate`"):
         load_model(str(folder), device="map")
 
@@ -244,7 +244,7 @@ def test_a_gguf_file_without_the_packages_that_read_it(
 ) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(20))
-    monkeypatch.setattr(models, "find_spec", lambda name: None if name == missing else object())
+    monkeypatch.setattr(loading, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(PruningError, match=missing) as caught:
         load_model(str(path))
     assert caught.value.hint == "pip install 'pzc[gguf]'"

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.hessian import FACTOR, hessian_leaves
-from pzc.runtime.layers import Layer
-from pzc.runtime.masks import Target, pruned_count
-from pzc.runtime.models import resolve_device
-from pzc.runtime.obs import Factor, adaptive, prune_layers, update_layers, updated
-from pzc.runtime.unreached import neutral
+from pzc.runtime.models.layers import Layer
+from pzc.runtime.models.loading import resolve_device
+from pzc.runtime.pruning.obs import Factor, adaptive, prune_layers, update_layers, updated
+from pzc.runtime.scoring.masks import Target, pruned_count
+from pzc.runtime.statistics.hessian import FACTOR, hessian_leaves
+from pzc.runtime.statistics.unreached import neutral
 
 LAYER = Layer("layer", nn.Linear(6, 4), 0)
 Masks = Callable[[int, np.ndarray, np.ndarray], None]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from pzc.runtime.data.protocols import PROTOCOLS, bytes_predicted, protocol_text, protocol_windows
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import perplexity, window_losses
-from pzc.runtime.models import Loaded
-from pzc.runtime.protocols import PROTOCOLS, bytes_predicted, protocol_text, protocol_windows
+from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.models.loading import Loaded
 from tests.conftest import WORDS
 from tests.terminal import terminal_of
 

@@ -12,11 +12,11 @@ import torch
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import NonFiniteScore, PruningError
-from pzc.runtime.layers import find_layers
-from pzc.runtime.masking import masks_for
-from pzc.runtime.masks import Target
-from pzc.runtime.prune import prune, prune_each
-from pzc.runtime.statistics import gather
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.masking import masks_for
+from pzc.runtime.pruning.prune import prune, prune_each
+from pzc.runtime.scoring.masks import Target
+from pzc.runtime.statistics.gather import gather
 
 W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")
 A = make("abs", W)
@@ -259,9 +259,10 @@ def test_a_constant_factor_changes_no_mask(tiny: Callable[..., Any], windows: to
 
 @pytest.mark.shared
 def test_better_metrics_hurt_a_trained_model_less(shared: Any) -> None:
-    from pzc.runtime.data import calibration_windows, evaluation_windows, sides, tokenise
-    from pzc.runtime.evaluate import perplexity, window_losses
-    from pzc.runtime.models import load_model
+    from pzc.runtime.data.texts import sides
+    from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
+    from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+    from pzc.runtime.models.loading import load_model
 
     text = str(shared / "data/text/tinystories-val.txt")
     found = {}

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.load import inline
 from pzc.runtime.errors import NonFiniteScore, PruningError
-from pzc.runtime.operations import apply
-from pzc.runtime.scores import check_finite, score
+from pzc.runtime.scoring.operations import apply
+from pzc.runtime.scoring.scores import check_finite, score
 from tests.strategies import EXPRESSIONS, probe
 
 W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")

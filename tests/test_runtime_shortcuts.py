@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.prune import carry_out
-from pzc.runtime.request import Request
-from pzc.runtime.sequential import through_blocks
-from pzc.runtime.shortcuts import Enough, ending_at, last_to_read
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.pruning.prune import carry_out
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.statistics.sequential import through_blocks
+from pzc.runtime.statistics.shortcuts import Enough, ending_at, last_to_read
 
 Tables = Mapping[str, dict[str, Tensor]]
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from pzc.runtime import gradients
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers
-from pzc.runtime.statistics import Statistics, gather, noise
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.statistics import gradients
+from pzc.runtime.statistics.gather import Statistics, gather, noise
 
 X = ("X.l2", "X.l1", "X.mean", "X.var", "X.max")
 Y = ("Y.l2", "Y.l1", "Y.mean", "Y.var", "Y.max")
@@ -118,7 +118,7 @@ def test_outputs_of_gpt2_are_those_of_its_modules() -> None:
 
 
 def test_variance_does_not_cancel_when_the_mean_is_large() -> None:
-    from pzc.runtime.forward import collecting
+    from pzc.runtime.statistics.forward import collecting
 
     layers = find_layers(nn.ModuleList([nn.Linear(3, 2)])).layers
     rows = 1000 + torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * 0.01
@@ -309,7 +309,7 @@ def test_layers_that_read_the_same_tensor_share_its_sums(
     tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """q, k and v read one tensor, gate and up another: four inputs a block are summed, not seven."""
-    from pzc.runtime.activations import Sums
+    from pzc.runtime.statistics.activations import Sums
 
     summed: list[torch.Tensor] = []
     original = Sums._sum

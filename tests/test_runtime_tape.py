@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.load import inline, load
 from pzc.compiler.reference import evaluate
-from pzc.runtime import compiled, scores, stripes
-from pzc.runtime.blockwise import Given, run
-from pzc.runtime.compiled import compiled_score
 from pzc.runtime.errors import NonFiniteScore, PruningError
-from pzc.runtime.masks import Target, keep_mask, keep_mask_nm
-from pzc.runtime.partials import BY_PARTS, finish, join, part
-from pzc.runtime.scores import check_finite, checked_mask, checked_scores, mask_each, score, score_each
-from pzc.runtime.stripes import in_stripes
-from pzc.runtime.tape import plan
+from pzc.runtime.scoring import compiled, scores, stripes
+from pzc.runtime.scoring.blockwise import Given, run
+from pzc.runtime.scoring.compiled import compiled_score
+from pzc.runtime.scoring.masks import Target, keep_mask, keep_mask_nm
+from pzc.runtime.scoring.partials import BY_PARTS, finish, join, part
+from pzc.runtime.scoring.scores import check_finite, checked_mask, checked_scores, mask_each, score, score_each
+from pzc.runtime.scoring.stripes import in_stripes
+from pzc.runtime.scoring.tape import plan
 from tests.strategies import EXPRESSIONS, probe
 
 SHAPE = (23, 8)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.models import Loaded
-from pzc.runtime.tasks import evaluate_tasks, read_questions
+from pzc.runtime.evaluation.tasks import evaluate_tasks, read_questions
+from pzc.runtime.models.loading import Loaded
 from tests.conftest import WORDS
 from tests.terminal import terminal_of
 

@@ -12,9 +12,9 @@ import torch
 import pzc
 from pzc.compiler.load import load
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import find_layers
-from pzc.runtime.masks import Target, parse_pattern
-from pzc.runtime.prune import Pruned, prune, prune_each
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.prune import Pruned, prune, prune_each
+from pzc.runtime.scoring.masks import Target, parse_pattern
 from tests.conftest import make_tiny
 from tests.test_runtime_hessian import inputs_of
 from tests.test_runtime_obs import hessian, sparsegpt, textbook

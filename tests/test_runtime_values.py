@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pzc.runtime import stripes
-from pzc.runtime.values import count_zeros, is_finite, write_masked
+from pzc.runtime.scoring import stripes
+from pzc.runtime.scoring.values import count_zeros, is_finite, write_masked
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 

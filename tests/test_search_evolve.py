@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from pzc.compiler.load import inline
-from pzc.runtime.data import calibration_windows, sides, tokenise, windows_between, windows_left
+from pzc.runtime.data.texts import sides
+from pzc.runtime.data.windows import calibration_windows, tokenise, windows_between, windows_left
 from pzc.runtime.errors import NonFiniteScore, PruningError
-from pzc.runtime.masks import Target
+from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness, _behind
 from pzc.search.identity import identified
@@ -295,7 +296,7 @@ def test_texts_of_statistics_fitness_and_final_are_disjoint(data: str, tmp_path:
     run = prepare(store, settings)
 
     search_text, held_out_text = sides(data)
-    from pzc.runtime.models import load_model
+    from pzc.runtime.models.loading import load_model
 
     tokenizer = load_model("pocket").tokenizer
     tokens = tokenise(tokenizer, search_text.text)

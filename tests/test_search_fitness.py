@@ -13,8 +13,8 @@ import torch
 import pzc
 from pzc.compiler.load import inline, load
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluate import perplexity
-from pzc.runtime.masks import Target
+from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
 from pzc.search.hall import Contender, Final, contend, measure

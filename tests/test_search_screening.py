@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 
-from pzc.runtime.layers import Layer
-from pzc.runtime.masks import Target
+from pzc.runtime.models.layers import Layer
+from pzc.runtime.scoring.masks import Target
 from pzc.search import sketch as sketches
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness

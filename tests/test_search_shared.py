@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.statistics import Statistics
+from pzc.runtime.statistics.gather import Statistics
 from pzc.search.shared import private_folder, shared
 from tests.searches import genotype, tiny_fitness
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import Node, leaf, leaves_of, make, number, size, topological
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, inline, zoo
+from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.source import expression
 from pzc.search.proposals import rng_for
 from pzc.search.space import Genotype, Space, apply, build, load_space, random_genotype, space_for, space_names, why_not

@@ -27,9 +27,9 @@ from optuna.trial import TrialState
 from pzc.cli.main import pzc as cli
 from pzc.cli.search import say_idle
 from pzc.compiler.load import inline
-from pzc.runtime.data import windows_between
+from pzc.runtime.data.windows import windows_between
 from pzc.runtime.errors import PruningError
-from pzc.runtime.models import load_model
+from pzc.runtime.models.loading import load_model
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.errors import StoreError
 from pzc.search.predictors import SURROGATE
@@ -319,7 +319,7 @@ def test_another_content_under_the_same_name_is_refused(begun: Path) -> None:
 
 
 def test_another_model_is_refused(begun: Path, tmp_path: Path) -> None:
-    from pzc.runtime.models import load_model
+    from pzc.runtime.models.loading import load_model
 
     loaded = load_model("pocket")
     loaded.model.model.layers[0].mlp.up_proj.weight.data.mul_(2)

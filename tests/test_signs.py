@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pzc.compiler.canonical import canonical
+from pzc.compiler.analysis.signs import Sign, add, magnitude, multiply, negate
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.load import inline
 from pzc.compiler.reference import evaluate
-from pzc.compiler.signs import Sign, add, magnitude, multiply, negate
+from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.source import expression
 from tests.strategies import EXPRESSIONS, probe
 
@@ -61,7 +61,7 @@ def test_nor_in_canonical_forms(node: Node, seed: int, zeros: bool) -> None:
 
 
 def evaluate_canonical(form: Node, leaves: dict[str, np.ndarray]) -> np.ndarray:
-    from pzc.compiler.plain import plain
+    from pzc.compiler.rewriting.plain import plain
 
     return evaluate(plain(form), leaves)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pzc.compiler.language.spaces import SpaceSpec
 from pzc.compiler.metric import compile_file
-from pzc.compiler.spaces import SpaceSpec
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 
 

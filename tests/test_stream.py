@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from pzc.runtime import block as blocks
-from pzc.runtime.evaluate import perplexity, window_losses
-from pzc.runtime.masking import masks_each
-from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune
-from pzc.runtime.request import Request
-from pzc.runtime.statistics import Statistics
-from pzc.runtime.stream import Streamed, Windows, stream
-from pzc.runtime.stream_model import open_shell
-from pzc.runtime.unreached import UnreachedExperts
+from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning import block as blocks
+from pzc.runtime.pruning.masking import masks_each
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.statistics.gather import Statistics
+from pzc.runtime.statistics.unreached import UnreachedExperts
+from pzc.runtime.streaming.model import open_shell
+from pzc.runtime.streaming.stream import Streamed, Windows, stream
 from tests.families import make_family
 
 

@@ -21,14 +21,15 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from pzc.runtime import shards, stream_model
+from pzc.runtime import shards
 from pzc.runtime.errors import PruningError
-from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune
-from pzc.runtime.request import Request
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.prune import prune
+from pzc.runtime.pruning.request import Request
 from pzc.runtime.shards import INDEX, open_shards, read, read_as
-from pzc.runtime.stream import Windows, stream
-from pzc.runtime.stream_model import open_shell
+from pzc.runtime.streaming import model as stream_model
+from pzc.runtime.streaming.model import open_shell
+from pzc.runtime.streaming.stream import Windows, stream
 from tests.terminal import Terminal
 from tests.test_stream import source, streamed, weights_of
 
@@ -356,7 +357,7 @@ def test_copies_to_an_accelerator_are_waited_for_by_its_own_work(
     monkeypatch.setattr(torch, "Stream", Stream)
     monkeypatch.setattr(torch.accelerator, "current_stream", Stream)
     monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: order.append("kept"))
-    monkeypatch.setattr("pzc.runtime.stream_names.read", pinned)
+    monkeypatch.setattr("pzc.runtime.models.stored.read", pinned)
     found = stream_model.arriving(shell.blocks[1], None, torch.device("cpu")).here()
     count = len(shell.blocks[1])
     assert order == ["enter", *["read pinned"] * count, "event", "leave", "synchronize", "wait", *["kept"] * count]

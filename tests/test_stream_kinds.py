@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from pzc.runtime import stream_sweeps
-from pzc.runtime.mask_files import read_masks
-from pzc.runtime.models import load_model
-from pzc.runtime.prune import prune, prune_each
-from pzc.runtime.request import Request
-from pzc.runtime.stream import Streamed, Windows, stream
-from pzc.runtime.stream_model import open_shell
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.mask_files import read_masks
+from pzc.runtime.pruning.prune import prune, prune_each
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.streaming import sweeps
+from pzc.runtime.streaming.model import open_shell
+from pzc.runtime.streaming.stream import Streamed, Windows, stream
 from tests.families import FAMILIES, make_family, some_windows
 from tests.test_stream import source, streamed, weights_of
 
@@ -156,7 +156,7 @@ def test_gradients_are_kept_for_both_ways(
     kept = load_file(file)
     loaded = load_model(str(folder), device="cpu").model
     with monkeypatch.context() as m:
-        m.setattr("pzc.runtime.statistics.gradient_tables", None)  # would be called
+        m.setattr("pzc.runtime.statistics.gather.gradient_tables", None)  # would be called
         prune(loaded, metric, windows=windows, cache=cache, **how)
     file.unlink()
     prune(load_model(str(folder), device="cpu").model, metric, windows=windows, cache=cache, **how)
@@ -165,7 +165,7 @@ def test_gradients_are_kept_for_both_ways(
     assert kept.keys() == again.keys()
     assert all(torch.equal(value, again[key]) for key, value in kept.items())
     with monkeypatch.context() as m:
-        m.setattr(stream_sweeps, "folding", None)  # would be called
+        m.setattr(sweeps, "folding", None)  # would be called
         streamed(folder, tmp_path / "two", metric, windows, cache=cache, **how)
     state = loaded.state_dict()
     for key, value in weights_of(tmp_path / "two").items():

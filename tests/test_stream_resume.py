@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pzc.runtime import shards, work
+from pzc.runtime import shards
 from pzc.runtime.errors import PruningError
-from pzc.runtime.request import Request
-from pzc.runtime.stream import Windows, mark_of, stream
-from pzc.runtime.stream_model import open_shell
-from pzc.runtime.stream_states import States
-from pzc.runtime.work import unfinished
+from pzc.runtime.pruning.request import Request
+from pzc.runtime.streaming import work
+from pzc.runtime.streaming.model import open_shell
+from pzc.runtime.streaming.states import States
+from pzc.runtime.streaming.stream import Windows, mark_of, stream
+from pzc.runtime.streaming.work import unfinished
 from tests.killing import dies
 from tests.test_stream import RUNS, source, streamed
 

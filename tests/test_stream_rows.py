@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.passes import run_blocks
+from pzc.runtime.models.passes import run_blocks
 from pzc.runtime.shards import Stored, header_of
-from pzc.runtime.stream_flow import Flow
-from pzc.runtime.stream_model import Slot, open_shell
-from pzc.runtime.stream_rows import LookingUp, is_looked_up, looked_up
+from pzc.runtime.streaming.flow import Flow
+from pzc.runtime.streaming.model import Slot, open_shell
+from pzc.runtime.streaming.rows import LookingUp, is_looked_up, looked_up
 from tests.families import FAMILIES, make_family, some_windows
 
 
@@ -95,7 +95,7 @@ def test_no_embedding_is_ever_whole(
     with torch.no_grad():
         run_blocks(model, windows)
     read: list[str] = []
-    monkeypatch.setattr("pzc.runtime.stream_model.Slot.read", _noting(read))
+    monkeypatch.setattr("pzc.runtime.streaming.model.Slot.read", _noting(read))
     with torch.no_grad(), shell.around():
         found = Flow(shell.model, shell.layers.blocks).entering(windows)
     assert torch.equal(found, expected[0])

@@ -24,7 +24,7 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
 from pzc.compiler.source import expression
 from pzc.compiler.targets import torch as to_torch
-from pzc.runtime.scores import score
+from pzc.runtime.scoring.scores import score
 from tests.strategies import EXPRESSIONS, probe
 
 SHAPE = (4, 5)

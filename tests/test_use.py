@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import pzc
+from pzc.compiler.language.modules import MAX_FILES, MAX_NESTING, libraries, library_source
 from pzc.compiler.metric import Metric, compile_source
-from pzc.compiler.modules import MAX_FILES, MAX_NESTING, libraries, library_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import MAX_LENGTH, parse
 from pzc.grammar.printer import format_source

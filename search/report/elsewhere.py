@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from pzc.runtime.uncertainty import Estimate
+from pzc.runtime.evaluation.uncertainty import Estimate
 from pzc.search.reading import Run
 from pzc.search.report import html
 from pzc.search.report.figures import WIDTH, Figure, plain_ticks

@@ -9,13 +9,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from pzc.compiler.canonical import canonical
 from pzc.compiler.core import topological
 from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS
 from pzc.compiler.leaves import short
 from pzc.compiler.load import inline
-from pzc.compiler.plain import plain
-from pzc.compiler.rank import rank_form
+from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.plain import plain
+from pzc.compiler.rewriting.rank import rank_form
 from pzc.search.readable import rounded
 
 Kind = Literal["leaf", "operator", "reduction", "group"]

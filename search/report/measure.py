@@ -11,16 +11,16 @@ from torch import Tensor
 
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
-from pzc.runtime.compare import Compared, compare
 from pzc.runtime.errors import PruningError
-from pzc.runtime.layers import Layer, find_layers
-from pzc.runtime.masking import masks_for
-from pzc.runtime.masks import Target, parse_pattern
-from pzc.runtime.models import Loaded, load_model
-from pzc.runtime.passes import Progress, silent
-from pzc.runtime.statistics import gather
-from pzc.runtime.targets import check_pattern, check_target
-from pzc.runtime.texts import Texts, default_length, texts_for
+from pzc.runtime.evaluation.compare import Compared, compare
+from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.models.loading import Loaded, load_model
+from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.planning.texts import Texts, default_length, texts_for
+from pzc.runtime.pruning.masking import masks_for
+from pzc.runtime.pruning.targets import check_pattern, check_target
+from pzc.runtime.scoring.masks import Target, parse_pattern
+from pzc.runtime.statistics.gather import gather
 from pzc.search.errors import StoreError
 from pzc.search.readable import readable
 from pzc.search.reading import Run

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeVar
 
-from pzc.runtime.compare import Compared
-from pzc.runtime.uncertainty import change
+from pzc.runtime.evaluation.compare import Compared
+from pzc.runtime.evaluation.uncertainty import change
 from pzc.search.report.figures import WIDTH, Figure, label_bar, plain_ticks
 from pzc.search.report.measure import Measured, best_other
 from pzc.search.report.numbers import percent, perplexity, plus_minus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pzc.runtime.uncertainty import Estimate
+from pzc.runtime.evaluation.uncertainty import Estimate
 
 
 def perplexity(value: float) -> str:

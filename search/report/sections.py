@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from pzc.runtime import uncertainty
+from pzc.runtime.evaluation import uncertainty
 from pzc.search.pareto import unbeaten
 from pzc.search.predictors import LEAST
 from pzc.search.reading import Run

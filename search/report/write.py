@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from pzc.runtime.files import replace_file
-from pzc.runtime.passes import Progress, silent
+from pzc.runtime.models.passes import Progress, silent
 from pzc.search.reading import Run
 from pzc.search.report import html
 from pzc.search.report.html import Colour

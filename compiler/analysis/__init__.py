@@ -1,0 +1,1 @@
+"""What follows from an expression without values: signs, intervals, zeros, usual sizes."""

@@ -1,0 +1,1 @@
+"""Whether two metrics prune alike: keys, fingerprints, proofs and counterexamples."""

@@ -1,0 +1,1 @@
+"""Text: where it comes from, and the windows of tokens cut from it."""

@@ -1,0 +1,172 @@
+"""Several metrics and targets on one model: statistics are gathered once, the dense weights are kept, masks and updated
+weights come and go.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor, nn
+
+from pzc.compiler.metric import Metric
+from pzc.runtime.errors import ConstantScore, NonFiniteScore, PruningError
+from pzc.runtime.evaluation.evaluate import compared_losses, perplexity, window_losses
+from pzc.runtime.models.layers import Layers, find_layers, zeros
+from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.pruning.dense import Dense
+from pzc.runtime.pruning.masking import masks_for
+from pzc.runtime.pruning.obs import COLUMNS
+from pzc.runtime.pruning.prune import carry_out
+from pzc.runtime.pruning.request import How, Request
+from pzc.runtime.pruning.targets import check_pattern, check_target, group_of
+from pzc.runtime.scoring.masks import Target, pattern_text
+from pzc.runtime.statistics.gather import gather
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One metric at one target: share of zeros in all layers, losses of the evaluation windows, seconds for scores,
+    masks and evaluation.
+
+    `per` is the group, those of the metric's arms joined by `, `, or the pattern that replaced them; the dense model's
+    result has no metric, no target and none of these. `divergences` are KL(dense ‖ pruned) of the windows in nats a
+    token where they were asked for. `failure` says why a metric could not be measured.
+    """
+
+    metric: Metric | None
+    target: Target | None
+    per: str | None
+    sparsity: float
+    losses: tuple[float, ...]
+    seconds: float
+    divergences: tuple[float, ...] = ()
+    failure: str | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """NaN where the metric could not be measured."""
+        return perplexity(self.losses)
+
+
+def compare(
+    model: nn.Module,
+    metrics: Sequence[Metric],
+    calibration: Tensor | None,
+    evaluation: Tensor,
+    targets: Sequence[Target],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    sequential: bool | None = None,
+    update: str = "none",
+    divergence: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+    cache: Path | None = None,
+) -> Iterator[Compared]:
+    """The dense model, then every metric at every target, all targets of a metric together; the model is left dense.
+
+    Windows are int64 `[n, length]`; `include` and `exclude` choose layers as `find_layers` does; in the folder `cache`
+    statistics of gradients are kept. `sequential` and `update` are those of `How`; the update "own" is each metric's
+    own, which is SparseGPT's for the zoo's `sparsegpt`. One-shot runs without an update share one gathering of
+    statistics; others walk the model, each for itself, and share those of gradients.
+
+    With `divergence` the dense model reads every window again beside each pruned one. A metric that can't be measured
+    so, since its score is constant or not finite or its groups go over blocks, is a result with its failure; whatever
+    else goes wrong raises PruningError.
+    """
+    layers = find_layers(model, include, exclude)
+    for target in targets:
+        check_pattern(target, layers.layers)
+    dense = Dense(layers)
+    start = time.perf_counter()
+    before = window_losses(model, evaluation)
+    sparsity = sum(zeros(layers).values()) / layers.size
+    at_itself = (0.0,) * len(before) if divergence else ()
+    yield Compared(None, None, None, sparsity, tuple(before), time.perf_counter() - start, at_itself)
+    how: How = {
+        "sequential": sequential, "update": None if update == "own" else update, "include": include,
+        "exclude": exclude, "seed": seed,
+    }  # fmt: skip
+    runs = [(metric, target, _request(metric, target, how)) for metric in metrics for target in targets]
+    leaves = frozenset().union(*(metric.leaves for metric, _, asked in runs if not _walks(asked)))
+    gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress, cache=cache)
+    statistics = replace(gathered, weights=dense.weights)
+    reference = _twin(model, layers, dense) if divergence else None
+    with TemporaryDirectory(prefix="pzc-") as shared:
+        try:
+            for metric, target, asked in runs:
+                start = time.perf_counter()
+                written = _groups(metric, target, asked)
+                try:
+                    if isinstance(asked, PruningError):
+                        raise asked
+                    if _walks(asked):
+                        dense.put_back()
+                        walked = replace(asked, cache=cache or Path(shared))
+                        carry_out(model, walked, calibration, restores=False)
+                    else:
+                        check_target(metric, target)
+                        dense.apply(masks_for(metric, target, statistics, layers.layers))
+                except PruningError as error:
+                    if error is not asked and not isinstance(error, ConstantScore | NonFiniteScore):
+                        raise
+                    seconds = time.perf_counter() - start
+                    yield Compared(metric, target, written, math.nan, (), seconds, failure=error.message)
+                    continue
+                sparsity = sum(zeros(layers).values()) / layers.size
+                if reference is None:
+                    losses, divergences = window_losses(model, evaluation), []
+                else:
+                    both = compared_losses(model, reference, evaluation)
+                    losses, divergences = both.losses, both.divergences
+                yield Compared(
+                    metric, target, written, sparsity, tuple(losses), time.perf_counter() - start, tuple(divergences)
+                )
+        finally:
+            dense.put_back()
+
+
+def _request(metric: Metric, target: Target, how: How) -> Request | PruningError:
+    """The run for a metric and target, or why there is none."""
+    own = how.copy()
+    own["sparsity"], own["pattern"], own["per"] = float(target.sparsity), target.pattern, target.per
+    try:
+        return Request.of(metric, **own)
+    except PruningError as error:
+        return error
+
+
+def _walks(asked: Request | PruningError) -> bool:
+    """Whether a run goes block by block through what is pruned already, or updates weights."""
+    return isinstance(asked, Request) and asked.by_block
+
+
+def _groups(metric: Metric, target: Target, asked: Request | PruningError) -> str:
+    if target.pattern:
+        return pattern_text(target.pattern)
+    if isinstance(asked, Request) and asked.chooses:
+        return f"{COLUMNS} columns"
+    return ", ".join(dict.fromkeys(group_of(arm, target) for arm in metric.arms))
+
+
+def _twin(model: nn.Module, layers: Layers, dense: Dense) -> nn.Module:
+    """A second model that stays dense: its layers read the copies that `dense` keeps, and all else is shared, so that
+    it takes no memory of its own; but stacks of experts are copied whole."""
+    shared: dict[int, object] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    stacks: dict[int, nn.Parameter] = {}
+    for layer in layers.layers:
+        parameter, kept = layer.parameter, dense.weights[layer.name]
+        if layer.index is None:
+            shared[id(parameter)] = nn.Parameter(kept.T if layer.transposed else kept, requires_grad=False)
+            continue
+        if id(parameter) not in stacks:
+            stacks[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+        layer.oriented(stacks[id(parameter)]).copy_(kept)
+    return copy.deepcopy(model, shared | stacks)

@@ -1,0 +1,116 @@
+"""Evaluation: perplexity of windows of text, and how far a model's predictions are from another's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pzc.runtime.errors import PruningError
+from pzc.runtime.models.passes import (
+    Progress,
+    batches,
+    check_windows,
+    cross_entropy,
+    device_of,
+    evaluating,
+    logits_of,
+    silent,
+)
+
+
+def window_losses(model: nn.Module, windows: Tensor, progress: Progress = silent, *, at_once: int = 1) -> list[float]:
+    """Each window's mean cross-entropy in nats a predicted token, every window alone, logits in float32.
+
+    A window of `length` tokens predicts `length − 1` of them. `windows` is int64 `[n, length]`. On a CPU `at_once`
+    batches are run side by side, each with as many threads as one alone would have, and with the same losses.
+    """
+    check_windows(model, windows)
+    losses: list[float] = []
+    with evaluating(model), _mapped(at_once if device_of(model).type == "cpu" else 1) as mapped:
+        for found in mapped(partial(_losses, model), batches(model, windows)):
+            losses += found
+            progress("perplexity", len(losses), len(windows))
+    return losses
+
+
+@contextmanager
+def _mapped(at_once: int) -> Iterator[Callable[..., Iterator[list[float]]]]:
+    """`map`, by so many threads."""
+    if at_once == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@torch.no_grad()
+def _losses(model: nn.Module, batch: Tensor) -> list[float]:
+    found: list[float] = cross_entropy(logits_of(model, batch), batch).tolist()
+    return found
+
+
+def perplexity(losses: Sequence[float]) -> float:
+    """The exponential of the mean loss; windows weigh alike. Infinite where a float ends, NaN of no windows."""
+    if not losses:
+        return math.nan
+    mean = sum(losses) / len(losses)
+    return math.exp(mean) if mean < 700 else math.inf if mean == mean else math.nan
+
+
+def kl_divergence(model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent) -> float:
+    """Mean of KL(against ‖ model) in nats over the tokens that perplexity counts: the next-token
+    distributions of `against`, the dense model, are the truth.
+
+    Raises PruningError when the models' vocabularies differ.
+    """
+    found = compared_losses(model, against, windows, progress).divergences
+    return sum(found) / len(found)
+
+
+@dataclass(frozen=True)
+class ComparedLosses:
+    """Of each window, the mean cross-entropy of a model and its mean KL divergence from another, in nats a token."""
+
+    losses: list[float]
+    divergences: list[float]
+
+
+def compared_losses(
+    model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent
+) -> ComparedLosses:
+    """What `window_losses` gives, and KL(against ‖ model), from one forward pass of each model over the windows.
+
+    Raises PruningError when the models' vocabularies differ.
+    """
+    check_windows(model, windows)
+    check_windows(against, windows)
+    found = ComparedLosses([], [])
+    with torch.no_grad(), evaluating(model), evaluating(against):
+        for batch in batches(model, windows):
+            logits = logits_of(model, batch)
+            found.losses.extend(cross_entropy(logits, batch).tolist())
+            dense = logits_of(against, batch.to(device_of(against))).to(logits.device)
+            if dense.shape != logits.shape:
+                raise PruningError(
+                    f"the models have different vocabularies: {dense.shape[-1]} and {logits.shape[-1]} tokens"
+                )
+            found.divergences.extend(_divergences(logits, dense).tolist())
+            progress("divergence", len(found.losses), len(windows))
+    return found
+
+
+def _divergences(logits: Tensor, dense: Tensor) -> Tensor:
+    """Mean KL(dense ‖ logits) of each window over its predicted tokens: `[n, length, vocabulary]` to float64 `[n]`."""
+    q = logits[:, :-1].float().log_softmax(-1)
+    p = dense[:, :-1].float().log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1).double().mean(-1)

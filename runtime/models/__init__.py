@@ -1,0 +1,1 @@
+"""Models: loading them, finding their linear layers, running them over windows."""

@@ -1,0 +1,254 @@
+"""The linear layers of a decoder, found by the model's structure and not by the names of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pzc.compiler.arm import matches
+from pzc.grammar.diagnostics import did_you_mean
+from pzc.runtime.errors import NonFiniteWeight, PruningError
+from pzc.runtime.models.matrices import Matrix, has_linear, matrices_of, outside_of, packed_module
+from pzc.runtime.models.offload import kept_on_cpu
+from pzc.runtime.scoring.values import count_true, count_zeros, is_finite
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One linear layer: a matrix in a parameter of the model.
+
+    `name` is its dotted name in the model, `block` the position of its decoder block; one outside of the blocks, as the
+    head, counts as behind the last. `module` stores it as its parameter `key`: as `[out, in]`, or `[in, out]` where it
+    is `transposed`, as GPT-2's `Conv1D` does. `index` is its place in a parameter that stacks the matrices of many
+    experts, `[experts, out, in]`; their module is not called with what an expert reads. `expert` says that only the
+    tokens that are routed to it pass through the layer.
+    """
+
+    name: str
+    module: nn.Module
+    block: int
+    transposed: bool = False
+    key: str = "weight"
+    index: int | None = None
+    expert: bool = False
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The parameter that holds the weight, as the module stores it: for an expert, with those of all experts. Of
+        one that accelerate has offloaded, what it keeps in the CPU's memory."""
+        parameter = getattr(self.module, self.key)
+        if not isinstance(parameter, nn.Parameter):
+            raise PruningError(f"the weight of {self.name} is no plain parameter", layer=self.name)
+        kept = kept_on_cpu(self.module, self.key) if parameter.is_meta else None
+        return parameter if kept is None else nn.Parameter(kept, requires_grad=False)
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether accelerate keeps the weight elsewhere than where it is used."""
+        return bool(getattr(self.module, self.key).is_meta)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as `[out, in]`: a view, so that writing to it changes the model."""
+        return self.oriented(self.parameter.detach())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns: `(out, in)`."""
+        rows, columns = self.weight.shape
+        return rows, columns
+
+    @property
+    def size(self) -> int:
+        """The number of its weights."""
+        rows, columns = self.shape
+        return rows * columns
+
+    def oriented(self, stored: Tensor) -> Tensor:
+        """This layer's part of a tensor laid out as its parameter, seen as `[out, in]`."""
+        own = stored if self.index is None else stored[self.index]
+        return own.T if self.transposed else own
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """A model's decoder blocks in their order, and the linear layers that are pruned."""
+
+    blocks: tuple[nn.Module, ...]
+    layers: tuple[Layer, ...]
+
+    def of_block(self, block: int) -> tuple[Layer, ...]:
+        """The layers of one block, in the model's order."""
+        return tuple(layer for layer in self.layers if layer.block == block)
+
+    @property
+    def outside(self) -> tuple[Layer, ...]:
+        """The layers that are in none of the blocks."""
+        return self.of_block(len(self.blocks))
+
+    @property
+    def size(self) -> int:
+        """Number of weights in all layers."""
+        return sum(layer.size for layer in self.layers)
+
+
+def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Layers:
+    """Find the decoder blocks and the linear layers that are to be pruned: all in the blocks but routers.
+
+    The blocks are the longest list of modules that hold linear layers. A list inside another such list (the
+    experts of a block) is part of a block, however long. A weight that two layers share is listed once.
+
+    Patterns match names as those of roles do: the whole, or from a dot on; `*` stands for any characters, `?` for one.
+    With `include` only layers that match one of its patterns are taken; a pattern without `*` and `?` takes routers and
+    what is outside of the blocks, such as the head, too. Layers that match `exclude` are left out.
+
+    Raises PruningError when there is no such list, when a weight is quantised or not in memory, when a matrix in the
+    blocks is no linear layer that is known, when a pattern matches nothing or nothing is left.
+    """
+    blocks, matrices = _matrices(model)
+    _check_patterns(model, [m.name for _, m in matrices], include, exclude)
+    layers: list[Layer] = []
+    seen: set[tuple[int, int | None]] = set()
+    for block, matrix in matrices:
+        by_default = matrix.kind != "router" and block < len(blocks)
+        if _any(exclude, matrix.name) or not _included(matrix.name, include, by_default=by_default):
+            continue
+        if matrix.kind == "unknown":
+            raise _unknown(matrix)
+        place = (id(getattr(matrix.module, matrix.key)), matrix.index)
+        if place not in seen:
+            seen.add(place)
+            layers.append(_layer(matrix, block))
+    if not layers:
+        raise PruningError("include and exclude leave no layer to prune")
+    for layer in layers:
+        _check(layer)
+        if layer.block == len(blocks):
+            _check_not_tied(model, layer)
+    return Layers(blocks, tuple(layers))
+
+
+def named_layers(model: nn.Module, names: Collection[str]) -> Layers:
+    """The layers that have these names, wherever they are in the model; names that none has are passed over.
+
+    Raises PruningError when the model has no list of decoder blocks, or a quantised module in one.
+    """
+    blocks, matrices = _matrices(model)
+    return Layers(blocks, tuple(_layer(m, block) for block, m in matrices if m.name in names))
+
+
+def _matrices(model: nn.Module) -> tuple[tuple[nn.Module, ...], list[tuple[int, Matrix]]]:
+    """The decoder blocks, and all matrices in them and behind them, each with its block."""
+    path, blocks = _blocks(model)
+    inside = [(i, m) for i, block in enumerate(blocks) for m in matrices_of(block, _joined(path, str(i)))]
+    return tuple(blocks), inside + [(len(blocks), m) for m in outside_of(model, path)]
+
+
+def _layer(m: Matrix, block: int) -> Layer:
+    return Layer(m.name, m.module, block, m.transposed, m.key, m.index, m.expert)
+
+
+def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    best: tuple[str, nn.ModuleList] | None = None
+    taken: list[str] = []
+    for name, module in model.named_modules():  # an outer module comes before those inside it
+        if not isinstance(module, nn.ModuleList) or len(module) == 0 or not all(map(has_linear, module)):
+            continue
+        if any(name.startswith(outer + ".") for outer in taken):
+            continue
+        taken.append(name)
+        if best is None or len(module) > len(best[1]):
+            best = name, module
+    if best is None:
+        packed = packed_module(model)
+        raise PruningError(
+            f"{type(model).__name__} has no list of decoder blocks with linear layers"
+            + (f"; {packed} is quantised" if packed else ""),
+            hint="use the model without quantisation" if packed else None,
+        )
+    return best
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _any(patterns: Sequence[str], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
+
+
+def _included(name: str, include: Sequence[str], *, by_default: bool) -> bool:
+    if by_default:
+        return not include or _any(include, name)
+    return _any([pattern for pattern in include if not set(pattern) & set("*?")], name)
+
+
+def _check_patterns(model: nn.Module, names: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> None:
+    for pattern in (*include, *exclude):
+        if any(matches(pattern, name) for name in names):
+            continue
+        other = next((module for name, module in model.named_modules() if matches(pattern, name)), None)
+        if other is not None:
+            raise PruningError(
+                f"`{pattern}` is of the type {type(other).__name__}, which is no linear layer", pattern=pattern
+            )
+        known = sorted({name.rsplit(".", 1)[-1] for name in names})
+        hint = did_you_mean(pattern, known) or f"layers end in {', '.join(known)}"
+        if "[" in pattern:
+            hint = "only * and ? stand for others; give a pattern for each, as in --include 'layers.0.*'"
+        raise PruningError(f"no layer matches `{pattern}`", hint=hint, pattern=pattern)
+
+
+def _unknown(matrix: Matrix) -> PruningError:
+    parameter = getattr(matrix.module, matrix.key)
+    return PruningError(
+        f"{matrix.name} {list(parameter.shape)} of {type(matrix.module).__name__} is no linear layer that pzc knows",
+        hint=f"leave it dense with --exclude '{matrix.name}'",
+        layer=matrix.name,
+    )
+
+
+def _check_not_tied(model: nn.Module, layer: Layer) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and module.weight is layer.parameter:
+            raise PruningError(
+                f"{layer.name} shares its weight with the embedding {name}, which is not pruned", layer=layer.name
+            )
+
+
+def _check(layer: Layer) -> None:
+    weight = layer.parameter
+    if weight.device.type == "meta":
+        raise PruningError(
+            f"the weight of {layer.name} is not in memory",
+            hint="`pzc prune --stream` holds one block at a time; or load the model without offloading to the disk",
+            layer=layer.name,
+        )
+    if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64) or layer.weight.ndim != 2:
+        raise PruningError(
+            f"the weight of {layer.name} is stored as {weight.dtype}, which cannot be pruned",
+            hint="use the model without quantisation",
+            layer=layer.name,
+        )
+
+
+def check_finite(layers: Sequence[Layer], updated: Sequence[Tensor] | None = None) -> None:
+    """Raise NonFiniteWeight where a weight is infinite or NaN, and name its layer: of the model's weights, or of those
+    that they are to be `updated` to, `[out, in]` each."""
+    for layer, weight in zip(layers, updated or [layer.weight for layer in layers], strict=True):
+        if not is_finite(weight):
+            bad = count_true(~torch.isfinite(weight))
+            raise NonFiniteWeight(
+                f"{bad} of the {layer.size} {'updated ' if updated else ''}weights of {layer.name} are infinite or NaN",
+                hint="load the model as float32" if updated else "the model's files may be damaged",
+                layer=layer.name,
+                share=bad / layer.size,
+            )
+
+
+def zeros(layers: Layers) -> dict[str, int]:
+    """The number of weights that are exactly zero, by layer."""
+    return {layer.name: count_zeros(layer.weight) for layer in layers.layers}

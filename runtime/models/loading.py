@@ -1,0 +1,250 @@
+"""Loading models: a name becomes a causal language model in evaluation mode and its tokenizer.
+
+Weights are read from safetensors and GGUF files only, never from pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
+from transformers.utils.quantization_config import GgufConfig
+
+from pzc.runtime.errors import PruningError, is_out_of_memory
+from pzc.runtime.quiet import quiet
+from pzc.runtime.shards import INDEX, SINGLE, open_shards
+
+POCKET = Path(__file__).parents[1] / "pocket"
+"""The folder of the embedded model."""
+
+SPREAD = "map"
+"""The name that stands for no device, but for all: blocks are spread over the accelerators by accelerate."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer, the name it was asked for by, and its weights' files."""
+
+    model: nn.Module
+    tokenizer: Any
+    name: str
+    dtype: torch.dtype
+    files: tuple[Path, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of the content of the weights' files."""
+        return hash_files(self.files)
+
+
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """Load `pocket`, `smollm2`, a GGUF file, a local folder, or a model of the Hugging Face hub.
+
+    `dtype` (float32, bfloat16, float16) replaces the type in which the weights are stored. Code that comes
+    with a model runs only with `trust_remote_code`. The device `map` spreads the blocks over all accelerators, by
+    transformers' `device_map="auto"`; each layer's statistics and scores stay on its device.
+
+    Raises PruningError for whatever cannot be loaded as a causal language model with a tokenizer.
+    """
+    target = None if device == SPREAD else resolve_device(device)
+    if target is None and find_spec("accelerate") is None:
+        raise PruningError("a device map needs the package `accelerate`", hint="pip install accelerate")
+    wanted = resolve_dtype(dtype)
+    return _load(name, local_path(name) or name, target, wanted, trust_remote_code=trust_remote_code)
+
+
+def local_path(name: str) -> Path | None:
+    """The folder or GGUF file of a model's name, None for an id of the Hugging Face hub. Raises PruningError where
+    there can be no such model."""
+    if name == "pocket":
+        if not (POCKET / "config.json").is_file():
+            raise PruningError("this installation lacks the embedded model `pocket`", hint="install pzc again")
+        return POCKET
+    if name == "smollm2":
+        from pzc.runtime.models.smollm2 import folder
+
+        return folder()
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if name and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise PruningError(f"the folder {name} holds no model: config.json is missing", model=name)
+        return path
+    local = name.startswith((".", "~", "/")) or ("/" in name and path.parent.is_dir())
+    if local or name.count("/") != 1 or name.endswith("/"):
+        raise PruningError(
+            f"there is no model `{name}`",
+            hint="name a folder, a GGUF file, a Hugging Face id such as org/name, or `pocket` or `smollm2`",
+            model=name,
+        )
+    return None
+
+
+def check_planned(name: str) -> None:
+    """Raise PruningError for a model in one file: what it would take is told from the headers of safetensors."""
+    path = local_path(name)
+    if path is not None and path.is_file():
+        _check_gguf(name, path)
+        raise PruningError(
+            f"{name} is a GGUF file, and only folders of safetensors are planned",
+            hint="`pzc prune` loads it whole, as float32 unless --dtype says otherwise",
+            model=name,
+        )
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name: `auto` is the accelerator if there is one, and else the CPU."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise PruningError(f"`{name}` is no device", hint="write auto, cpu, map, or for example cuda:0") from error
+    if device.type == "cpu":
+        return device
+    if accelerator is None or accelerator.type != device.type:
+        raise PruningError(f"there is no device `{name}` here", hint="write auto or cpu", device=name)
+    if device.index is not None and device.index >= torch.accelerator.device_count():
+        count = torch.accelerator.device_count()
+        raise PruningError(f"there is no device `{name}`: {device.type} has {count}", device=name)
+    return device
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The torch type of a name; None, for the stored type, stays None."""
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in _DTYPES:
+        raise PruningError(f"`{dtype}` is no type for weights", hint=f"write {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def hash_files(files: tuple[Path, ...]) -> str:
+    """SHA-256 of the files' content: of the file if there is one, else of the hashes of all, in order."""
+    hashes = []
+    for file in files:
+        with file.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _load(
+    name: str,
+    source: Path | str,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+    *,
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """`device` is None for a device map."""
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    place = str(source)
+    if isinstance(source, Path) and source.is_file():
+        place, options = str(source.parent), {"gguf_file": source.name}
+        _check_gguf(name, source)
+    with quiet():
+        spread = {} if device else {"device_map": "auto"}
+        model = attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
+        tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
+        files = _weight_files(source)
+        moved = attempt(name, "model", lambda: model.to(device)) if device else model
+    return Loaded(moved.eval(), tokenizer, name, moved.dtype, files)
+
+
+def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dtype | None) -> Any:
+    if "gguf_file" in options:
+        options = {**options, "quantization_config": GgufConfig(dequantize=True)}
+    else:
+        options = {**options, "use_safetensors": True}
+    stored = "float32" if "gguf_file" in options else "auto"
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=dtype or stored,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, which is told below
+            **options,
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise PruningError(f"{name} is no causal language model", model=name) from error
+        raise
+    missing = sorted(report["missing_keys"]) + sorted(key[0] for key in report["mismatched_keys"])
+    if missing:
+        raise PruningError(
+            f"the weights of {name} don't fit its config.json: {len(missing)} are missing or "
+            f"have another size, such as {missing[0]}",
+            model=name,
+        )
+    return model
+
+
+def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
+    """Do something in transformers. What it raises for files that are no model is of many types."""
+    try:
+        return action()
+    except PruningError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            hint = "`pzc prune --stream` holds one block at a time; otherwise use --dtype bfloat16 or --device cpu"
+            raise PruningError(f"the model {name} does not fit into memory", hint=hint, model=name) from error
+        text = str(error).strip().split("\n")[0].strip() or type(error).__name__
+        if text.endswith("from one of:"):
+            text = "there is none"
+        if isinstance(error, SafetensorError):
+            text = f"a weights file is damaged ({text})"
+        raise PruningError(
+            f"the {what} of {name} cannot be loaded: {text}",
+            hint=_hint(what, text),
+            model=name,
+        ) from error
+
+
+def _hint(what: str, text: str) -> str | None:
+    if "no file named" in text:
+        return "weights are read from safetensors or GGUF files only"
+    return "put the tokenizer's files beside the weights, as the dense model has them" if what == "tokenizer" else None
+
+
+def _check_gguf(name: str, path: Path) -> None:
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic != b"GGUF":
+        raise PruningError(
+            f"{name} is no GGUF file", hint="a model is a folder with config.json, or a GGUF file", model=name
+        )
+    for package in ("gguf", "accelerate"):
+        if find_spec(package) is None:
+            raise PruningError(f"GGUF files need the package `{package}`", hint="pip install 'pzc[gguf]'", model=name)
+
+
+def _weight_files(source: Path | str) -> tuple[Path, ...]:
+    if isinstance(source, Path) and source.is_file():
+        return (source,)
+    if isinstance(source, str):
+        config = cached_file(source, "config.json", local_files_only=True)
+        source = Path(str(config)).parent
+    if (source / SINGLE).is_file() or (source / INDEX).is_file():
+        return open_shards(source).files  # not what else is in the folder
+    return tuple(sorted(source.glob("*.safetensors")))

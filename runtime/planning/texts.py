@@ -1,0 +1,112 @@
+"""The windows that a run calibrates and evaluates on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pzc.runtime.data.sampling import sampler
+from pzc.runtime.data.texts import Text, calibrated_part, calibration_side, eval_text, evaluation_side, sides
+from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
+from pzc.runtime.errors import PruningError
+from pzc.runtime.models.loading import Loaded
+from pzc.runtime.models.passes import check_length
+from pzc.runtime.saving.checkpoint import RECORD
+from pzc.runtime.statistics.gather import passes_for
+
+LONGEST = 512
+"""Tokens of a window, unless more are asked for or the model reads fewer."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Calibration and evaluation text, which never overlap, with the windows cut from them, int64 `[n, length]`.
+
+    There is no calibration for metrics of the weights alone, and no evaluation where its windows are none.
+    """
+
+    calibration: Text | None
+    evaluation: Text | None
+    calibration_windows: Tensor | None
+    evaluation_windows: Tensor
+
+    @property
+    def measured_on(self) -> str:
+        """The evaluation text, in words."""
+        return self.evaluation.title if self.evaluation else "nothing"
+
+
+def default_length(model: nn.Module) -> int:
+    """Tokens of a window when none are asked for: 512, or as many as the model reads."""
+    return min(LONGEST, int(getattr(model.config, "max_position_embeddings", None) or LONGEST))
+
+
+def texts_for(
+    loaded: Loaded,
+    leaves: Collection[str],
+    data: str,
+    eval_data: str | None,
+    *,
+    windows: int,
+    eval_windows: int,
+    length: int,
+    seed: int,
+) -> Texts:
+    """Read the texts that `leaves` need and cut their windows.
+
+    Raises PruningError for windows that the model can't read, a text that is missing or too short, or two files that
+    share text.
+    """
+    check_length(loaded.model, length)
+    needed = length * max(windows, eval_windows) + 1
+    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
+    calibrates = bool(passes_for(leaves)) or "windows" in leaves
+    calibration: Text | None = None
+    evaluation: Text | None = None
+    if calibrates and eval_windows:
+        calibration, evaluation = sides(data, eval_data, sampler=sample)
+    elif calibrates:
+        calibration = calibration_side(data, eval_data, sampler=sample)
+    elif eval_windows:
+        evaluation = evaluation_side(data, eval_data, sampler=sample)
+    return Texts(
+        calibration,
+        evaluation,
+        None if calibration is None else _calibration(loaded, calibration, windows, length),
+        torch.empty((0, length), dtype=torch.int64)
+        if evaluation is None
+        else evaluation_windows(tokenise(loaded.tokenizer, evaluation.text), eval_windows, length),
+    )
+
+
+def _calibration(loaded: Loaded, text: Text, windows: int, length: int) -> Tensor:
+    return calibration_windows(tokenise(loaded.tokenizer, text.text), windows, length)
+
+
+def unread_part(folder: str, data: str) -> bool:
+    """Whether a model's `pruning.json` says that the first four fifths of the file `data` calibrated it, so that
+    only the last fifth may measure it. Raises PruningError when the whole file did."""
+    try:
+        kept = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["data"]["calibration"]["sha256"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    part = calibrated_part(data, str(kept))
+    if part == "whole":
+        raise PruningError(f"all of {data} calibrated this model", hint="measure it on another text")
+    return part is not None
+
+
+def evaluation_for(
+    loaded: Loaded, data: str, *, held_out: bool, windows: int | None, length: int, seed: int
+) -> tuple[Text, Tensor]:
+    """The text to evaluate on and its first windows, all that fit when `windows` is None."""
+    check_length(loaded.model, length)
+    needed = length * (windows or 16) + 1
+    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
+    text = eval_text(data, held_out, sampler=sample)
+    return text, evaluation_windows(tokenise(loaded.tokenizer, text.text), windows, length)

@@ -1,0 +1,1 @@
+"""From a metric and the statistics of one matrix to its scores and its mask, fast."""

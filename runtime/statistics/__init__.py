@@ -1,0 +1,1 @@
+"""What the leaves of a metric read: gathered while a model runs."""
