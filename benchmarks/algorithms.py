@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pzc.search.candidate import MEASURED, Candidate
-from pzc.search.run import plan_of, settings_of, stored_state
+from pzc.search.replay import stored_state
+from pzc.search.settings import plan_of, settings_of
 from pzc.search.store import Place, Store
 
 

@@ -24,7 +24,10 @@ from rich.console import Console
 from pzc.cli.console import THEME
 from pzc.cli.live import STOPS, View
 from pzc.search import exports, worker
-from pzc.search.run import Budget, Prepared, Settings, open_store, plan_of, prepare, search, stored_state
+from pzc.search.prepare import Prepared, open_store, prepare
+from pzc.search.replay import stored_state
+from pzc.search.run import Budget, search
+from pzc.search.settings import Settings, plan_of
 from pzc.search.store import JOURNAL, Place, Store
 
 

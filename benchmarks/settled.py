@@ -23,7 +23,9 @@ from pzc.compiler.load import inline
 from pzc.runtime.evaluation.evaluate import window_losses
 from pzc.runtime.scoring.scores import score
 from pzc.search.fitness import Fitness
-from pzc.search.run import plan_of, prepare, settings_of, stored_state
+from pzc.search.prepare import prepare
+from pzc.search.replay import stored_state
+from pzc.search.settings import plan_of, settings_of
 from pzc.search.store import Place, Store
 
 

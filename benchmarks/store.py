@@ -21,7 +21,7 @@ from pzc.compiler.load import inline
 from pzc.search.candidate import Candidate
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
-from pzc.search.run import stored_state
+from pzc.search.replay import stored_state
 from pzc.search.store import JOURNAL, Place, Store
 
 SLOTS = 32

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pzc.cli.join import HERE
-from pzc.search.run import Settings
+from pzc.search.settings import Settings
 from pzc.search.store import Place
 
 GRACE = 5.0

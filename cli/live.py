@@ -16,7 +16,7 @@ from pzc.cli.console import formula
 from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import ALIASES, MEASURED, Candidate
-from pzc.search.run import Settings
+from pzc.search.settings import Settings
 from pzc.search.state import Standing
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -16,7 +16,8 @@ from pzc.cli.join import HERE, join
 from pzc.compiler.load import load_all, zoo
 
 if TYPE_CHECKING:
-    from pzc.search.run import Prepared, Settings
+    from pzc.search.prepare import Prepared
+    from pzc.search.settings import Settings
     from pzc.search.store import Place
 
 LIMIT = 600.0
@@ -178,7 +179,8 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.cli.live import clock
     from pzc.cli.watch import gentle, watching
     from pzc.cli.winners import report
-    from pzc.search.run import Budget, finish, keep, open_store, prepare, search
+    from pzc.search.prepare import open_store, prepare
+    from pzc.search.run import Budget, finish, keep, search
 
     threads = torch.get_num_threads()  # a run sets its own number
     resumed: str | None = given["resume"]
@@ -270,7 +272,7 @@ def say_idle(settings: Settings, here: int) -> None:
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     import torch
 
-    from pzc.search.run import Settings, default_population, default_space, default_threads
+    from pzc.search.settings import Settings, default_population, default_space, default_threads
     from pzc.search.space import load_space, template_of
 
     for name, own in FIXED[given["algorithm"]].items():

@@ -31,7 +31,8 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     """
     from pzc.cli.live import View
     from pzc.cli.watch import follow, stands
-    from pzc.search.run import catch_up, plan_of, settings_of
+    from pzc.search.replay import catch_up
+    from pzc.search.settings import plan_of, settings_of
     from pzc.search.state import Standing, State
     from pzc.search.store import Place, Store
 

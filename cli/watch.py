@@ -14,7 +14,8 @@ from rich.live import Live
 
 from pzc.cli.console import errors, print_json, say
 from pzc.cli.live import STOPPING, STOPS, View, fitness_of, versus_zoo
-from pzc.search.run import Budget, Prepared
+from pzc.search.prepare import Prepared
+from pzc.search.run import Budget
 from pzc.search.state import Standing
 
 QUIET = 15.0

@@ -14,7 +14,8 @@ from pzc.cli.console import formula, output, print_json, say
 from pzc.cli.texts import options_of
 from pzc.runtime.evaluation.uncertainty import change
 from pzc.search.hall import Member
-from pzc.search.run import Prepared, Result
+from pzc.search.prepare import Prepared
+from pzc.search.run import Result
 
 
 def report(run: Prepared, result: Result, as_json: bool) -> None:

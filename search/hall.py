@@ -23,6 +23,9 @@ from pzc.search.fitness import Fitness
 from pzc.search.readable import forms
 from pzc.search.space import Genotype
 
+HALL = "hall_of_fame"
+"""Its folder in that of the run."""
+
 MEMBERS = 10
 """Places in the hall."""
 

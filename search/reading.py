@@ -13,7 +13,8 @@ from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.errors import StoreError
 from pzc.search.objective import MEASURES
-from pzc.search.run import plan_of, settings_of, stored_state
+from pzc.search.replay import stored_state
+from pzc.search.settings import plan_of, settings_of
 from pzc.search.store import Place, Store
 
 COMPARABLE = (

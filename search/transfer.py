@@ -21,8 +21,8 @@ from pzc.runtime.planning.texts import Texts
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.errors import StoreError
+from pzc.search.hall import HALL
 from pzc.search.reading import Run
-from pzc.search.run import HALL
 
 Row = dict[str, Any]
 

@@ -16,7 +16,8 @@ from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
-from pzc.search.run import Settings, given, leaves_for, stored_state
+from pzc.search.replay import stored_state
+from pzc.search.settings import Settings, given, leaves_for
 from pzc.search.space import Genotype
 from pzc.search.state import State
 from pzc.search.store import Place, Store

@@ -24,7 +24,7 @@ from pzc.runtime.pruning.prune import prune
 from pzc.runtime.pruning.roles import idle_roles
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import gather
-from pzc.search.run import Settings, given
+from pzc.search.settings import Settings, given
 from tests.conftest import WORDS, make_tiny
 from tests.terminal import terminal_of
 from tests.test_runtime_hessian import inputs_of

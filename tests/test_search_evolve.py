@@ -23,9 +23,10 @@ from pzc.search.fitness import Fitness, _behind
 from pzc.search.identity import identified
 from pzc.search.plan import ATTEMPTS, Plan
 from pzc.search.population import island_pool, worth
+from pzc.search.prepare import open_store, prepare
 from pzc.search.proposals import Proposal, cutoff, proposals
-from pzc.search.run import Settings, given, open_store, prepare
 from pzc.search.screening import Screen
+from pzc.search.settings import Settings, given
 from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
 from pzc.search.state import State

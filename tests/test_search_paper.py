@@ -18,7 +18,7 @@ from pzc.search.candidate import Candidate
 from pzc.search.paper_trees import Tree, expressed, levels, mutated, offspring, random_tree, read, ways, written
 from pzc.search.plan import Plan
 from pzc.search.proposals import rng_for
-from pzc.search.run import Settings, leaves_for
+from pzc.search.settings import Settings, leaves_for
 from pzc.search.space import space_for
 from pzc.search.state import State
 from tests.searches import closed, made, small_search

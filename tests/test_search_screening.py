@@ -22,9 +22,9 @@ from pzc.search.niche import NEAR, distance, few_of_a_niche, signature
 from pzc.search.plan import Plan
 from pzc.search.predictors import SURROGATE
 from pzc.search.proposals import INSTRUCTIVE, Proposal, proposals
-from pzc.search.run import Settings
-from pzc.search.run import given as given_by
 from pzc.search.screening import Screen, excess, instructive
+from pzc.search.settings import Settings
+from pzc.search.settings import given as given_by
 from pzc.search.sketch import Sketch, Sketches
 from pzc.search.state import State
 from pzc.search.surrogate import APART, NOISE, Surrogate, normal_scores

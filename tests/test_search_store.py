@@ -31,10 +31,13 @@ from pzc.runtime.data.windows import windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.loading import load_model
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
+from pzc.search.content import OtherVersions
 from pzc.search.errors import StoreError
 from pzc.search.predictors import SURROGATE
+from pzc.search.prepare import open_store, prepare
 from pzc.search.proposals import Proposal
-from pzc.search.run import Budget, OtherVersions, Settings, open_store, prepare, search
+from pzc.search.run import Budget, search
+from pzc.search.settings import Settings
 from pzc.search.store import JOURNAL, Place, Store
 from tests.searches import PLAN, made, small_search
 
@@ -333,10 +336,10 @@ def test_another_model_is_refused(begun: Path, tmp_path: Path) -> None:
 
 
 def test_another_choice_of_windows_is_refused(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pzc.search import run
+    from pzc.search import prepare as preparing
 
     store, settings = open_store(Place(begun), None)
-    monkeypatch.setattr(run, "windows_between", lambda *given: windows_between(*given).flip(0))
+    monkeypatch.setattr(preparing, "windows_between", lambda *given: windows_between(*given).flip(0))
     with pytest.raises(StoreError, match=r"the choice of windows is not .*: \w{12} then, \w{12} now"):
         prepare(store, settings)
 
@@ -370,7 +373,7 @@ def test_too_little_held_out_text_is_refused_before_anything_is_gathered(tmp_pat
     (tmp_path / "short.txt").write_text("too short\n", encoding="utf-8")
     options = ["--eval-data", str(tmp_path / "short.txt"), "--run", str(tmp_path / "run"), *SMALL]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pzc.search.run.Fitness", None)
+        patch.setattr("pzc.search.prepare.Fitness", None)
         result = CliRunner().invoke(cli, ["search", "--model", "pocket", *options])
     assert isinstance(result.exception, PruningError)
     assert "windows" in result.exception.message

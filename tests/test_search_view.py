@@ -29,7 +29,10 @@ from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate, Status
 from pzc.search.hall import Member, write
 from pzc.search.plan import Plan
-from pzc.search.run import ZOO_MEMBERS, Budget, Settings, open_store, prepare, search, stored_state
+from pzc.search.prepare import open_store, prepare
+from pzc.search.replay import stored_state
+from pzc.search.run import ZOO_MEMBERS, Budget, search
+from pzc.search.settings import Settings
 from pzc.search.state import SHOWN, State
 from pzc.search.store import Place, Store
 from tests.searches import closed, made, timeless

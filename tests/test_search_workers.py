@@ -28,7 +28,8 @@ from pzc.search.candidate import Candidate
 from pzc.search.errors import StoreError
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
-from pzc.search.run import Settings, given, stored_state
+from pzc.search.replay import stored_state
+from pzc.search.settings import Settings, given
 from pzc.search.store import JOURNAL, Claim, Place, Store
 from pzc.search.worker import work
 from tests.searches import made, timeless, tiny_fitness

@@ -22,9 +22,9 @@ from pzc.runtime.pruning.targets import check_pattern, check_target
 from pzc.runtime.scoring.masks import Target, parse_pattern
 from pzc.runtime.statistics.gather import gather
 from pzc.search.errors import StoreError
+from pzc.search.hall import HALL
 from pzc.search.readable import readable
 from pzc.search.reading import Run
-from pzc.search.run import HALL
 
 SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 PATTERNS = ("2:4", "4:8")

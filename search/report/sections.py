@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from pzc.runtime.evaluation import uncertainty
+from pzc.search.hall import HALL
 from pzc.search.pareto import unbeaten
 from pzc.search.predictors import LEAST
 from pzc.search.reading import Run
@@ -22,7 +23,6 @@ from pzc.search.report.figures import TIER_NAMES, Figure
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured, best_other
 from pzc.search.report.numbers import change, count, duration, percent, perplexity
-from pzc.search.run import HALL
 
 FRONT_ROWS = 30
 

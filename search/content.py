@@ -1,0 +1,57 @@
+"""What a run was begun with: hashes of its model, texts, windows and space, and versions of packages."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from pzc.grammar import printer
+from pzc.runtime.saving.checkpoint import versions
+from pzc.search.errors import StoreError
+from pzc.search.space import load_space
+
+
+def windows_sha256(*windows: Tensor) -> str:
+    """A hash of the tokens `[n, length]` that statistics, fitness and the last contest are taken from."""
+    return hashlib.sha256(b"".join(w.numpy().astype("<i8").tobytes() for w in windows)).hexdigest()
+
+
+def space_sha256(reference: str) -> str:
+    """A hash of what a space says, whatever its layout."""
+    spec = load_space(reference)
+    bodies = [printer.expression(op.function.body) for op, _ in spec.ops if op.function]
+    return hashlib.sha256(f"{replace(spec, doc='')} {bodies}".encode()).hexdigest()
+
+
+def check_same(kept: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    """Raise StoreError unless the model, the texts, the windows and the space have the content that the run began
+    with."""
+    for key, now in content.items():
+        if kept.get(key) != now:
+            what = key.removesuffix("_sha256").replace("_", " ")
+            hashes = f"{_short(kept[key]) if key in kept else 'not noted'} then, {_short(now)} now"
+            raise StoreError(
+                f"the {what} is not the one that this search began with: {hashes}", "start a new search for it"
+            )
+
+
+def _short(sha256: Any) -> str:
+    return " and ".join(str(s)[:12] for s in (sha256 if isinstance(sha256, list) else [sha256]))
+
+
+class OtherVersions(UserWarning):
+    """A run goes on with other versions of packages than it began with."""
+
+
+def warn_of_other_versions(kept: Mapping[str, Any]) -> None:
+    """Warn of packages whose versions are not those that the run began with."""
+    now, then = versions(), kept.get("versions", {})
+    changed = [f"{name} {then[name]} then, {now[name]} now" for name in now if name in then and then[name] != now[name]]
+    if changed:
+        text = f"the search goes on with other versions than it began with ({'; '.join(changed)}): results may differ"
+        warnings.warn(OtherVersions(text), stacklevel=3)

@@ -1,0 +1,145 @@
+"""A run made ready to search: model, texts, statistics and store."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pzc.runtime.data.sampling import sampler
+from pzc.runtime.data.texts import sides
+from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise, windows_between, windows_left
+from pzc.runtime.models.loading import Loaded, load_model, resolve_dtype
+from pzc.runtime.models.passes import Progress, check_length, device_of, silent
+from pzc.runtime.planning.texts import default_length
+from pzc.runtime.saving.checkpoint import versions
+from pzc.search.content import check_same, space_sha256, warn_of_other_versions, windows_sha256
+from pzc.search.fitness import Fitness
+from pzc.search.objective import OBJECTIVES
+from pzc.search.proposals import Given
+from pzc.search.replay import stored_state
+from pzc.search.settings import Settings, given, leaves_for, plan_of, settings_of, target_of
+from pzc.search.shared import private_folder
+from pzc.search.state import State
+from pzc.search.store import KEPT, Place, Store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to search."""
+
+    settings: Settings
+    folder: Path
+    store: Store
+    state: State
+    given: Given
+    fitness: Fitness
+    further: tuple[Tensor, ...]
+    """Windows of the search's text, int64 `[n, length]` for each round of the last contest, used for nothing else."""
+    held_out: Tensor
+    kept: Path
+    """The file in which processes of this machine share what was gathered."""
+
+
+def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings]:
+    """A new run with these settings, or, for None, the run that is there with its own."""
+    store = Store(place, resume=settings is None)
+    return (store, settings) if settings is not None else (store, settings_of(store))
+
+
+def prepare(
+    store: Store,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    keeps_settings: bool = False,
+    progress: Progress = silent,
+) -> Prepared:
+    """Load the model and the texts and gather the statistics. Who only helps with a run keeps its settings as they are.
+
+    Raises PruningError for a model or text that cannot be used, StoreError when the run was started with other
+    content under the same names.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
+    length = settings.length or default_length(loaded.model)
+    check_length(loaded.model, length)
+    needed = length * max(2 * settings.windows + 3 * settings.fitness_windows, settings.held_out_windows) + 64
+    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
+    search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
+    tokens = tokenise(loaded.tokenizer, search_text.text)
+    calibration = calibration_windows(tokens, settings.windows, length)
+    fitness_windows = windows_between(tokens, settings.windows, settings.fitness_windows, length)
+    further = windows_left(tokens, settings.windows, settings.fitness_windows, length)
+    held_out = evaluation_windows(tokenise(loaded.tokenizer, held_out_text.text), settings.held_out_windows, length)
+    content = {
+        "model_sha256": loaded.sha256,
+        "text_sha256": [search_text.sha256, held_out_text.sha256],
+        "choice_of_windows_sha256": windows_sha256(calibration, fitness_windows, *further),
+        "space_sha256": space_sha256(settings.space),
+    }
+    check_same(store.settings or content, content)
+    leaves = leaves_for(settings)
+    stored, raced = str(loaded.dtype).removeprefix("torch."), settings.fitness_dtype or _fast_dtype(loaded)
+    settings = replace(settings, length=length, dtype=stored, fitness_dtype=raced)
+    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)}"
+    about = hashlib.sha256(about.encode()).hexdigest()
+    kept = _kept(store.place, about)
+    fitness = Fitness(
+        loaded.model,
+        calibration,
+        fitness_windows,
+        leaves,
+        target_of(settings),
+        seed=settings.seed,
+        dtype=resolve_dtype(raced),
+        objective=OBJECTIVES[settings.objective],
+        kept=kept,
+        about=about,
+        progress=progress,
+    )
+    plan = plan_of(settings)
+    before = store.settings
+    warn_of_other_versions(before or {})
+    if not keeps_settings:
+        kept_before = {"versions": versions()} if before is None else before
+        store.set_settings({**kept_before, **asdict(settings), **content})  # from here on there is something to resume
+    state = stored_state(store, plan)
+    return Prepared(settings, store.place.folder, store, state, given(settings), fitness, further, held_out, kept)
+
+
+def _kept(place: Place, about: str) -> Path:
+    """Where processes of one machine share what was gathered."""
+    return private_folder() / f"{about[:16]}.safetensors" if place.url else place.folder / KEPT
+
+
+FAST_FROM = 20_000_000
+"""Parameters of a model from which candidates are raced in bfloat16, if that is faster."""
+
+
+def _fast_dtype(loaded: Loaded) -> str:
+    """The type in which candidates are raced: bfloat16 where the device gains from it."""
+    stored = str(loaded.dtype).removeprefix("torch.")
+    large = sum(p.numel() for p in loaded.model.parameters()) >= FAST_FROM
+    return "bfloat16" if large and loaded.dtype == torch.float32 and _gains(device_of(loaded.model)) else stored
+
+
+def _gains(device: torch.device) -> bool:
+    """Whether products of matrices take less than three quarters of the time in bfloat16."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(512, 1024, dtype=dtype, device=device)
+        w = torch.ones(1024, 1024, dtype=dtype, device=device)
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            float((x @ w).sum())
+            times.append(time.perf_counter() - start)
+        seconds[dtype] = sorted(times)[2]
+    return seconds[torch.bfloat16] < 0.75 * seconds[torch.float32]
