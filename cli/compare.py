@@ -87,7 +87,7 @@ def command(
     from pzc.cli.texts import described, texts_of
     from pzc.runtime.evaluation.compare import compare
     from pzc.runtime.evaluation.comparison import as_json as numbers
-    from pzc.runtime.evaluation.comparison import rows, written
+    from pzc.runtime.evaluation.comparison import names, rows, written
     from pzc.runtime.models.layers import find_layers
     from pzc.runtime.models.loading import load_model
     from pzc.runtime.pruning.roles import idle_roles
@@ -118,9 +118,14 @@ def command(
             from pzc.runtime.evaluation.comparison import write
             from pzc.runtime.evaluation.plots import draw
 
-            write(folder, results, _about(loaded, texts, model, how, baseline))
+            every = len(metrics) * len(targets)
+            asked = {**how, "kl": kl, "baseline": baseline, "metrics": names(metrics)}
+            about = {"complete": len(found) == 1 + every, **_about(loaded, texts, model, asked)}
+            write(folder, results, about)
             pictures = [folder / "perplexity.png", folder / "perplexity.svg"]
             drawn = draw(results, f"{model}, {_way(how)}", texts.measured_on, pictures)
+            if not about["complete"]:
+                say(f"stopped with {len(found) - 1} of {every} measured: {folder} has these, and says so")
     if as_json:
         print_json([numbers(row) for row in results])
         ctx.exit(1 if any(r.failure for r in found) else 0)
@@ -180,13 +185,13 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
     check_writable(folder / "results.json")
 
 
-def _about(loaded: Any, texts: Any, model: str, how: dict[str, Any], baseline: str) -> dict[str, Any]:
+def _about(loaded: Any, texts: Any, model: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What the results depend on besides the metrics."""
     from pzc.runtime.saving.checkpoint import described_text, versions
 
     return {
         "model": {"name": model, "sha256": loaded.sha256, "dtype": str(loaded.dtype).removeprefix("torch.")},
-        "options": {**how, "baseline": baseline, "length": texts.evaluation_windows.shape[1]},
+        "options": {**asked, "length": texts.evaluation_windows.shape[1]},
         "data": {"calibration": described_text(texts.calibration), "evaluation": described_text(texts.evaluation)},
         "versions": versions(),
     }

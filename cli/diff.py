@@ -62,8 +62,8 @@ def command(
         )  # fmt: skip
     if as_json:
         compared = [{"name": m.name, "formula": m.formula, "per": m.per} for m in metrics]
-        asked = {name: how[name] for name in ("sparsity", "pattern", "per", "data", "windows", "length", "seed")}
-        print_json({"metrics": compared, "model": model, **asked, **_as_json(found)})
+        asked = {name: how[name] for name in ("pattern", "per", "data", "windows", "length", "seed")}
+        print_json({"metrics": compared, "model": model, "sparsity": target.share, **asked, **_as_json(found)})
         return
     names = [m.name if m.name != "inline" else m.formula for m in metrics]
     to = how["pattern"] or share_text(how["sparsity"])

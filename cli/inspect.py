@@ -120,7 +120,9 @@ def _summary(record: dict[str, Any]) -> Table:
     if metric and target:  # masks of one's own come of none
         pattern = target.get("pattern")
         table.add_row("metric", f"{metric['name']}: {metric['formula']}")
-        table.add_row("target", pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}")
+        allocation = (record.get("options") or {}).get("allocation", "uniform")
+        shares = "" if allocation == "uniform" else f" on average, by {allocation}"
+        table.add_row("target", (pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}") + shares)
     table.add_row("model", record["model"]["name"])
     calibration = (record.get("data") or {}).get("calibration")
     table.add_row("calibration", f"{calibration['name']} ({calibration['part']})" if calibration else "none")

@@ -58,18 +58,24 @@ def read_pattern(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def parts(values: tuple[str, ...]) -> list[str]:
+    """The values of an option that may be repeated, and may hold several with commas between them."""
+    return [part.strip() for value in values for part in value.split(",")]
+
+
 def _each(
     one: Callable[[click.Context, click.Parameter, Any], Any], read: Callable[[str], Any] = str
-) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...]]:
-    """The callback of an option that takes several values with commas between them, each checked by `one`."""
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[Any, ...]]:
+    """The callback of a `multiple` option that takes several values with commas between them, too, each checked by
+    `one`."""
 
-    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...]:
+    def check(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
         found = []
-        for part in (value or "").split(",") if value is not None else ():
+        for part in parts(values):
             try:
-                found.append(one(ctx, param, read(part.strip())))
+                found.append(one(ctx, param, read(part)))
             except ValueError:
-                raise click.BadParameter(f"`{part.strip()}` is no number", ctx, param) from None
+                raise click.BadParameter(f"`{part}` is no number", ctx, param) from None
         for value in found:
             if found.count(value) > 1:
                 raise click.BadParameter(f"{value} is given twice", ctx, param)
@@ -93,15 +99,13 @@ def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> i
     return value
 
 
-def _groups(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Comparison groups with commas between them, each once, in the order of the language."""
-    if value is None:
-        return None
-    asked = [part.strip() for part in value.split(",")]
+def _groups(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Comparison groups with commas between them, each once, in the order of the language; None where none is given."""
+    asked = parts(values)
     for group in asked:
         if group not in GROUPS:
             raise click.BadParameter(f"`{group}` is no comparison group; there are {', '.join(GROUPS)}", ctx, param)
-    return ",".join(group for group in GROUPS if group in asked)
+    return ",".join(group for group in GROUPS if group in asked) or None
 
 
 model = click.option(
@@ -140,26 +144,41 @@ pattern = click.option(
     callback=read_pattern,
     help="Keep N of every M consecutive inputs instead, such as 2:4.",
 )
-sparsities = click.option(
-    "--sparsity",
-    "-s",
-    "sparsities",
-    default="0.5",
-    show_default=True,
-    metavar="S,…",
-    callback=_each(_sparsity, float),
-    help="Share of weights to prune, or several: 0.3,0.5,0.7.",
-)
-patterns = click.option(
-    "--pattern",
-    "patterns",
-    metavar="N:M,…",
-    callback=_each(read_pattern),
-    help="Keep N of every M consecutive inputs, or several: 2:4,4:8.",
-)
+
+
+def several_sparsities(default: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """`--sparsity` where several can be asked for at once."""
+    return click.option(
+        "--sparsity",
+        "-s",
+        "sparsities",
+        multiple=True,
+        default=default,
+        show_default=bool(default),
+        metavar="S,…",
+        callback=_each(_sparsity, float),
+        help="Share of weights to prune, or several: 0.3,0.5,0.7.",
+    )
+
+
+def several_patterns(note: str = "") -> Callable[[F], F]:
+    """`--pattern` where several can be asked for at once."""
+    return click.option(
+        "--pattern",
+        "patterns",
+        multiple=True,
+        metavar="N:M,…",
+        callback=_each(read_pattern),
+        help=f"Keep N of every M consecutive inputs, or several: 2:4,4:8.{note}",
+    )
+
+
+sparsities = several_sparsities(("0.5",))
+patterns = several_patterns()
 per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison group, instead of the metric's own.")
 groups = click.option(
     "--per",
+    multiple=True,
     metavar="G,…",
     callback=_groups,
     help="Comparison groups instead of the space's, one or several: row,col,layer keeps every layer at the sparsity.",

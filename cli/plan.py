@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     request = asked.request()
     from pzc.cli.results import check_places
     from pzc.runtime.data.texts import check_named
-    from pzc.runtime.models.loading import check_planned
+    from pzc.runtime.models.loading import SPREAD, check_planned
     from pzc.runtime.models.passes import check_length
     from pzc.runtime.planning.plan import plan
     from pzc.runtime.planning.texts import default_length
@@ -70,6 +70,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if asked.folder is not None:
         check_places(asked)
     check_planned(asked.model)
+    if asked.device == SPREAD and not asked.streams:
+        asked = replace(asked, device="auto")  # the memory of all devices together
     model = opened(asked, placeholders=True)
     if asked.streams:
         check_inside(model.layers)

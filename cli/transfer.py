@@ -19,34 +19,13 @@ if TYPE_CHECKING:
     from pzc.search.transfer import Transferred
 
 
-def _patterns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        options.read_pattern(ctx, param, value)
-    return values
-
-
 @click.command("transfer")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--model", "-m", "models", multiple=True, metavar="M", help="A model; may be repeated. [default: the run's own]"
 )
-@click.option(
-    "--sparsity",
-    "-s",
-    "sparsities",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    multiple=True,
-    metavar="S",
-    help="Share of weights to prune; may be repeated.",
-)
-@click.option(
-    "--pattern",
-    "patterns",
-    multiple=True,
-    metavar="N:M",
-    callback=_patterns,
-    help="Keep N of every M consecutive inputs; may be repeated. [default for both: the run's own]",
-)
+@options.several_sparsities()
+@options.several_patterns(" [default for both: the run's own]")
 @options.per
 @click.option("--data", "-d", metavar="D", help="Text to calibrate on. [default: the run's own]")
 @click.option(

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pzc.compiler.paper import TreeError as TreeError
     from pzc.compiler.paper import import_paper_tree as import_paper_tree
     from pzc.grammar.diagnostics import SourceError as SourceError
+    from pzc.runtime.data.calibration import calibration_tokens as calibration_tokens
     from pzc.runtime.errors import PruningError as PruningError
+    from pzc.runtime.models.loading import load_model as load_model
     from pzc.runtime.pruning.mask_files import apply_masks as apply_masks
     from pzc.runtime.pruning.mask_files import read_masks as read_masks
     from pzc.runtime.pruning.mask_files import write_masks as write_masks
@@ -43,8 +45,10 @@ __all__ = [
     "TreeError",
     "__version__",
     "apply_masks",
+    "calibration_tokens",
     "import_paper_tree",
     "load",
+    "load_model",
     "prune",
     "read_masks",
     "register_leaf",
@@ -61,8 +65,10 @@ _LATER = {
     "SourceError": "pzc.grammar.diagnostics",
     "TreeError": "pzc.compiler.paper",
     "apply_masks": "pzc.runtime.pruning.mask_files",
+    "calibration_tokens": "pzc.runtime.data.calibration",
     "import_paper_tree": "pzc.compiler.paper",
     "load": "pzc.compiler.load",
+    "load_model": "pzc.runtime.models.loading",
     "prune": "pzc.runtime.pruning.prune",
     "read_masks": "pzc.runtime.pruning.mask_files",
     "register_leaf": "pzc.runtime.statistics.leaves",

@@ -1,5 +1,5 @@
 """Screening: of several new drafts for a slot, the one that the surrogate thinks most of is measured, with its numbers
-tuned. To judge a draft takes a sketch, a hundredth of what measuring it takes."""
+tuned. To judge a draft takes a sketch, a small part of what measuring it takes on a real model."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +162,14 @@ def test_changes_are_to_the_best_or_the_first_of_each_target() -> None:
         _result("sqr(W)", half, 1.0, 3.0),
         _result("abs(W)", pattern, 4.0, 4.0),
     ]
-    best, first = rows(found), rows(found, "first")
+    best, first = rows(found), rows([found[0], *found[2:]], "first")
     assert [row.name for row in best] == ["dense", "W", "abs(W)", "sqr(W)", "abs(W)"]
     assert [row.change is None for row in best] == [True, True, False, True, True]
     assert best[2].change == Estimate(pytest.approx(math.exp(0.5) - 1), pytest.approx(math.exp(0.5) * 0.5))
-    assert [row.change is None for row in first] == [True, True, True, False, True]
-    assert first[3].change is not None
-    assert first[3].change.value == pytest.approx(math.exp(-0.5) - 1)
+    assert [row.change is None for row in first] == [True, True, False, True]
+    assert first[2].change is not None
+    assert first[2].change.value == pytest.approx(math.exp(-0.5) - 1)
+    assert not any(row.change for row in rows(found, "first"))  # of which the first was refused
     assert [row.target for row in best] == ["dense", "50%", "50%", "50%", "2:4"]
 
 
@@ -179,7 +180,7 @@ def test_nothing_is_compared_with_what_is_not_finite() -> None:
         _result("abs(W)", Target(), 2.0, 3.0),
         _result("sqr(W)", Target(), 1.0, 3.0),
     ]
-    for baseline, best in (("best", 3), ("first", 2)):
+    for baseline, best in (("best", 3),):
         changes = [row.change for row in rows(found, baseline)]
         assert changes[best] is None
         other = changes[5 - best]
@@ -209,6 +210,9 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
     with (tmp_path / "grid" / "results.csv").open(newline="", encoding="utf-8") as stream:
         table = list(csv.DictReader(stream))
     assert [float(r["perplexity"]) for r in table] == [r["perplexity"] for r in kept["results"]]
+    assert kept["complete"] is True
+    assert kept["options"]["metrics"] == ["wanda", formula.removesuffix(" per row")]
+    assert kept["options"]["kl"] is False
     assert (tmp_path / "grid" / "perplexity.png").read_bytes().startswith(b"\x89PNG")
     drawn = (tmp_path / "grid" / "perplexity.svg").read_text(encoding="utf-8")
     assert "perplexity on pydoc (evaluation)" in drawn
@@ -217,6 +221,45 @@ def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: P
     again = terminal("compare", "-f", "wanda", *SMALL, "-o", "grid")
     assert again.code == 1
     assert "grid holds results already" in again.err
+
+
+def test_a_grid_that_was_stopped_says_that_it_is_not_whole(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two(*given: Any, **how: Any) -> Iterator[Compared]:
+        measured = compare(*given, **how)
+        yield next(measured)
+        yield next(measured)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pzc.runtime.evaluation.compare.compare", two)
+    shown = terminal("compare", "-f", "wanda", "-f", "ria", *SMALL, "-o", "grid")
+    assert shown.code == 130
+    assert "stopped with 1 of 2 measured: grid has these, and says so" in shown.err
+    kept = json.loads((tmp_path / "grid" / "results.json").read_text(encoding="utf-8"))
+    assert kept["complete"] is False
+    assert kept["options"]["metrics"] == ["wanda", "ria"]
+    assert [r["metric"] for r in kept["results"]] == [None, "wanda"]
+
+
+def test_options_that_take_several_may_be_repeated(terminal: Terminal) -> None:
+    how = ("-s", "0.3", "-s", "0.4,0.5", "--pattern", "2:4", "--pattern", "4:8")
+    found = json.loads(terminal("compare", "-f", "wanda", *how, *SMALL, "--json").out)
+    assert [r["target"] for r in found[1:]] == ["30%", "40%", "50%", "2:4", "4:8"]
+
+
+def test_a_plot_says_what_was_refused_apart_from_what_is_off_the_scale(tmp_path: Path) -> None:
+    found = [
+        Compared(None, None, None, 0.0, (1.0, 2.0), 0.0),
+        _result("abs(W)", Target(), 1.5, 2.5),
+        _result("sqr(W)", Target(), 9.0, 9.5),
+        _result("W / X", Target(), failure="a score is not finite"),
+    ]
+    file = tmp_path / "plot.svg"
+    assert draw(rows(found), "a title", "a text", [file]) == [file]
+    drawn = file.read_text(encoding="utf-8")
+    assert "off the scale: sqr(W)" in drawn
+    assert "refused: W / X" in drawn
 
 
 def test_a_plot_tells_names_that_begin_alike_apart_and_takes_any(tmp_path: Path) -> None:

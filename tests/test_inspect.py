@@ -104,7 +104,7 @@ def test_experts_of_a_kind_have_one_role(tmp_path: Path) -> None:
 def test_routers_and_heads_are_inspected_where_they_were_pruned(tokenizer: Any, tmp_path: Path) -> None:
     model = make_family("Mixtral")
     done = prune(model, "abs(W)  per row", include=("mlp.gate", "lm_head", "experts.*.down_proj"))
-    record = {"format": "pzc-pruning/1", "sparsity": {"layers": done.layers}}
+    record = {"format": "pzc-pruning/1", "model": {"name": "x"}, "sparsity": {"layers": done.layers}}
     save(model, tokenizer, record, tmp_path / "out")
     found = list(inspect(tmp_path / "out"))
     assert {x.role for x in found} == {"mlp.gate", "mlp.experts.*.down_proj", "lm_head"}
@@ -145,6 +145,34 @@ def test_what_prune_wrote_agrees_until_it_is_changed(terminal: Terminal, tmp_pat
     assert "model.layers.2.self_attn.q_proj: 1 weights are not finite" in shown.err
 
 
+def test_a_target_that_is_an_average_says_so(terminal: Terminal, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert terminal("prune", "-f", "wanda", "--allocation", "owl", "-o", out, *SMALL).code == 0
+    assert "50.00% on average, by owl" in terminal("inspect", out).out
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"model": {"name": "x"}, "sparsity": None},
+        {"model": {"name": "x"}, "sparsity": {"layers": {"a": None}}},
+        {"model": {}, "sparsity": {"layers": {}}},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "metric": {"name": "wanda"}},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "target": {"pattern": [2, 4]}},
+    ],
+)
+def test_a_record_without_what_is_read_of_it_is_damaged(
+    record: dict[str, Any], folder: Path, terminal: Terminal
+) -> None:
+    (folder / "pruning.json").write_text(json.dumps({"format": "pzc-pruning/1", **record}), encoding="utf-8")
+    shown = terminal("inspect", str(folder))
+    assert shown.code == 1
+    assert "pruning.json is damaged" in shown.err
+    (folder / "pruning.json").write_text(json.dumps({"format": "pzc-pruning/2", **record}), encoding="utf-8")
+    assert "is no record of this version of pzc" in terminal("inspect", str(folder)).err
+
+
 @pytest.mark.parametrize("by", ["role", "block", "layer"])
 def test_tables_group_layers(by: str, folder: Path, terminal: Terminal) -> None:
     lines = terminal("inspect", str(folder), "--by", by).out.splitlines()
@@ -169,5 +197,5 @@ def test_bad_folders_are_refused(folder: Path, terminal: Terminal, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     assert "holds no weights" in terminal("inspect", str(tmp_path / "empty")).err
     (tmp_path / "empty" / "pruning.json").write_text("{}")
-    assert "is no record of pzc" in terminal("inspect", str(tmp_path / "empty")).err
+    assert "is no record of this version of pzc" in terminal("inspect", str(tmp_path / "empty")).err
     assert terminal("inspect", str(folder), "--verify", "4:2").code == 2

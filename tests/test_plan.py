@@ -99,6 +99,26 @@ def test_what_takes_more_is_said_to_take_more(folder: Path) -> None:
     assert gradients.memory["memory"] - BASE > model + 4 * gradients.weights  # weights, and gradients in float32
 
 
+def test_no_copy_of_the_weights_is_planned_that_none_makes(folder: Path) -> None:
+    """`pzc prune` gives a model up that it could not finish."""
+    shell = open_shell(str(folder), device="cpu")
+    alone, walked = planned(shell, "wanda"), planned(shell, "wanda", sequential=True)
+    several = planned(shell, "wanda", sparsity=[0.3, 0.5])
+    copied = 2 * alone.weights
+    assert 0 < walked.memory["memory"] - alone.memory["memory"] < copied
+    assert several.memory["memory"] - alone.memory["memory"] >= copied
+
+
+def test_a_plan_over_all_devices_is_for_their_memory_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal: Terminal = terminal_of(monkeypatch)
+    how = ("-f", "wanda", "-m", str(folder), "-n", "2", "-l", "32", "--eval-windows", "2")
+    one, every = (json.loads(terminal("plan", *how, "--device", name, "--json").out) for name in ("cpu", "map"))
+    assert every["memory"] == one["memory"]
+    shown = terminal("plan", *how, "--device", "map", "--stream")
+    assert shown.code == 1
+    assert "a model that is streamed is on one device at a time" in shown.err
+
+
 def test_no_weights_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(stored: Stored, **how: Any) -> torch.Tensor:
         raise AssertionError(stored.key)

@@ -166,8 +166,15 @@ def test_the_card_of_masks_that_are_applied_puts_them_on_again(
 def test_a_card_says_that_a_pattern_is_the_mean_of_an_allocation(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal("prune", "-f", "wanda", "--pattern", "4:8", "--allocation", "owl", "-o", "out", *SMALL).code == 0
     card = ModelCard.load(tmp_path / "out" / "README.md").text
-    assert "pruned by wanda to 4:8 on the mean" in card
-    assert "| 4 of 8 consecutive inputs are kept on the mean of all layers, by `owl` |" in card
+    assert "pruned by wanda to 4:8 on average" in card
+    assert "| 4 of 8 consecutive inputs are kept on average over all layers, by `owl` |" in card
+
+
+def test_a_card_says_which_layers_were_chosen(terminal: Terminal, tmp_path: Path) -> None:
+    assert terminal("prune", "-f", "wanda", "--exclude", "mlp.*", "-o", "out", *SMALL).code == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "Weights of the layers named below were set to zero" in card
+    assert "| layers | exclude `mlp.*` |" in card
 
 
 def test_masks_of_ones_own_have_a_record_and_no_card(terminal: Terminal, tmp_path: Path) -> None:

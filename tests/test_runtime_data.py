@@ -14,12 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pzc
 from pzc.runtime.data.sampling import sampler
 from pzc.runtime.data.texts import (
     Side,
     calibrated_part,
     calibration_side,
-    calibration_text,
     eval_text,
     evaluation_side,
     sides,
@@ -52,7 +52,7 @@ def test_one_content_is_cut_at_a_line(tmp_path: Path, copied: bool) -> None:
     assert calibration.text + "\n" + evaluation.text == LINES
     assert len(calibration.text) == pytest.approx(0.8 * len(LINES), rel=0.03)
     assert eval_text(one, held_out=True).text == evaluation.text
-    assert eval_text(one).text == calibration_text(one).text == LINES
+    assert eval_text(one).text == LINES
 
 
 @given(st.lists(st.text("ab \n", max_size=12), min_size=1, max_size=12))
@@ -74,7 +74,7 @@ def test_the_sides_of_a_file_share_nothing(lines: list[str]) -> None:
 def test_rows_of_jsonl_are_joined_and_never_cut(tmp_path: Path) -> None:
     rows = [f"row {i}\nwith two lines" for i in range(10)]
     name = written(tmp_path, "a.jsonl", "\n".join(json.dumps({"text": row, "id": 1}) for row in rows) + "\n\n")
-    assert calibration_text(name).text == "\n\n".join(rows)
+    assert eval_text(name).text == "\n\n".join(rows)
     calibration, evaluation = sides(name)
     assert calibration.text == "\n\n".join(rows[:8])
     assert evaluation.text == "\n\n".join(rows[8:])
@@ -264,3 +264,9 @@ def test_a_file_that_cannot_be_cut_or_read_has_calibrated_nothing(tmp_path: Path
         assert calibrated_part(str(tmp_path / name), "0" * 64) is None
     whole = hashlib.sha256(b"a single line\n").hexdigest()
     assert calibrated_part(str(tmp_path / "one.txt"), whole) == "whole"
+
+
+def test_tokens_to_calibrate_on_are_those_of_a_run(tmp_path: Path, tokenizer: Any) -> None:
+    name = written(tmp_path, "a.txt", "the of and a to in is it\n" * 50)
+    expected = calibration_windows(tokenise(tokenizer, sides(name)[0].text), 3, 16)
+    assert torch.equal(pzc.calibration_tokens(tokenizer, name, windows=3, length=16), expected)

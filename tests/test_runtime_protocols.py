@@ -70,6 +70,14 @@ def test_c4_is_its_first_documents_and_at_most_256_windows(ending: str, loaded: 
     assert perplexity(window_losses(loaded.model, windows)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_shard_that_was_cut_short_is_not_the_protocols_text(tmp_path: Path) -> None:
+    file = tmp_path / "c4.jsonl"
+    file.write_text('{"text": "the of and a to"}\n' * 1099, encoding="utf-8")
+    with pytest.raises(PruningError, match=r"wanda-c4 reads 1,100 documents, but .*c4\.jsonl has 1,099"):
+        protocol_text(PROTOCOLS["wanda-c4"], str(file))
+    assert protocol_text(PROTOCOLS["wanda-wikitext2"], str(file)).part == "whole"  # which has no number of rows
+
+
 def test_special_tokens_are_the_tokenizers_own(loaded: Loaded, tmp_path: Path) -> None:
     from tokenizers.processors import TemplateProcessing
 

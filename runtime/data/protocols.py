@@ -58,9 +58,14 @@ def protocol_text(protocol: Protocol, file: str | None = None) -> Text:
 
     A JSONL file (`.jsonl`, `.json`, either with `.gz`) has rows with a field `text`. Of any other file a line is a row,
     as the dataset `wikitext` has them: with its line end, and empty where it is blank. Raises PruningError for what
-    cannot be read.
+    cannot be read, and for fewer rows than the protocol has.
     """
     rows = protocol.source() if file is None else _rows_of(file)
+    if len(rows) < (protocol.rows or 0):
+        raise PruningError(
+            f"{protocol.name} reads {protocol.rows:,} documents, but {file or 'the text'} has {len(rows):,}",
+            hint="give the whole shard, or measure this text without --protocol",
+        )
     return Text(file or protocol.name, protocol.joint.join(rows[: protocol.rows]), "whole" if file else "evaluation")
 
 

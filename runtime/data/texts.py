@@ -90,11 +90,6 @@ def _check_apart(data: str, first: _Pieces, other: str, second: _Pieces) -> None
         )
 
 
-def calibration_text(data: str, *, sampler: Sampler | None = None) -> Text:
-    """The text to calibrate on when nothing is evaluated: a file is used whole."""
-    return _one(data, "calibration", sampler)
-
-
 def eval_text(data: str, held_out: bool = False, *, sampler: Sampler | None = None) -> Text:
     """The text to evaluate on. A file is used whole, or with `held_out` only its last fifth, which is what
     `sides` leaves to evaluation when the same file was calibrated on."""

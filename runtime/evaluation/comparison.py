@@ -35,15 +35,15 @@ class Row:
 
 
 def rows(found: Sequence[Compared], baseline: str = "best") -> list[Row]:
-    """Name the results and compare each with the `baseline` of its target: the `best` or the `first` that was
-    measured."""
+    """Name the results and compare each with the `baseline` of its target: the `best`, or the `first` metric of all.
+    Where that was refused, there is nothing to compare with."""
+    metrics = list(dict.fromkeys(r.metric for r in found if r.metric))
     against: dict[Target, Compared] = {}
     for r in found:
-        if r.target is None or not math.isfinite(r.perplexity):
+        if r.target is None or not math.isfinite(r.perplexity) or (baseline == "first" and r.metric != metrics[0]):
             continue
-        if r.target not in against or (baseline == "best" and r.perplexity < against[r.target].perplexity):
+        if r.target not in against or r.perplexity < against[r.target].perplexity:
             against[r.target] = r
-    metrics = list(dict.fromkeys(r.metric for r in found if r.metric))
     named = dict(zip(metrics, names(metrics), strict=True))
     return [
         Row(

@@ -16,7 +16,7 @@ from torch import Tensor
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer, find_layers, named_layers
 from pzc.runtime.models.outline import Outline, outline
-from pzc.runtime.saving.checkpoint import RECORD
+from pzc.runtime.saving.checkpoint import FORMAT, RECORD
 from pzc.runtime.scoring.masks import Pattern
 from pzc.runtime.shards import INDEX, SINGLE, Shards, open_shards, read
 
@@ -73,7 +73,7 @@ def inspect(folder: Path, verify: Pattern | None = None) -> Iterator[Inspected]:
     """
     _check_folder(folder)
     shards = open_shards(folder)
-    recorded = (read_record(folder) or {}).get("sparsity", {}).get("layers", {})
+    recorded = (read_record(folder) or {"sparsity": {"layers": {}}})["sparsity"]["layers"]
     try:
         drawn = outline(str(folder), folder, device=torch.device("cpu"))
         layers = named_layers(drawn.model, recorded).layers or find_layers(drawn.model).layers
@@ -143,7 +143,7 @@ def _broken(kept: Tensor, pattern: Pattern) -> tuple[int, tuple[int, int] | None
 def disagreements(record: Mapping[str, Any], layers: Sequence[Inspected]) -> list[str]:
     """A sentence for each layer whose stored share of zeros is not the recorded one, and for each that is missing
     unless others are stored that have no record, which may be the same by other names."""
-    said = record.get("sparsity", {}).get("layers", {})
+    said = record["sparsity"]["layers"]
     stored = {layer.name: layer for layer in layers}
     found = [f"{name}: pruning.json names it, but it is not stored" for name in said if name not in stored]
     found = [] if stored.keys() - said.keys() else found
@@ -159,9 +159,23 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     record = _json(path)
-    if not str(record.get("format", "")).startswith("pzc-pruning/"):
-        raise PruningError(f"{path} is no record of pzc")
+    if record.get("format") != FORMAT:
+        raise PruningError(f"{path} is no record of this version of pzc", hint=f"its format should be {FORMAT}")
+    if not _is_whole(record):
+        raise PruningError(f"{path} is damaged", hint="its schema is docs/pruning-1.schema.json")
     return record
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Whether a record has what is read of it here and by `pzc inspect`, in the types that it should have."""
+    try:
+        shares = record["sparsity"]["layers"].values()
+        made_by, target = record.get("metric"), record.get("target")
+        texts = [record["model"]["name"], *([made_by["name"], made_by["formula"]] if made_by else [])]
+        numbers = [*shares, *([target["sparsity"]] if target else [])]
+        return all(isinstance(t, str) for t in texts) and all(isinstance(n, int | float) for n in numbers)
+    except (LookupError, TypeError, AttributeError):
+        return False
 
 
 def _check_folder(folder: Path) -> None:

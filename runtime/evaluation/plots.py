@@ -52,7 +52,8 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
     finite = [row for row in results if row.compared.metric and math.isfinite(row.perplexity.value)]
     limit = OFF_FROM * results[0].perplexity.value
     shown = {row.name for row in finite if row.perplexity.value < limit}
-    off = sorted({row.name for row in results if row.compared.metric} - shown)
+    refused = sorted({row.name for row in results if row.compared.failure} - {row.name for row in finite})
+    off = sorted({row.name for row in results if row.compared.metric} - shown - set(refused))
     measured = [row for row in finite if row.name in shown]
     shares = [row for row in measured if not row.compared.target.pattern]  # type: ignore[union-attr]
     patterns = list(dict.fromkeys(row.target for row in measured if row.compared.target.pattern))  # type: ignore[union-attr]
@@ -89,7 +90,11 @@ def draw(results: Sequence[Row], title: str, text: str, files: Sequence[Path]) -
             loc="outside right upper", frameon=False, fontsize=8.5, title="best first",
             title_fontsize=8.5, alignment="left",
         )  # fmt: skip
-        notes = [f"off the scale: {', '.join(map(_label, off))}"] if off else []
+        notes = [
+            f"{what}: {', '.join(map(_label, those))}"
+            for what, those in (("off the scale", off), ("refused", refused))
+            if those
+        ]
         if any(_bar(row, results[0]) for row in measured):
             notes.append("bars: one standard error of the change from the dense model, windows paired")
         if notes:

@@ -201,7 +201,7 @@ def _memory(
     several = len(request.targets)
     gathered = 4 * _gradients(request)
     whole = sizes.model + gathered * sizes.weights + states
-    if request.by_block or several > 1:  # the dense weights, to come back to
+    if several > 1:  # the dense weights, to come back to
         whole += sizes.element * sizes.weights
     masks = several * sizes.weights
     whole += max(logits + graph * sizes.depth, masks + 4 * compared, activations + hessians + swept)

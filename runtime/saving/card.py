@@ -55,12 +55,14 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
     if update == "sparsegpt":  # which chooses on the way
         groups = f"{COLUMNS} columns"
     allocation = record["options"].get("allocation", "uniform")
-    shares = "" if allocation == "uniform" else f" on the mean of all layers, by `{allocation}`"
+    shares = "" if allocation == "uniform" else f" on average over all layers, by `{allocation}`"
     kept = f"{pattern[0]} of {pattern[1]} consecutive inputs are kept" if pattern else f"{wanted} zero"
+    layers = _choice(record["options"])
     rows = [
         ("metric", f"`{metric['name']}`"),
         ("score", f"`{metric['formula']}`" + ("" if pattern else f", compared per {groups}")),
         ("target", kept + shares),
+        *([("layers", layers)] if layers else []),
         ("weights that are kept", "unchanged" if update == "none" else f"updated by {update}"),
         ("activations", "of the blocks as they are pruned" if record["sequential"] else "of the dense model"),
         ("zero", f"{sparsity['after']:.2%} of {sparsity['weights']:,} weights (dense: {sparsity['before']:.2%})"),
@@ -75,10 +77,10 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
 {data.to_yaml().strip()}
 ---
 
-# {model["name"]}, pruned by {metric["name"]} to {wanted}{" on the mean" if shares else ""}
+# {model["name"]}, pruned by {metric["name"]} to {wanted}{" on average" if shares else ""}
 
-Weights of the linear layers in the decoder blocks were set to zero by pzc. They are
-zeros in dense tensors: the model is neither smaller nor faster by itself.
+Weights of {"the layers named below" if layers else "the linear layers in the decoder blocks"} were set to zero by
+pzc. They are zeros in dense tensors: the model is neither smaller nor faster by itself.
 
 | | |
 | --- | --- |
@@ -91,6 +93,12 @@ and the versions of what ran.
 {_applied(record, folder) if "mask" in record else reproduce(record["options"], folder)}
 ```
 """
+
+
+def _choice(options: Mapping[str, Any]) -> str:
+    """Which layers were chosen, where it is not all of the decoder blocks."""
+    given = ((name, options.get(name)) for name in ("include", "exclude"))
+    return "; ".join(f"{name} {', '.join(f'`{glob}`' for glob in globs)}" for name, globs in given if globs)
 
 
 def reproduce(options: Mapping[str, Any], folder: str) -> str:

@@ -99,8 +99,8 @@ def check_sparsity(sparsity: float | Fraction) -> None:
 def keep_mask(scores: Tensor, group: str, sparsity: float | Fraction) -> Tensor:
     """Which weights of one layer are kept: bool `[out, in]` for float32 scores `[out, in]`.
 
-    Of every row (`group` "row") `int(in · sparsity)` weights are pruned, of every column ("col")
-    `int(out · sparsity)`, of the whole matrix ("layer") `int(out · in · sparsity)`.
+    Of every row (`group` "row") ⌊in · sparsity⌋ weights are pruned, of every column ("col") ⌊out · sparsity⌋, of the
+    whole matrix ("layer") ⌊out · in · sparsity⌋, with the sparsity as it is written (`pruned_count`).
     """
     check_sparsity(sparsity)
     if group == "row":
@@ -177,7 +177,7 @@ def _in_blocks(scores: Tensor, target: Target) -> Tensor:
 
 def joint_masks(scores: Mapping[str, Tensor], sparsity: float | Fraction) -> dict[str, Tensor]:
     """Masks of some layers that are one group together, as those of a block or of the whole model: of all their
-    weights `int(total · sparsity)` are pruned.
+    weights ⌊total · sparsity⌋ are pruned.
 
     Takes and returns tensors `[out, in]` by layer name; ties go by the order of the layers, then by index.
     """

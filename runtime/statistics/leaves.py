@@ -2,7 +2,7 @@
 
     class FourthPowers:                                 # Σ x_j⁴
         def __init__(self, layer):
-            self.total = torch.zeros(layer.shape[1])
+            self.total = torch.zeros(layer.shape[1], device=layer.parameter.device)
 
         def update(self, inputs, outputs):              # [tokens, in], [tokens, out]
             self.total += inputs.pow(4).sum(0)
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class ActivationCollector(Protocol):
     """Gathers a leaf of the tiers "forward" and "hessian" of one layer.
 
-    `update` gets the float32 rows of some tokens, `inputs` `[tokens, in]` and the layer's `outputs` `[tokens, out]`;
-    every token comes once. `finish` gives the leaf.
+    `update` gets the float32 rows of some tokens, `inputs` `[tokens, in]` and the layer's `outputs` `[tokens, out]`, on
+    the layer's device; every token comes once. `finish` gives the leaf.
     """
 
     def update(self, inputs: Tensor, outputs: Tensor) -> None: ...
@@ -109,13 +109,14 @@ def own_leaves(leaves: Collection[str], *tiers: str) -> list[str]:
 
 
 def as_leaf(name: str, layer: Layer, value: Any) -> Tensor:
-    """What a collector gave, as statistics are kept: float32, `[out, in]` with 1 for an axis that the leaf lacks.
+    """What a collector gave, as statistics are kept: float32 on the layer's device, `[out, in]` with 1 for an axis that
+    the leaf lacks.
 
     Raises PruningError when it has another shape than the leaf.
     """
     import torch
 
-    tensor = torch.as_tensor(value).detach().float()
+    tensor = torch.as_tensor(value).detach().to(layer.parameter.device, torch.float32)
     axes = LEAVES[name].axes
     sizes = [size for axis, size in zip(AXES, layer.shape, strict=True) if axis in axes]
     wanted = [size if axis in axes else 1 for axis, size in zip(AXES, layer.shape, strict=True)]

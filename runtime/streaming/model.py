@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from pzc.runtime.errors import PruningError
 from pzc.runtime.heap import give_back
 from pzc.runtime.models.layers import Layers, find_layers
-from pzc.runtime.models.loading import Loaded, attempt, local_path, resolve_device, resolve_dtype
+from pzc.runtime.models.loading import SPREAD, Loaded, attempt, local_path, resolve_device, resolve_dtype
 from pzc.runtime.models.outline import outline
 from pzc.runtime.models.stored import Source
 from pzc.runtime.quiet import quiet
@@ -188,6 +188,8 @@ def open_shell(
     Raises PruningError for what is no folder of safetensors shards, or whose tensors have other names than the model's
     parameters.
     """
+    if device == SPREAD:
+        raise PruningError("a model that is streamed is on one device at a time", hint="name it: auto, cpu or cuda:0")
     target = resolve_device(device)
     folder = local_folder(name)
     drawn = outline(name, folder, device=target, dtype=resolve_dtype(dtype))
