@@ -33,20 +33,24 @@ LONGEST_NAME = 22
     "-f",
     "references",
     multiple=True,
-    metavar="F",
+    metavar="METRIC",
     help="A metric; may be repeated. [default: the whole zoo]",
 )
 @options.loading
 @options.targets
 @options.per
 @options.chosen_layers
-@click.option("--sequential/--one-shot", default=None, help="Activations after earlier blocks are pruned, or dense.")
+@click.option(
+    "--sequential/--one-shot",
+    default=None,
+    help="Activations after earlier blocks are pruned, or dense. [default: one-shot, but sequential with an update]",
+)
 @click.option(
     "--update",
     type=click.Choice(["none", "obs", "own"]),
     default="none",
     show_default=True,
-    help="What the kept weights do about the pruned; own: for each metric as published, which is for sparsegpt alone.",
+    help="How kept weights compensate: obs for every metric; own: as published, which is for sparsegpt alone.",
 )
 @click.option("--kl", is_flag=True, help="Also measure KL(dense ‖ pruned); the dense model reads every window again.")
 @click.option(

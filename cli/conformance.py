@@ -18,9 +18,7 @@ SHOWN = 10
 
 
 @click.command("conformance")
-@click.option(
-    "--target", "targets", type=click.Choice(list(TARGETS)), multiple=True, help="One target; again for more."
-)
+@click.option("--target", "targets", type=click.Choice(list(TARGETS)), multiple=True, help="A target; may be repeated.")
 @click.option("--export", is_flag=True, help="Print the cases, each with its pzm-ir/1 document, and run none.")
 @options.as_json
 @click.pass_context

@@ -28,7 +28,7 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 @click.command("eval")
 @options.loading
-@click.option("--data", "-d", metavar="D", help="pydoc, self, wikitext2, c4, or a file. [default: pydoc]")
+@click.option("--data", "-d", metavar="TEXT", help="pydoc, self, wikitext2, c4, or a file. [default: pydoc]")
 @click.option(
     "--protocol",
     type=click.Choice(PROTOCOLS),
@@ -52,7 +52,7 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--against",
     "--reference",
     "against",
-    metavar="M",
+    metavar="MODEL",
     help="A second model, the dense one: also print KL(dense ‖ model).",
 )
 @click.option(
@@ -60,10 +60,10 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "-t",
     multiple=True,
     callback=_names,
-    metavar="T,…",
+    metavar="TASK,…",
     help="Zero-shot tasks of lm-eval, or JSONL files of questions. Perplexity only if --data or --protocol is given.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many windows, and questions of each task.")
+@click.option("--limit", type=click.IntRange(1), help="At most N windows, and N questions of each task.", metavar="N")
 @options.seed
 @options.as_json
 @options.quiet

@@ -13,6 +13,8 @@ from pzc.compiler.groups import GROUPS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+LARGEST_SEED = 2**62
+
 
 class Duration(click.ParamType[float]):
     """A time such as `90s`, `60m` or `2h`, in seconds."""
@@ -91,6 +93,12 @@ def _only(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
     return given[0]
 
 
+def _seed(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    if not 0 <= value <= LARGEST_SEED:
+        raise click.BadParameter(f"{value} is not between 0 and {LARGEST_SEED:,}", ctx, param)
+    return value
+
+
 def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     if value is not None:
         import torch
@@ -113,7 +121,7 @@ model = click.option(
     "-m",
     default="pocket",
     show_default=True,
-    metavar="M",
+    metavar="MODEL",
     help="pocket, smollm2, a folder, a GGUF file or a Hugging Face id.",
 )
 metric = click.option(
@@ -122,7 +130,7 @@ metric = click.option(
     required=True,
     multiple=True,
     callback=_only,
-    metavar="F",
+    metavar="METRIC",
     help="A zoo name, a .pzm file, FILE:NAME, or an expression such as 'abs(W) * X per row'.",
 )
 parameter = click.option(
@@ -134,7 +142,7 @@ sparsity = click.option(
     type=float,
     default=0.5,
     show_default=True,
-    metavar="S",
+    metavar="SHARE",
     callback=_sparsity,
     help="Share of weights to prune.",
 )
@@ -155,7 +163,7 @@ def several_sparsities(default: tuple[str, ...] = ()) -> Callable[[F], F]:
         multiple=True,
         default=default,
         show_default=bool(default),
-        metavar="S,…",
+        metavar="SHARE,…",
         callback=_each(_sparsity, float),
         help="Share of weights to prune, or several: 0.3,0.5,0.7.",
     )
@@ -179,7 +187,7 @@ per = click.option("--per", type=click.Choice(list(GROUPS)), help="Comparison gr
 groups = click.option(
     "--per",
     multiple=True,
-    metavar="G,…",
+    metavar="GROUP,…",
     callback=_groups,
     help="Comparison groups instead of the space's, one or several: row,col,layer keeps every layer at the sparsity.",
 )
@@ -197,12 +205,12 @@ data = click.option(
     "-d",
     default="pydoc",
     show_default=True,
-    metavar="D",
+    metavar="TEXT",
     help="Text to calibrate on: pydoc, self, wikitext2, c4, or a text or JSONL file.",
 )
 eval_data = click.option(
     "--eval-data",
-    metavar="D",
+    metavar="TEXT",
     help="Text to evaluate on. By default the part of --data that calibration does not read.",
 )
 windows = click.option(
@@ -228,16 +236,16 @@ cache = click.option(
     envvar="PZC_STATISTICS_CACHE",
     show_envvar=True,
     metavar="DIR",
-    help="Keep statistics of gradients here, and take them from here.",
+    help="Folder that caches statistics of gradients between runs.",
 )
 seed = click.option(
-    "--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Seed of everything random."
+    "--seed", type=int, default=0, show_default=True, callback=_seed, metavar="N", help="Seed for all randomness."
 )
 device = click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda:0, …; map: all GPUs."
 )
 dtype = click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Load weights as this, not as stored."
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Convert weights to this type on loading."
 )
 threads = click.option(
     "--threads", type=click.IntRange(1), callback=_threads, expose_value=False, help="CPU threads for torch."
@@ -266,7 +274,7 @@ allocation = click.option(
     "--allocation",
     default="uniform",
     show_default=True,
-    metavar="A",
+    metavar="HOW",
     help="Sparsities of blocks: uniform, owl, alpha, or a TOML or JSON file of blocks or layers.",
 )
 sequential = click.option(
@@ -277,7 +285,8 @@ sequential = click.option(
 update = click.option(
     "--update",
     type=click.Choice(["none", "obs", "sparsegpt"]),
-    help="What the kept weights do about the pruned: obs makes up for them. [default: none; sparsegpt for that metric]",
+    help="How kept weights compensate: obs applies SparseGPT's update to the metric's mask, sparsegpt chooses the mask "
+    "as well. [default: none; sparsegpt for that metric]",
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 mask_only = click.option(

@@ -113,13 +113,14 @@ def _table(done: list[Result]) -> Table:
 def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
     """What was measured on, what was written where, and what may come next."""
     from pzc.cli.texts import described, options_of
+    from pzc.runtime.files import size_text
 
     how = vars(asked)
     errors.print(Text(described(texts, how), "dim"), soft_wrap=True)
     again = {**how, "data": asked.eval_data or asked.data, "eval_windows": asked.eval_windows or None}
     for place in (result.place for result in done):
         files = [place] if asked.mask_only else [file for file in place.rglob("*") if file.is_file()]
-        size = f"{sum(file.stat().st_size for file in files) / 1e6:.3g} MB"
+        size = size_text(sum(file.stat().st_size for file in files))
         if asked.mask_only:
             following = f"pzc apply {shlex.quote(str(place))} --model {shlex.quote(asked.model)} --output FOLDER"
         else:

@@ -30,7 +30,7 @@ from pzc.cli.console import output, print_json, progress, say
 @click.option(
     "--model",
     "-m",
-    metavar="M",
+    metavar="MODEL",
     help="The run's model, if it is elsewhere now than when the run began.",
 )
 @click.option(

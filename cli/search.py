@@ -81,24 +81,26 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="What is built: default, elementwise, pruner_zero, or FILE.pzm[:NAME] with a `space`. [default: default, or "
     "pruner_zero for the other algorithms]",
 )
-@click.option("--template", metavar="T", help="What every candidate looks like, such as 'abs(W) * <hole>'.")
+@click.option("--template", metavar="TEMPLATE", help="What every candidate looks like, such as 'abs(W) * <hole>'.")
 @click.option(
     "--objective",
     type=click.Choice(["perplexity", "kl"]),
     default="perplexity",
     show_default=True,
-    help="What is to be small: perplexity, or the divergence from the dense model.",
+    help="What to minimise: perplexity, or the KL divergence from the dense model.",
 )
 @click.option(
     "--population",
     type=click.IntRange(4),
     help="How many candidates breed. [default: 32, or 50 for the paper's algorithm]",
 )
-@click.option("--islands", type=click.IntRange(1), default=2, show_default=True, help="Parts of it that breed apart.")
+@click.option(
+    "--islands", type=click.IntRange(1), default=2, show_default=True, help="Sub-populations that evolve separately."
+)
 @click.option("--generations", type=click.IntRange(1), metavar="N", help="Stop after N generations.")
-@click.option("--evaluations", type=click.IntRange(1), metavar="N", help="Stop after so many measured candidates.")
+@click.option("--evaluations", type=click.IntRange(1), metavar="N", help="Stop after N measured candidates.")
 @click.option("--patience", type=click.IntRange(1), metavar="N", help="Stop when N generations brought nothing better.")
-@click.option("--reach", type=float, metavar="F", callback=_finite, help="Stop when the fitness is this low.")
+@click.option("--reach", type=float, metavar="FITNESS", callback=_finite, help="Stop when the fitness is this low.")
 @click.option(
     "--time",
     "limit",
@@ -111,7 +113,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--seed-metrics",
     multiple=True,
-    metavar="F",
+    metavar="METRIC",
     help="Begin with these: .pzm files, names or expressions; may be repeated.",
 )
 @click.option(
@@ -129,7 +131,9 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option("--storage", metavar="URL", help="Keep the run in this Optuna storage instead of a file of its folder.")
 @options.study
 @click.option(
-    "--resume", metavar="DIR", help="Go on with a run, with its own settings; its bounds may be other ones. Or its URL."
+    "--resume",
+    metavar="DIR",
+    help="Continue the run in this folder, or at this URL, with its own settings; its bounds may change.",
 )
 @click.option("--join", metavar="PLACE", help="Help with a run that goes on elsewhere: its folder, or its URL.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop with the process that began this one.")

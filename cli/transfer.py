@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 @click.command("transfer")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--model", "-m", "models", multiple=True, metavar="M", help="A model; may be repeated. [default: the run's own]"
+    "--model", "-m", "models", multiple=True, metavar="MODEL", help="A model; may be repeated. [default: the run's own]"
 )
 @options.several_sparsities()
 @options.several_patterns(" [default for both: the run's own]")
 @options.per
-@click.option("--data", "-d", metavar="D", help="Text to calibrate on. [default: the run's own]")
+@click.option("--data", "-d", metavar="TEXT", help="Text to calibrate on. [default: the run's own]")
 @click.option(
     "--eval-data",
-    metavar="D",
+    metavar="TEXT",
     help="Text to evaluate on. [default: the run's own; of a --data that is given the part that calibration does not "
     "read]",
 )
@@ -43,10 +43,14 @@ if TYPE_CHECKING:
     help="Tokens a window. [default: the run's own; where models are given 512, or the most that each reads]",
 )
 @click.option(
-    "--members", type=click.IntRange(1), default=3, show_default=True, help="How many of the hall of fame are tried."
+    "--members", type=click.IntRange(1), default=3, show_default=True, help="How many of the hall of fame to try."
 )
 @click.option(
-    "--zoo", type=click.IntRange(1), default=8, show_default=True, help="Beside how many of the best published metrics."
+    "--zoo",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="How many of the best published metrics to compare with.",
 )
 @options.stored
 @options.device

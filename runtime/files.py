@@ -69,13 +69,15 @@ def check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise PruningError(
-            f"{path} needs {_size(needed)}, but the disk has {_size(free)} left: {parent}",
+            f"{path} needs {size_text(needed)}, but the disk has {size_text(free)} left: {parent}",
             hint="name a folder on another disk, or write masks alone with --mask-only",
         )
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+def size_text(count: int) -> str:
+    """Bytes as people read them: `58 kB`, `1.2 GB`."""
+    unit, size = next(((u, s) for u, s in (("GB", 1e9), ("MB", 1e6)) if count >= s), ("kB", 1e3))
+    return f"{count / size:.3g} {unit}"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
