@@ -142,7 +142,9 @@ def test_any_statement_looks_as_in_pygments(s: Any) -> None:
 @settings(deadline=None)
 @given(st.text(st.sampled_from('abX.l1 sum(,)in per row:"{}#$é')))
 def test_any_line_has_colours(line: str) -> None:
-    scopes(line)
+    found = scopes(line)
+    assert len(found) == len(line)
+    assert all(found[i] for i, c in enumerate(line) if c in "{}(),:")
 
 
 def test_the_package_names_files_that_exist() -> None:

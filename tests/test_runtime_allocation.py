@@ -17,17 +17,10 @@ from hypothesis import strategies as st
 from pzc.compiler.load import load
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import find_layers
-from pzc.runtime.pruning.allocation import (
-    Cell,
-    alpha,
-    check_allocation,
-    hill,
-    measures_of,
-    owl,
-    read_allocation,
-    targets_for,
-    whole_steps,
-)
+from pzc.runtime.pruning.allocation import measures_of, targets_for
+from pzc.runtime.pruning.allocation_file import check_allocation, read_allocation
+from pzc.runtime.pruning.apportion import Cell, whole_steps
+from pzc.runtime.pruning.measures import alpha, hill, owl
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import Statistics, gather

@@ -30,8 +30,6 @@ from functools import cache
 from pzc.grammar.parse import parse
 from pzc.grammar.syntax import Expression, Let
 
-KINDS = ("exact", "real", "rank")
-
 
 @dataclass(frozen=True)
 class Rule:

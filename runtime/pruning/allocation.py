@@ -1,30 +1,27 @@
 """How much of each layer is pruned, where layers differ: OWL, AlphaPruning, or a file.
 
 An allocation proposes a sparsity for every layer. What is pruned then comes in whole steps, such as one weight more of
-every row, so the proposals are rounded together: of all weights `int(total · sparsity)` are pruned, or as many fewer as
+every row, so the proposals are rounded together: of all weights ⌊total · sparsity⌋ are pruned, or as many fewer as
 are left over when no layer's next step fits any more.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from pzc.compiler.arm import matches
 from pzc.compiler.metric import Metric
 from pzc.grammar.diagnostics import did_you_mean
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer
+from pzc.runtime.pruning.allocation_file import read_allocation
+from pzc.runtime.pruning.apportion import Cell, whole_steps
+from pzc.runtime.pruning.measures import BY_BLOCK
 from pzc.runtime.scoring.masks import Target, pruned_count
-from pzc.runtime.scoring.values import count_true
 from pzc.runtime.statistics.gather import Statistics
 
 HIGHEST = 0.99
@@ -32,15 +29,6 @@ HIGHEST = 0.99
 
 ROUNDING = 1e-9
 """How far a sparsity that follows from others may be outside of what is allowed: 0.3 is not 0.1 + 0.2."""
-
-OUTLIER = 5.0
-SPREAD = 0.08
-"""OWL's M and λ (Yin et al., ICML 2024, arXiv 2310.05175): what counts as an outlier, in means, and how far sparsities
-may be from the target on either side."""
-
-TAU = 0.3
-"""AlphaPruning's τ (Lu et al., NeurIPS 2024, arXiv 2410.10912): sparsities are spread over 1 ± τ before they are
-scaled."""
 
 Allocation = str | Mapping[str, Any]
 """`uniform`, `owl`, `alpha`, or what an allocation file holds."""
@@ -56,12 +44,12 @@ def leaves_for(allocation: Allocation) -> frozenset[str]:
 
 def is_measured(allocation: Allocation) -> bool:
     """Whether an allocation depends on a measure of every block (`measure`)."""
-    return isinstance(allocation, str) and allocation in _BY_BLOCK
+    return isinstance(allocation, str) and allocation in BY_BLOCK
 
 
 def measure(allocation: str, members: Sequence[Layer], statistics: Statistics) -> float:
     """What an allocation's proposals follow from, of one block's layers: a number for `targets_for`."""
-    return _BY_BLOCK[allocation].measure(members, statistics)
+    return BY_BLOCK[allocation].measure(members, statistics)
 
 
 def measures_of(allocation: Allocation, layers: Sequence[Layer], statistics: Statistics) -> dict[int, float]:
@@ -80,7 +68,7 @@ def check_reachable(
     """
     if allocation == "uniform":
         return
-    if isinstance(allocation, str) and allocation not in _BY_BLOCK:
+    if isinstance(allocation, str) and allocation not in BY_BLOCK:
         raise _unknown(allocation)
     if target.pattern is None and not adaptive and any((target.per or arm.per) == "model" for arm in metric.arms):
         raise PruningError(
@@ -125,41 +113,6 @@ def targets_for(
     }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """Weights that are pruned `step` at a time: `size` of them, of which the share `proposed` should go."""
-
-    size: int
-    step: int
-    proposed: float
-
-
-def whole_steps(cells: Sequence[Cell], total: int) -> list[int]:
-    """How many steps to prune of each cell: never more than `total` weights in all, and no step more would fit.
-
-    Each cell gets its proposal rounded down, then those with the largest fractions one more. A cell keeps at least one
-    step."""
-    wanted = [cell.proposed * cell.size / cell.step for cell in cells]
-    counts = [min(int(w + 1e-9), cell.size // cell.step - 1) for w, cell in zip(wanted, cells, strict=True)]
-    left = total - sum(count * cell.step for count, cell in zip(counts, cells, strict=True))
-    order = sorted(range(len(cells)), key=lambda i: (counts[i] - wanted[i], i))
-    while left < 0:  # proposals that make more than the total by rounding errors alone
-        for i in reversed(order):
-            if left < 0 < counts[i]:
-                counts[i] -= 1
-                left += cells[i].step
-    given = True
-    while given:
-        given = False
-        for i in order:
-            room = counts[i] < cells[i].size // cells[i].step - 1
-            if room and cells[i].proposed > 0 and cells[i].step <= left:
-                counts[i] += 1
-                left -= cells[i].step
-                given = True
-    return counts
-
-
 def _patterns(target: Target, layers: Sequence[Layer], proposed: Proposed, by_block: bool) -> dict[str, Target | None]:
     """N of every M for each block, or for each layer where the allocation tells layers apart; N on average as asked."""
     n, m = target.pattern or (0, 0)
@@ -182,71 +135,12 @@ def _proposed(
 ) -> tuple[Proposed, bool]:
     """The proposals, which make `share` of all weights, and whether those of a block are the same."""
     if isinstance(allocation, str):
-        way = _BY_BLOCK[allocation]
+        way = BY_BLOCK[allocation]
         return _spread(way.propose(share, measures), share, layers, scale=way.scale), True
     blocks, by_layer = allocation.get("blocks"), allocation.get("layers")
     if blocks is not None:
         return _spread(_listed(blocks, layers), share, layers, scale=True), True
     return _by_pattern(by_layer or {}, share, layers), False
-
-
-def outliers(members: Sequence[Layer], statistics: Statistics) -> float:
-    """The share of a block's weights that are outliers: whose score |W| · ‖x‖, Wanda's, is more than `OUTLIER` times
-    the block's mean. The scores of one layer are held at a time."""
-    size = sum(layer.size for layer in members)
-    mean = sum(float(_wanda(layer, statistics).sum(dtype=torch.float64)) for layer in members) / size
-    return sum(count_true(_wanda(layer, statistics) > OUTLIER * mean) for layer in members) / size
-
-
-def owl(share: float, shares: Mapping[int, float]) -> dict[int, float]:
-    """A sparsity by block from its share of outliers: the more, the lower; linear, within `SPREAD` around the
-    target."""
-    low, high = min(shares.values()), max(shares.values())
-    scale = 2 * SPREAD / (high - low) if high > low else 0.0
-    return {block: share + SPREAD - scale * (found - low) for block, found in shares.items()}
-
-
-def tail(members: Sequence[Layer], statistics: Statistics) -> float:
-    """The mean exponent of the tails of a block's spectra."""
-    exponents = [hill(statistics.weights.get(layer.name, layer.weight)) for layer in members]
-    return sum(exponents) / len(exponents)
-
-
-def alpha(share: float, exponents: Mapping[int, float]) -> dict[int, float]:
-    """A sparsity by block from its mean exponent: the lighter the tails of its weights' spectra, the higher; linear,
-    between 1 − `TAU` and 1 + `TAU` times the target."""
-    low, high = min(exponents.values()), max(exponents.values())
-    scale = 2 * TAU / (high - low) if high > low else 0.0
-    return {block: share * (1 - TAU + scale * (found - low)) for block, found in exponents.items()}
-
-
-def hill(weight: Tensor) -> float:
-    """The exponent of the tail of the eigenvalues λ₁ ≤ … ≤ λ_n of WWᵀ, by the estimator of Hill (1975) over the larger
-    half, k = n/2: 1 + k / Σ ln(λ_{n−i+1} / λ_{n−k})."""
-    eigenvalues = torch.linalg.svdvals(weight.float()).double().square().flip(0)
-    k = max(1, len(eigenvalues) // 2)
-    tail = eigenvalues.clamp_min(1e-30)[-k - 1 :]
-    total = float((tail[1:] / tail[0]).log().sum()) if len(tail) > 1 else 0.0
-    return 1 + k / total if total > 0 else 1.0
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How sparsities of blocks are proposed: `measure` looks at a block's layers, `propose` at the measures of all;
-    what it proposes is scaled to the target, or moved."""
-
-    measure: Callable[[Sequence[Layer], Statistics], float]
-    propose: Callable[[float, Mapping[int, float]], dict[int, float]]
-    scale: bool
-
-
-_BY_BLOCK = {"owl": _Way(outliers, owl, False), "alpha": _Way(tail, alpha, True)}
-
-
-def _wanda(layer: Layer, statistics: Statistics) -> Tensor:
-    leaves = statistics.of(layer, ("W", "X.l2"))
-    scores: Tensor = leaves["W"].float().abs().mul_(leaves["X.l2"])
-    return scores
 
 
 def _blocks(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
@@ -292,7 +186,7 @@ def _to_share(proposed: Proposed, sizes: Mapping[str, int], share: float, *, sca
 
 def named_allocation(name: str) -> str | dict[str, Any]:
     """What `--allocation` names: `uniform`, `owl`, `alpha`, or the content of a file."""
-    if name == "uniform" or name in _BY_BLOCK:
+    if name == "uniform" or name in BY_BLOCK:
         return name
     if Path(name).suffix in (".toml", ".json") or Path(name).is_file():
         return read_allocation(name)
@@ -300,46 +194,11 @@ def named_allocation(name: str) -> str | dict[str, Any]:
 
 
 def _unknown(name: str) -> PruningError:
-    known = ["uniform", *_BY_BLOCK]
+    known = ["uniform", *BY_BLOCK]
     return PruningError(
         f"there is no allocation `{name}`",
         hint=did_you_mean(name, known) or f"use {', '.join(known)}, or a .toml or .json file",
     )
-
-
-def read_allocation(path: Path | str) -> dict[str, Any]:
-    """What an allocation file says, TOML or JSON (`.json`): either `blocks`, a sparsity for each decoder block in
-    order, of which only the ratios count; or `layers`, a table of patterns of layer names, as roles have them, and
-    sparsities, the first that matches counting; all other layers get what is left. Raises PruningError for any other
-    content."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise PruningError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise PruningError(f"the allocation file {path} is no {kind}: {error}") from error
-    return check_allocation(content, str(path))
-
-
-def check_allocation(content: Any, name: str) -> dict[str, Any]:
-    """The content of an allocation file, or the same from Python, if it is one; else raise PruningError."""
-    if not isinstance(content, Mapping) or len(content) != 1 or next(iter(content)) not in ("blocks", "layers"):
-        raise PruningError(f"{name} holds no allocation", hint="write `blocks = […]`, or a table `[layers]`")
-    ((kind, values),) = content.items()
-    if not isinstance(values, list | tuple if kind == "blocks" else Mapping) or not values:
-        wanted = "a list of sparsities" if kind == "blocks" else "a table of sparsities by layer"
-        raise PruningError(f"`{kind}` of {name} is no {wanted.removeprefix('a ')}", hint=f"write {wanted}")
-    entries: dict[Any, Any] = dict(values.items() if isinstance(values, Mapping) else enumerate(values))
-    for at, value in entries.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise PruningError(
-                f"{name}: `{value}` for {at if kind == 'layers' else f'block {at}'} is no sparsity",
-                hint="write a number from 0, which leaves a layer dense, to below 1",
-            )
-    return {kind: values}
 
 
 def _listed(blocks: Sequence[float], layers: Sequence[Layer]) -> dict[int, float]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 
 from torch import Tensor, nn
 
@@ -55,6 +55,30 @@ class Pruned:
     damped: Mapping[str, float] = field(default_factory=dict)
     allocated: Mapping[str, float] = field(default_factory=dict)
     unreached: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        counts: Mapping[str, tuple[int, int, int]],
+        request: Request,
+        target: Target,
+        seconds: Mapping[str, float],
+        **more: Any,
+    ) -> Pruned:
+        """What follows from each layer's `counts`: its zeros before and after, and its weights."""
+        weights = sum(size for _, _, size in counts.values())
+        return cls(
+            target=target,
+            sequential=request.sequential and request.by_block,
+            passes=request.passes,
+            layers={name: after / size for name, (_, after, size) in counts.items()},
+            sparsity=sum(after for _, after, _ in counts.values()) / weights,
+            dense_sparsity=sum(before for before, _, _ in counts.values()) / weights,
+            weights=weights,
+            seconds=dict(seconds),
+            update=request.update,
+            **more,
+        )
 
 
 def prune(
@@ -260,15 +284,5 @@ def _summary(
     layers: Layers, before: Mapping[str, int], request: Request, target: Target, seconds: Mapping[str, float]
 ) -> Pruned:
     after = zeros(layers)
-    sizes = {layer.name: layer.size for layer in layers.layers}
-    return Pruned(
-        target=target,
-        sequential=request.sequential and request.by_block,
-        passes=request.passes,
-        layers={name: after[name] / size for name, size in sizes.items()},
-        sparsity=sum(after.values()) / layers.size,
-        dense_sparsity=sum(before.values()) / layers.size,
-        weights=layers.size,
-        seconds=dict(seconds),
-        update=request.update,
-    )
+    counts = {layer.name: (before[layer.name], after[layer.name], layer.size) for layer in layers.layers}
+    return Pruned.of(counts, request, target, seconds)

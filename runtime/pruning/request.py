@@ -15,7 +15,8 @@ from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer
-from pzc.runtime.pruning.allocation import check_allocation, check_reachable, leaves_for
+from pzc.runtime.pruning.allocation import check_reachable, leaves_for
+from pzc.runtime.pruning.allocation_file import check_allocation
 from pzc.runtime.pruning.targets import check_sequential, check_target
 from pzc.runtime.scoring.masks import Target, parse_pattern
 from pzc.runtime.statistics.forward import forward_leaves

@@ -267,19 +267,11 @@ def _write_settings(shell: Shell, folder: Path) -> None:
 
 def _summary(run: Run, k: int) -> Pruned:
     counts: dict[str, tuple[int, int, int]] = run.journal.value("layers", [])[k]
-    layers = {layer.name: counts[layer.name] for layer in run.shell.layers.layers}
-    weights = sum(size for _, _, size in layers.values())
-    request = run.request
-    return Pruned(
-        target=request.targets[k],
-        sequential=request.sequential and request.by_block,
-        passes=request.passes,
-        layers={name: after / size for name, (_, after, size) in layers.items()},
-        sparsity=sum(after for _, after, _ in layers.values()) / weights,
-        dense_sparsity=sum(before for before, _, _ in layers.values()) / weights,
-        weights=weights,
-        seconds=run.journal.seconds,
-        update=request.update,
+    return Pruned.of(
+        {layer.name: counts[layer.name] for layer in run.shell.layers.layers},
+        run.request,
+        run.request.targets[k],
+        run.journal.seconds,
         damped=run.journal.value("damped", {}),
         allocated=shares_of(run.targets[k]),
         unreached=tuple(run.journal.value("unreached", [])),
