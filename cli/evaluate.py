@@ -82,17 +82,16 @@ def command(
     pzc eval --model out/wanda50 --protocol wanda-wikitext2 --length 2048
     pzc eval --model out/wanda50 --tasks arc_easy,piqa --limit 200
     """
-    from pzc.runtime.evaluation.tasks import check_lm_eval, evaluate_tasks
+    from pzc.runtime.evaluation.tasks import evaluate_tasks, find_tasks
     from pzc.runtime.models.loading import load_model
     from pzc.runtime.saving.checkpoint import versions
 
-    if tasks:
-        check_lm_eval()
     if against and tasks and not (data or protocol):
         raise click.UsageError("--against compares predictions on a text: give --data or --protocol too")
     if protocol and held_out:
         raise click.UsageError("--protocol reads the whole text; leave --held-out out")
     most = min((n for n in (eval_windows or (None if protocol else 16), limit) if n is not None), default=None)
+    asked = find_tasks(tasks) if tasks else None
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     result: dict[str, Any] = {"model": model, "sha256": loaded.sha256, "versions": versions()}
     shown: list[tuple[str, Estimate, int, str]] = []
@@ -105,7 +104,7 @@ def command(
             where = f"{text.title}, {len(windows)} × {windows.shape[1]} tokens"
             notes = {"perplexity": where, "KL divergence": f"nats a token, from {against}"}
             shown += [(name, value, 4, notes.get(name, "")) for name, value in measured.items()]
-        scored = evaluate_tasks(loaded, tasks, limit=limit, seed=seed) if tasks else []
+        scored = evaluate_tasks(loaded, asked, limit=limit, seed=seed) if asked else []
     if scored:
         result["tasks"] = {s.task: _of_task(s) for s in scored}
         shown += [(f"{s.task} {name}", v, 4, f"{s.items} questions") for s in scored for name, v in s.measures.items()]

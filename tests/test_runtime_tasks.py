@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.tasks import evaluate_tasks, read_questions
+from pzc.runtime.evaluation.tasks import evaluate_tasks, find_tasks, read_questions
 from pzc.runtime.models.loading import Loaded
 from tests.conftest import WORDS
 from tests.terminal import terminal_of
@@ -58,7 +58,7 @@ def by_hand(loaded: Loaded, question: dict[str, Any]) -> tuple[float, float]:
 @pytest.mark.parametrize("limit", [None, 4])
 def test_accuracy_is_that_of_a_plain_loop(loaded: Loaded, file: Path, limit: int | None) -> None:
     pytest.importorskip("lm_eval")
-    (found,) = evaluate_tasks(loaded, [str(file)], limit=limit)
+    (found,) = evaluate_tasks(loaded, find_tasks([str(file)]), limit=limit)
     expected = np.array([by_hand(loaded, q) for q in QUESTIONS[:limit]])
     assert found.task == "words"
     assert found.items == len(expected)
@@ -99,13 +99,22 @@ def test_a_file_that_is_no_task_is_refused_with_its_line(line: str, message: str
         read_questions(str(path))
 
 
-def test_files_and_tasks_that_are_not_there(loaded: Loaded, tmp_path: Path) -> None:
+def test_files_and_tasks_that_are_not_there(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     with pytest.raises(PruningError, match=r"nowhere\.jsonl cannot be read: no such file"):
-        evaluate_tasks(loaded, [str(tmp_path / "nowhere.jsonl")])
+        find_tasks([str(tmp_path / "nowhere.jsonl")])
     with pytest.raises(PruningError, match="there is no task `arc_easyy`") as raised:
-        evaluate_tasks(loaded, ["arc_easyy"])
+        find_tasks(["arc_easyy"])
     assert "a JSONL file with" in str(raised.value.hint)
+
+
+def test_a_task_that_is_none_shows_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr("pzc.runtime.models.loading.load_model", None)  # would be called
+    (tmp_path / "q.jsonl").write_text("{")
+    shown = terminal_of(monkeypatch)("eval", "--data", "pydoc", "--tasks", str(tmp_path / "q.jsonl"))
+    assert shown.code == 1
+    assert "q.jsonl, line 1, is no JSON" in shown.err
 
 
 def test_without_the_package_there_is_one_message(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

@@ -40,51 +40,66 @@ class Scored:
     measures: Mapping[str, Estimate]
 
 
-def evaluate_tasks(loaded: Loaded, tasks: Sequence[str], *, limit: int | None = None, seed: int = 0) -> list[Scored]:
-    """Answer the tasks without examples, the first `limit` questions of each.
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks that there are, as lm-eval takes them."""
 
-    Raises PruningError where lm-eval is missing, a task is unknown, cannot be fetched, or a file is no task.
+    names: tuple[str, ...]
+    prepared: list[Any]
+    manager: Any
+
+
+def find_tasks(names: Sequence[str]) -> Tasks:
+    """Tasks by their names or files, before anything is measured.
+
+    Raises PruningError where lm-eval is missing, a task is unknown, or a file is none.
     """
-    check_lm_eval()
-    names = [Path(name).stem if _is_file(name) else name for name in tasks]
-    for name in names:
-        if names.count(name) > 1:
+    try:
+        import lm_eval as _  # noqa: F401
+    except ImportError as error:
+        raise PruningError("zero-shot tasks need the package `lm-eval`", hint="pip install 'pzc[eval]'") from error
+    called = [Path(name).stem if _is_file(name) else name for name in names]
+    for name in called:
+        if called.count(name) > 1:
             raise PruningError(f"two tasks are called `{name}`", hint="a file's task has the file's name: rename one")
-    prepared = [_of_file(name) if _is_file(name) else name for name in tasks]
+    prepared = [_of_file(name) if _is_file(name) else name for name in names]
     with quiet(), _muted():
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager()
-        for name in (name for name in prepared if isinstance(name, str)):
-            if name not in manager.all_tasks:
-                hint = "name a task of lm-eval, or a JSONL file with `query`, `choices` and `gold`"
-                raise PruningError(f"there is no task `{name}`", hint=hint, task=name)
+    for name in (name for name in prepared if isinstance(name, str)):
+        if name not in manager.all_tasks:
+            hint = "name a task of lm-eval, or a JSONL file with `query`, `choices` and `gold`"
+            raise PruningError(f"there is no task `{name}`", hint=hint, task=name)
+    return Tasks(tuple(names), prepared, manager)
+
+
+def evaluate_tasks(loaded: Loaded, tasks: Tasks, *, limit: int | None = None, seed: int = 0) -> list[Scored]:
+    """Answer the tasks without examples, the first `limit` questions of each.
+
+    Raises PruningError where the data of one cannot be fetched.
+    """
+    with quiet(), _muted():
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+
         with evaluating(loaded.model), _unversioned():
             harness = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=BATCH)
             try:
                 found = simple_evaluate(
-                    model=harness, tasks=prepared, num_fewshot=0, limit=limit, bootstrap_iters=1000, log_samples=False,
-                    task_manager=manager, random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed,
+                    model=harness, tasks=tasks.prepared, num_fewshot=0, limit=limit, bootstrap_iters=1000,
+                    log_samples=False, task_manager=tasks.manager, random_seed=seed, numpy_random_seed=seed,
+                    torch_random_seed=seed,
                 )  # fmt: skip
             except (MemoryError, torch.OutOfMemoryError, PruningError):
                 raise
             except Exception as error:  # datasets raises what its network and file layers raise
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise PruningError(
-                    f"{', '.join(tasks)} cannot be evaluated: {reason}",
+                    f"{', '.join(tasks.names)} cannot be evaluated: {reason}",
                     hint="a task's data needs a network the first time; a JSONL file does not",
                 ) from error
     return [_scored(name, found) for name in found["results"]]
-
-
-def check_lm_eval() -> None:
-    """Raise PruningError where lm-eval is missing, so that it shows before anything is measured."""
-    try:
-        import lm_eval as _  # noqa: F401
-    except ImportError as error:
-        raise PruningError("zero-shot tasks need the package `lm-eval`", hint="pip install 'pzc[eval]'") from error
 
 
 def _scored(name: str, found: Mapping[str, Any]) -> Scored:
