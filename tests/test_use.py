@@ -8,6 +8,7 @@ import pytest
 
 import pzc
 from pzc.compiler.language.modules import MAX_FILES, MAX_NESTING, libraries, library_source
+from pzc.compiler.load import MetricNotFound
 from pzc.compiler.metric import Metric, compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import MAX_LENGTH, parse
@@ -178,3 +179,21 @@ def test_a_file_that_is_used_twice_is_read_once(tmp_path: Path) -> None:
     path = write(tmp_path, {"a.pzm": 'use "h0.pzm" (v0)\nmetric m = W * v0', **chain, "h8.pzm": "let v8 = 1"})
     assert errors(path) == []
     assert pzc.load(str(path)).reference_score(W=[[1.0, 2.0]]).tolist() == [[256.0, 512.0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'use "norms.pzm" (share)\nmetric m = share(abs(W), out)',
+        'use "norms.pzm"\nmetric m = norms.share(abs(W), out)',
+        'use "norms.pzm"\nmetric m = norms.scaled',
+        'use "norms.pzm" (scaled)\nmetric m = scaled',
+    ],
+)
+def test_a_parameter_of_another_file_is_none_of_this_one(tmp_path: Path, text: str) -> None:
+    norms = "param k = 2\nfn share(x, axis) = k * x / sum(x, axis)\nlet scaled = k * W"
+    path = write(tmp_path, {"main.pzm": f"param k = 3\n{text}\nmetric n = abs(W) * k", "norms.pzm": norms})
+    assert pzc.load(f"{path}:m").params == ()
+    assert pzc.load(f"{path}:n").params == (("k", 3.0),)
+    with pytest.raises(MetricNotFound, match="no parameter `k`"):
+        pzc.load(f"{path}:m", {"k": 9})

@@ -196,7 +196,8 @@ class Lowering:
         found = self.find(name)
         if found is not None:
             found.used = True
-            self.reading |= found.reads
+            if self.scope.get(name) is found:  # what a function of another file reads is none of this one's
+                self.reading |= found.reads
             if found.node is not None or found.kind in ("broken", "let", "param"):
                 return found.node
         self.report("PZ0201" if found is None or not found.axis else "PZ0206", self._unknown(name, found), at)
