@@ -182,3 +182,43 @@ def test_the_command(tmp_path: Path, terminal: Terminal) -> None:
 @pytest.mark.parametrize("bounds", ["[0, 1e999]", "[1e-60, 1]", "[-1e39, 1]"])
 def test_bounds_of_a_parameter_are_numbers_of_float32(bounds: str) -> None:
     assert "PZ0104" in codes(f"pzm 1 param a = 0.5 in {bounds} metric m = abs(W) * X ^ a")
+
+
+def places(source: str, code: str) -> list[str]:
+    """The lines at which something of this code is found."""
+    try:
+        found = compile_source(source, "m.pzm")[1]
+    except SourceError as error:
+        found = list(error.diagnostics)
+    return [source[source.rfind("\n", 0, d.primary.span.start) + 1 :].split("\n")[0] for d in found if d.code == code]
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "line"),
+    [
+        ("fn f(x) = ln(x) * 2\nmetric k = f(X + 1) * abs(W)\nmetric m = ln(W) * X", "PZ0304", "metric m = ln(W) * X"),
+        ("let old = W / 0\nmetric m = abs(W) * (W / 0)", "PZ0306", "metric m = abs(W) * (W / 0)"),
+        ("let old = W / 0\nlet new = W / 0 * 2\nmetric m = new + X", "PZ0306", "let new = W / 0 * 2"),
+        ("let old = W / 0\nlet new = old * 2\nmetric m = new + X", "PZ0306", "let old = W / 0"),
+        ("let old = W / 0\nfn f(x) = x * old\nmetric m = f(X) + 1", "PZ0306", "let old = W / 0"),
+        ("let old = W / 0\nfn f(x) = x * X\nmetric m = f(old) + 1", "PZ0306", "let old = W / 0"),
+        ("fn f(x) = x * (W / 0)\nmetric m = f(X) + 1", "PZ0306", "metric m = f(X) + 1"),
+    ],
+)
+def test_what_is_said_of_a_value_stands_where_the_metric_has_it_from(source: str, code: str, line: str) -> None:
+    assert places(f"pzm 1\n{source}\n", code) == [line]
+
+
+def test_a_mistake_in_two_metrics_is_reported_for_both() -> None:
+    for mistake, code in (("sqrt(-1)", "PZ0306"), ("(1 / W)", "PZ0303"), ("ln(W)", "PZ0304"), ("tanh(X)", "PZ0305")):
+        source = f"pzm 1\nmetric a = {mistake} * W\nmetric b = {mistake} * X * W\n"
+        assert places(source, code) == source.splitlines()[1:], mistake
+    source = "pzm 1\nfn f(p) = norm(W, p)\nmetric a = W * f(0)\nmetric b = X * f(0)\n"
+    assert places(source, "PZ0208") == source.splitlines()[2:]
+    assert codes("pzm 1 fn f(p) = norm(W, p) fn g(p) = f(p) + f(p) metric a = W * g(0) + g(0)") == ["PZ0208"] * 2
+    shared = "pzm 1\nlet root = ln(W)\nmetric a = root * W\nmetric b = root * X\n"
+    assert places(shared, "PZ0304") == ["let root = ln(W)"]
+
+
+def test_a_name_whose_first_definition_does_not_parse_is_known_by_its_second() -> None:
+    assert codes("pzm 1\nlet a = )\nlet a = abs(W)\nfn f(x) = x * a\nmetric m = f(X)\n") == ["PZ0101"]

@@ -144,3 +144,26 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     assert errors_of(read_file(path)) == []
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert [d.code for d in errors_of(read_file(path))] == ["PZ0102"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "metric m = " + " + ".join("(" + " + ".join(f"q{i}_{k}" for i in range(100)) + ")" for k in range(9)),
+        "metric m { " + " ".join(f"a{i}: q{i}" for i in range(900)) + " else: W }",
+        "use paper (" + ", ".join(f"q{i}" for i in range(900)) + ") metric m = W",
+        "space s { leaves: " + ", ".join(f"q{i}" for i in range(900)) + " ops: * }",
+        "fn f(" + ", ".join(["x"] * 900) + ") = x metric m = f(W)",
+        "fn f(p) = " + " + ".join(["norm(W, p)"] * 150) + " metric m = W * f(0) " + "let x = q " * 101,
+    ],
+    ids=lambda s: s[:10],
+)
+def test_a_hundred_errors_of_one_statement_are_reported(statement: str) -> None:
+    found = [d for d in errors_of(f"pzm 1\n{statement}\n") if d.severity == "error"]
+    assert len(found) == MAX_ERRORS + 1
+    assert [d.message.partition(";")[0] for d in found].count(f"more than {MAX_ERRORS} errors") == 1
+
+
+def test_a_hundred_errors_are_not_more_than_a_hundred() -> None:
+    source = "pzm 1\nmetric m = " + " + ".join(f"q{i}" for i in range(MAX_ERRORS)) + "\nmetric n = abs(W)\n"
+    assert [d.code for d in errors_of(source)] == ["PZ0201"] * MAX_ERRORS

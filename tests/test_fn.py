@@ -177,3 +177,22 @@ def test_scores_of_a_metric_with_functions() -> None:
 def test_parameters_that_a_metric_reads_are_known_through_functions_and_lets() -> None:
     source = "pzm 1 param a = 1 param b = 2 param c = 3 let s = a * W fn f(x) = x * b metric m = f(s) metric n = W ^ c"
     assert [m.params for m in compile_source(source, "m.pzm")[0]] == [(("a", 1.0), ("b", 2.0)), (("c", 3.0),)]
+
+
+def test_calls_inside_calls_count_as_levels() -> None:
+    def chain(n: int) -> str:
+        return "fn f0(x) = x\n" + "".join(f"fn f{i + 1}(x) = f{i}(x)\n" for i in range(n)) + f"metric m = f{n}(abs(W))"
+
+    assert codes(f"pzm 1 {chain(98)}") == []
+    (found,) = diagnostics(f"pzm 1 {chain(130)}")
+    assert found.code == "PZ0103"
+    assert found.message.endswith("with calls inside calls counted, this has more than 200 levels")
+
+
+def test_the_calls_that_one_expression_makes_are_limited() -> None:
+    functions = " ".join(f"fn f{i}(x) = x" for i in range(14))
+    body = "".join(f"f{i}(" for i in range(14)) + "x" + ")" * 14
+    terms = " + ".join(f"f({i})" for i in range(150))
+    found = diagnostics(f"pzm 1 {functions} fn f(x) = {body} metric m = W * ({terms})")
+    assert [d.code for d in found] == ["PZ0103"]
+    assert "more than 2,000 calls" in found[0].message

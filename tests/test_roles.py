@@ -156,3 +156,9 @@ def test_it_is_written_as_a_torch_module(by_role: Metric, tmp_path: Path) -> Non
     assert torch.equal(by_role_scores("model.layers.3.mlp.gate_proj", W=w, Y=y), w.abs() * y[:, None])
     assert torch.equal(by_role_scores("model.layers.0.mlp.down_proj", W=w), w**2)
     assert torch.equal(by_role_scores("model.layers.3.q_proj", W=w, X=x), w.abs() * x)
+
+
+def test_a_missing_else_and_every_pattern_of_blanks_are_mistakes() -> None:
+    found = [d.code for d in diagnostics('metric m { " ", a: W " ", a: X }')]
+    assert sorted(found) == ["PZ0108", "PZ0108", "PZ0108", "PZ0401"]
+    assert [d.code for d in diagnostics("metric m { else: W else: X b: W }")] == ["PZ0108"]

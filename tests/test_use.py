@@ -164,10 +164,16 @@ def test_too_many_files(tmp_path: Path) -> None:
         tmp_path, {"a.pzm": f"{uses}\nmetric m = W * ({' + '.join(f'v{i}' for i in range(MAX_FILES + 1))})", **many}
     )
     assert [d.code for d in errors(path)] == ["PZ0505"]
-    row = {f"g{i}.pzm": f'use "g{i + 1}.pzm" (v)\nlet w = v' for i in range(MAX_NESTING + 1)}
-    found = errors(write(tmp_path, {"b.pzm": 'use "g0.pzm" (w)\nmetric m = W * w', **row}))
-    assert [d.code for d in found] == ["PZ0503"]
-    assert "too many files" in found[0].message
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_file_uses_twenty_in_a_row(tmp_path: Path, more: int) -> None:
+    last = MAX_NESTING + more
+    row = {f"f{i}.pzm": f'use "f{i + 1}.pzm"\nlet v = f{i + 1}.v' for i in range(1, last)}
+    path = write(tmp_path, {"m.pzm": 'use "f1.pzm"\nmetric m = f1.v', **row, f"f{last}.pzm": "let v = W"})
+    found = errors(path)
+    assert [d.code for d in found] == ["PZ0503"] * more
+    assert all("too many files" in d.message for d in found)
 
 
 def test_a_file_that_is_used_twice_is_read_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ reported once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pzc.compiler.arm import Arm
@@ -15,8 +16,9 @@ from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, constant_axes
 from pzc.compiler.language.findings import findings
 from pzc.compiler.language.hints import FAMILIES
-from pzc.compiler.language.lower import Lowering, axis_parameters
+from pzc.compiler.language.lower import Lowering, TooManyErrors, axis_parameters
 from pzc.compiler.language.modules import Files, Module, UseError, library
+from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function, Kind
 from pzc.compiler.language.spaces import SpaceSpec, check_space
 from pzc.compiler.leaves import ALIASES, LEAVES
@@ -24,7 +26,7 @@ from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.plain import plain
 from pzc.compiler.source import expression
-from pzc.grammar.diagnostics import CODES, MAX_ERRORS, Diagnostic, Label, did_you_mean, some, too_many
+from pzc.grammar.diagnostics import CODES, Diagnostic, Label, did_you_mean, some
 from pzc.grammar.parse import RESERVED, parse
 from pzc.grammar.syntax import (
     ArmDefinition,
@@ -103,6 +105,7 @@ class _Checker:
         self.files = files
         self.home = home
         self.scope: dict[str, Definition] = {}
+        self.order = 0
         self.lowering = Lowering(self.scope, home, files.spent)
         self.report = self.lowering.report
         self.metrics: list[Checked] = []
@@ -111,15 +114,17 @@ class _Checker:
         self.said: set[tuple[str, Span]] = set()
 
     def file(self, file: File) -> None:
+        """Everything there is to say, or as much as is reported."""
+        with suppress(TooManyErrors):
+            self._statements(file)
+
+    def _statements(self, file: File) -> None:
         if "pzm" not in file.broken:
             self._edition(file)
         self.scope.update({name: Definition("broken", Span()) for name in file.broken if name})
         self.lowering.later = {s.name for s in file.statements if isinstance(s, Let | Param | Fn)}
         self.lowering.later |= {n.text for s in file.statements if isinstance(s, Use) for n in s.names}
         for s in file.statements:
-            if self.lowering.errors >= MAX_ERRORS:
-                self.lowering.diagnostics.append(too_many(s.span))
-                return
             if self.files.spent.told:
                 return
             match s:
@@ -128,7 +133,7 @@ class _Checker:
                 case Let():
                     self.lowering.defining = s.name
                     node = self.lowering.value(s.value)
-                    self._define(s.name, s.name_span, "let", node, doc=s.doc)
+                    self._define(s.name, s.name_span, "let", node, doc=s.doc, places=self.lowering.places)
                 case Fn():
                     self._fn(s)
                 case Param():
@@ -184,16 +189,19 @@ class _Checker:
         *,
         doc: str = "",
         function: Function | None = None,
+        places: Places | None = None,
     ) -> Definition | None:
         """Give a name its meaning, unless it is taken."""
-        definition = Definition(kind, span, node, function=function, reads=frozenset(self.lowering.reading), doc=doc)
+        reads = frozenset(self.lowering.reading)
+        definition = Definition(kind, span, node, function=function, reads=reads, doc=doc, places=places)
         return self._bind(name, span, definition)
 
     def _bind(self, name: str, span: Span, definition: Definition) -> Definition | None:
         leaf = name in LEAVES or name in ALIASES or name in FAMILIES
         taken = "a leaf" if leaf else "a function" if name in FUNCTION_NAMES else None
         before = self.scope.get(name)
-        definition.order = len(self.scope)
+        definition.order = self.order
+        self.order += 1
         if taken == "a leaf" or (taken and definition.function is None and definition.kind != "broken"):
             self.report("PZ0204", f"`{name}` is the name of {taken}", span, help="choose another name")
             self.scope[name] = Definition("broken", span)
@@ -254,9 +262,7 @@ class _Checker:
         function: Function | None = None
         if len(names) == len(fn.parameters):
             axes = axis_parameters(tuple(names), fn.value, self.scope)
-            function = Function(
-                fn.name, tuple(names), fn.value, self.scope, self.home, fn.name_span, axes, len(self.scope)
-            )
+            function = Function(fn.name, tuple(names), fn.value, self.scope, self.home, fn.name_span, axes, self.order)
             function = function if self.lowering.attempt(function) else None
         kind: Kind = "fn" if function else "broken"
         self._define(fn.name, fn.name_span, kind, function=function, doc=fn.doc)
@@ -304,6 +310,7 @@ class _Checker:
         """Whether every layer finds an arm and every arm can find a layer."""
         *before, last = arms
         seen: set[str] = set()
+        blank = False
         misplaced = next((a for a in before if not a.layers), None)
         if misplaced is not None:
             self.report("PZ0108", "`else` takes all layers that are left, so it is the last arm", misplaced.span)
@@ -311,13 +318,13 @@ class _Checker:
             hint = "add `else: …` with the score of all other layers"
             self.report("PZ0108", "not every layer has an arm", last.span, help=hint)
         for layer in (x for a in arms for x in a.layers):
-            if layer.text in seen:
-                self.report("PZ0401", f"`{layer.text}` is never used: an arm above takes it", layer.span)
             if not layer.text.strip():
+                blank = True
                 self.report("PZ0108", "this text matches no layer", layer.span)
-                return False
+            elif layer.text in seen:
+                self.report("PZ0401", f"`{layer.text}` is never used: an arm above takes it", layer.span)
             seen.add(layer.text)
-        return misplaced is None and not last.layers
+        return misplaced is None and not last.layers and not blank
 
     def _add(self, name: str, arms: tuple[Arm, ...], doc: str) -> None:
         params = tuple((n, value) for n, value in self.given.items() if n in self.lowering.reading)
@@ -349,8 +356,10 @@ class _Checker:
         sound = True
         if not self.analyse:
             return sound
-        for found in findings(node, per):
-            span = at if found.node is node else self.lowering.spans.get(found.node, at)
+        found_here = findings(node, per)
+        places = self.lowering.places.all() if found_here else {}
+        for found in found_here:
+            span = at if found.node is node else places.get(found.node, at)
             if (found.code, span) not in self.said:
                 self.said.add((found.code, span))
                 self.report(found.code, found.message, span, found.label, help=found.help)

@@ -13,16 +13,21 @@ from pzc.compiler.core import Node, leaf, make, number, size
 from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
 from pzc.compiler.functions import Function as Builtin
 from pzc.compiler.language import hints
+from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_PARTS, MAX_SIZE, Spent
 from pzc.grammar import printer
-from pzc.grammar.diagnostics import Diagnostic, Label, did_you_mean, some
+from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, some, too_many
 from pzc.grammar.parse import MAX_DEPTH
 from pzc.grammar.syntax import AxisName, Binary, Call, Expression, Name, Negation, Number, Span
 
 Argument = Node | str
 """What a function is given: a value, or the name of an axis."""
+
+
+class TooManyErrors(Exception):
+    """A file has more errors than are reported: what follows is not checked."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,13 @@ class _Frame:
     parameters: Mapping[str, Definition]
 
 
+_TOO_LARGE = f"with every `let` and function written out, this has more than {MAX_SIZE:,} parts or {MAX_DEPTH} levels"
+
+
 class Lowering:
     """Lowers the expressions of one file, one after another, and keeps what is said about them.
 
-    `spans` tells where a node was written first. `reading` gathers the params that an expression depends on.
+    `places` tells where the parts of the last expression are written, `reading` the params that it depends on.
     """
 
     def __init__(self, scope: dict[str, Definition], home: str, spent: Spent | None = None) -> None:
@@ -48,10 +56,11 @@ class Lowering:
         self.defining = ""
         self.diagnostics: list[Diagnostic] = []
         self.errors = 0
-        self.spans: dict[Node, Span] = {}
+        self.places = Places()
         self.reading: set[str] = set()
         self._frames: list[_Frame] = []
-        self._known: dict[tuple[object, ...], tuple[Node | None, frozenset[str]]] = {}
+        self._known: dict[tuple[object, ...], tuple[Node, frozenset[str]]] = {}
+        self._failed: set[tuple[object, ...]] = set()
         self._calls = self._level = 0
         self._trying = ""
         self._parameters: Mapping[str, Definition] = {}
@@ -66,7 +75,10 @@ class Lowering:
         also: tuple[Label, ...] = (),
         help: str | None = None,
     ) -> None:
-        """Say what is wrong. Inside a function that is written out, the call is at fault and the place is added."""
+        """Say what is wrong. Inside a function that is written out, the call is at fault and the place is added.
+
+        Raises TooManyErrors, having said so, where there were as many errors as are reported.
+        """
         primary = Label(at, label)
         if self._frames:
             outer, inner = self._frames[0], self._frames[-1].function
@@ -74,14 +86,19 @@ class Lowering:
             primary, also = Label(outer.call.span), (Label(at, label or "here"),)
             if inner.scope is not self.scope:
                 message, also = f"{message} (in {inner.home})", ()
-        self.diagnostics.append(Diagnostic(code, message, primary, also, help))
-        self.errors += self.diagnostics[-1].severity == "error"
+        found = Diagnostic(code, message, primary, also, help)
+        self.errors += found.severity == "error"
+        if self.errors > MAX_ERRORS:
+            self.diagnostics.append(too_many(primary.span))
+            raise TooManyErrors
+        self.diagnostics.append(found)
 
     def value(self, e: Expression) -> Node | None:
         """The node of a whole expression. Its size is limited, since a `let` can double it at every line."""
-        self.reading = set()
+        self.reading, self.places = set(), Places()
         if self.spent.told:
             return None
+        self._known.clear()  # what a call writes stands at the calls of this expression
         self._calls = self._level = 0
         node = self._limited(self.lower(e), e.span)
         return node if node is None or self._affordable(size(node), e.span) else None
@@ -120,17 +137,14 @@ class Lowering:
         self._too_large(at)
         return None
 
-    def _too_large(self, at: Span) -> None:
-        message = (
-            f"with every `let` and function written out, this has more than {MAX_SIZE:,} parts or {MAX_DEPTH} levels"
-        )
+    def _too_large(self, at: Span, message: str = _TOO_LARGE) -> None:
         if not any(d.code == "PZ0103" and d.message.endswith(message) for d in self.diagnostics[-1:]):
             self.report("PZ0103", message, at)
 
     def lower(self, e: Expression) -> Node | None:
         """The node of an expression. Of its Python frames as few as can be lie on one level."""
         if self._level >= MAX_DEPTH:
-            self._too_large(e.span)
+            self._too_large(e.span, f"with calls inside calls counted, this has more than {MAX_DEPTH} levels")
             return None
         self._level += 1
         self.spent.parts += len(self._frames) > 0
@@ -155,9 +169,12 @@ class Lowering:
             case Call():
                 node = self._call(e)
         self._level -= 1
-        if node is not None and node not in self.spans:
-            self.spans[node] = self._frames[0].call.span if self._frames else e.span
+        if node is not None and not isinstance(e, Name):  # what a name stands for is written elsewhere
+            self._placed(node, e.span)
         return node
+
+    def _placed(self, node: Node, at: Span) -> None:
+        self.places.written.setdefault(node, self._frames[0].call.span if self._frames else at)
 
     def _number(self, text: str, at: Span) -> Node | None:
         return number(float(text)) if self.fits(text, float(text), at) else None
@@ -196,8 +213,12 @@ class Lowering:
         found = self.find(name)
         if found is not None:
             found.used = True
-            if self.scope.get(name) is found:  # what a function of another file reads is none of this one's
-                self.reading |= found.reads
+            own = self.scope.get(name) is found  # else a parameter, or what another file reads
+            self.reading |= found.reads if own else set()
+            if own and found.places is not None:
+                self.places.lets[found.places] = None
+            elif found.kind == "let" and found.node is not None:
+                self._placed(found.node, at)
             if found.node is not None or found.kind in ("broken", "let", "param"):
                 return found.node
         self.report("PZ0201" if found is None or not found.axis else "PZ0206", self._unknown(name, found), at)
@@ -321,9 +342,17 @@ class Lowering:
         arguments = [a for a in given if a is not None]
         if len(arguments) < len(given):
             return None
-        key = (function, bool(self._trying), *arguments)
+        key = (function, *arguments)
+        if not self._frames:
+            self._failed.clear()  # a mistake is reported at every call of the expression, and once for each
+        if key in self._failed:
+            return None
         if key not in self._known:
-            self._known[key] = self.call(call, function, arguments)
+            node, reads = self.call(call, function, arguments)
+            if node is None:
+                self._failed.add(key)
+                return None
+            self._known[key] = node, reads
         node, reads = self._known[key]
         self.reading |= reads
         return node
@@ -332,7 +361,7 @@ class Lowering:
         """The value of a function for what it is given, and the params that it reads."""
         self._calls += 1
         if self._calls > MAX_SIZE:
-            self._too_large(call.span)
+            self._too_large(call.span, f"with those inside its functions, this makes more than {MAX_SIZE:,} calls")
             return None, frozenset()
         if not self._affordable(0, call.span):
             return None, frozenset()
@@ -436,9 +465,10 @@ class Lowering:
 
 def write_out(function: Function, arguments: Sequence[Node]) -> Node | None:
     """The value of a function of a file for values; None where they don't fit, as a number does not fit a reduction."""
-    lowering = Lowering({}, function.home)
-    node, _ = lowering.call(Call(function.name, ()), function, list(arguments))
-    return node
+    try:
+        return Lowering({}, function.home).call(Call(function.name, ()), function, list(arguments))[0]
+    except TooManyErrors:
+        return None
 
 
 _CONSTANTS = {

@@ -16,7 +16,7 @@ from pzc.grammar.render import position
 MAX_FILES = 100
 """Files that one file may use, directly or by others, libraries not counted."""
 MAX_NESTING = 20
-"""Files that use each other in a row."""
+"""Files in a row, each used by the one before it, behind the first."""
 
 
 class UseError(Exception):
@@ -71,7 +71,7 @@ class Files:
         if path in self.failed:
             raise self.failed[path]  # checked once: what lies below it may be used in 2²⁰ ways
         if path not in self.checked:
-            if len(self.checked) + len(self.failed) >= MAX_FILES or len(self.waiting) >= MAX_NESTING:
+            if len(self.checked) + len(self.failed) >= MAX_FILES or len(self.waiting) > MAX_NESTING:
                 limit = f"{MAX_FILES} files, {MAX_NESTING} in a row"
                 raise UseError("PZ0505", f"too many files use each other; at most {limit}")
             within = replace(self, here=path, waiting=(*self.waiting, path))

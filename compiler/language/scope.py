@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pzc.compiler.core import Node
+from pzc.compiler.language.places import Places
 from pzc.grammar.syntax import Expression, Span
 
 Kind = Literal["let", "param", "fn", "parameter", "library", "metric", "space", "broken"]
@@ -41,7 +42,7 @@ class Definition:
 
     `node` is the value of a `let`, a `param` or a function's parameter, `axis` the axis that a parameter was given,
     `members` what a library holds, `reads` the names of the params that it depends on, `order` how many names its
-    file defines before it; `imported` says that another file defines it.
+    file defines before it, `places` where the parts of a `let` stand; `imported` says that another file defines it.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Definition:
     members: Mapping[str, Definition] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()
     doc: str = ""
+    places: Places | None = None
     order: int = 0
     imported: bool = False
     used: bool = False
