@@ -32,7 +32,8 @@ def command(ctx: click.Context, files: tuple[str, ...], form: str | None, as_jso
     """Check metrics and report every error at once.
 
     FILE is a file, a folder (every .pzm file below it), a zoo name, or `-` for standard input. Exits with 1 when there
-    is an error; warnings and notes alone are fine. JSON is one object a line, one for each file.
+    is an error; warnings and notes alone are fine. JSON is one object a line, one for each file; "unread" says why a
+    file could not be read.
 
     \b
     pzc check my.pzm

@@ -7,6 +7,7 @@ from collections import Counter
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from pzc.cli import options
 from pzc.cli.console import fail, output, print_json
@@ -69,7 +70,7 @@ def _table(cases: list[Case], outcomes: dict[str, list[Outcome]]) -> Table:
             ]
             passed = here.count("passed")
             cells.append("–" if not here else f"{passed}" if passed == len(here) else f"[error]{passed}/{len(here)}[/]")
-        table.add_row(topic or "[bold]all[/]", *cells)
+        table.add_row(Text(topic) if topic else Text("all", "bold"), *cells)
     return table
 
 
@@ -80,4 +81,4 @@ def _show(target: str, cases: list[Case], found: list[Outcome]) -> None:
     if len(failed) > SHOWN:
         fail(f"{target}: {len(failed) - SHOWN} more")
     for reason, count in Counter(o.message for o in found if o.status == "skipped").items():
-        output.print(f"[dim]{target}: {count} skipped: {reason}[/]")
+        output.print(Text(f"{target}: {count} skipped: {reason}", "dim"))

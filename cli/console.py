@@ -53,8 +53,9 @@ class _Said(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # Python itself still flushes it in the end
 
 
-output = _Results(theme=THEME, highlight=False)
-errors = _Said(theme=THEME, highlight=False, stderr=True)
+# without emoji: `:a:` is part of a file name here
+output = _Results(theme=THEME, highlight=False, emoji=False)
+errors = _Said(theme=THEME, highlight=False, emoji=False, stderr=True)
 
 
 LONGEST_FORMULA = 90
@@ -146,7 +147,7 @@ def progress(quiet: bool = False) -> Iterator[Any]:
             yield _Lines()
         else:
             columns = (
-                TextColumn(" {task.description:<12}"),
+                TextColumn(" {task.description:<12}", markup=False),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),

@@ -72,14 +72,13 @@ def _counted(n: int, what: str) -> str:
 
 
 def json(reports: Iterable[Report], quiet: bool) -> None:
-    """One object a file, each on a line of stdout."""
+    """One object a file, each on a line of stdout. One that cannot be read is said on stderr too."""
     for report in reports:
         if report.unread is not None:
             fail(report.unread)
-            continue
         rows = [_row(d, report.source) for d in report.found]
         defined = {"metrics": report.metrics, "spaces": report.spaces}
-        print_json({"file": report.name, **defined, "diagnostics": rows})
+        print_json({"file": report.name, "unread": report.unread, **defined, "diagnostics": rows})
 
 
 def _row(d: Diagnostic, source: str) -> dict[str, Any]:

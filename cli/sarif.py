@@ -6,7 +6,9 @@ Section numbers are those of the OASIS standard, Static Analysis Results Interch
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -86,17 +88,23 @@ def _location(label: Label, report: Report) -> dict[str, Any]:
 def _region(source: str, span: Span) -> dict[str, int]:
     """3.30: lines and columns from 1, the end exclusive, columns in UTF-16 code units."""
     at = region(source, span)
-    text, _ = lines(source)
     return {
         "startLine": at.line,
-        "startColumn": _units(text[at.line - 1][: at.column - 1]) + 1,
+        "startColumn": _units(source, at.line, at.column),
         "endLine": at.end_line,
-        "endColumn": _units(text[at.end_line - 1][: at.end_column - 1]) + 1,
+        "endColumn": _units(source, at.end_line, at.end_column),
     }
 
 
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+def _units(source: str, line: int, column: int) -> int:
+    """A column that is counted in characters, in code units: those beyond U+FFFF have two."""
+    start, wide = lines(source)[1][line - 1], _wide(source)
+    return column + bisect_left(wide, start + column - 1) - bisect_left(wide, start)
+
+
+@lru_cache(maxsize=4)  # one long line may have thousands of warnings
+def _wide(source: str) -> list[int]:
+    return [] if source.isascii() else [i for i, c in enumerate(source) if c > "\uffff"]
 
 
 def _message(text: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     found = change(winner.losses, best_zoo.losses)
     amount = f"{found.value:+.1%} ± {found.error:.1%}".replace("-", "−")
     against = f"{amount} (standard error) in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
-    output.print(f"\n[bold]the best metric found[/], {against}:\n", soft_wrap=True)
+    output.print(Text.assemble(("\nthe best metric found", "bold"), f", {against}:\n"), soft_wrap=True)
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
     output.print("[bold]the best of the zoo[/]:\n")
     output.print(formula(best_zoo.metric.source), soft_wrap=True)

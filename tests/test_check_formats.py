@@ -64,7 +64,13 @@ def test_json_has_every_label_with_where_it_ends(terminal: Terminal) -> None:
 def test_one_json_object_a_file(terminal: Terminal) -> None:
     Path("a.pzm").write_text("pzm 1\nmetric m = W  per row\n")
     shown = terminal("check", "--json", "a.pzm", "absent.pzm", "wanda")
-    assert [json.loads(line)["file"] for line in shown.out.splitlines()] == ["a.pzm", "wanda.pzm"]
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert [(row["file"], bool(row["metrics"]), row["unread"]) for row in found] == [
+        ("a.pzm", True, None),
+        ("absent.pzm", False, "cannot read absent.pzm: no such file or directory"),
+        ("wanda.pzm", True, None),
+    ]
+    assert all(row.keys() == found[0].keys() for row in found)
     assert (shown.code, shown.err) == (1, "error: cannot read absent.pzm: no such file or directory\n")
 
 
@@ -300,3 +306,8 @@ def test_regions_count_characters(source: str, data: st.DataObject) -> None:
 
 def test_a_name_that_is_no_utf_8_has_an_address() -> None:
     assert uri("odd/\udcff.pzm") == "odd/%FF.pzm"
+
+
+def test_a_name_between_colons_is_no_emoji(terminal: Terminal) -> None:
+    shown = terminal("check", "two.pzm:a:b")
+    assert shown.err.startswith("error: cannot read two.pzm:a:b")
