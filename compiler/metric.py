@@ -145,6 +145,8 @@ def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:
             return shape[0], shape[1]
         if LEAVES[name].axes == ("in",) and shape:
             columns = shape[-1]
+        if LEAVES[name].axes == ("out",) and shape:
+            rows = shape[0]
     return rows, columns
 
 

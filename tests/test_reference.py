@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pzc
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.load import inline
 from pzc.compiler.reference import aligned, evaluate
@@ -207,3 +208,15 @@ def test_leaves_that_are_missing_or_unknown_are_named() -> None:
         wanda.score(W=np.ones((2, 2)))
     with pytest.raises(TypeError, match="there is no leaf Z"):
         wanda.score(W=np.ones((2, 2)), Z=1)
+
+
+@pytest.mark.parametrize("torch_too", [False, True])
+def test_a_layer_has_the_shape_that_its_leaves_tell(torch_too: bool) -> None:
+    import torch
+
+    made = torch.ones if torch_too else np.ones
+    given = {"X": made(3), "Y": made(2)}
+    metric = pzc.load("X * Y per layer")
+    assert tuple(metric.score(**given).shape) == (2, 3)
+    assert metric.reference_score(**given).shape == (2, 3)
+    assert tuple(pzc.load("Y per layer").score(Y=made(2)).shape) == (2, 1)
