@@ -17,12 +17,13 @@ from typing import Any, Literal, NoReturn
 from pzc.compiler import jcs
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaf, make, number, topological
-from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
+from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
-from pzc.compiler.leaves import AXES, LEAVES
+from pzc.compiler.language.hints import FAMILIES
+from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, MAX_SIZE, in_float32
 from pzc.compiler.metric import Metric
-from pzc.grammar.parse import MAX_DEPTH
+from pzc.grammar.parse import MAX_DEPTH, RESERVED
 
 FORMAT = "pzm-ir/1"
 
@@ -113,6 +114,8 @@ def parse(text: str) -> Metric:
     name = content["name"]
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         _fail("the name is not a name of the language")
+    if name in {*RESERVED, *LEAVES, *ALIASES, *FAMILIES, *FUNCTION_NAMES}:
+        _fail("the name is one that no source can say: it is taken")
     nodes = _nodes(_list(content["nodes"], "nodes"))
     arms = _arms(_list(content["arms"], "arms"), nodes)
     metric = Metric(name, arms[-1].core, arms[-1].per, roles=tuple(arms[:-1]))
@@ -247,6 +250,8 @@ def _arms(rows: list[Any], nodes: list[Node]) -> list[Arm]:
             _fail("every arm but the last names layers")
         if any("\ud800" <= c <= "\udfff" for p in layers for c in p):
             _fail(f"arm {i} has a pattern that is not Unicode")
+        if any(not p.strip() or set(p) & {'"', "#", "\n"} for p in layers):
+            _fail(f"arm {i} has a pattern that no source can say")
         if not isinstance(arm["per"], str) or arm["per"] not in GROUPS:
             _fail(f"arm {i} has no comparison group that is known")
         score = _place(arm["score"], len(nodes), f"the score of arm {i}")

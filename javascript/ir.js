@@ -14,6 +14,13 @@ export const LEAVES = {
   out_features: [], in_features: [], depth: [], windows: [],
 };
 
+/** Names that no metric has: words of the language, leaves and their families, functions. */
+const TAKEN = new Set([
+  ..."pzm use let fn param metric space per else in out".split(" "),
+  ...Object.keys(LEAVES), ..."X Y G H".split(" "),
+  ..."abs clamp exp ln max mean median min norm quantile rank sigmoid sign sqr sqrt std sum tanh var".split(" "),
+]);
+
 export const GROUPS = ["row", "col", "layer", "block", "model"];
 
 const LARGEST = 3.4028234663852886e38; // of float32
@@ -65,6 +72,7 @@ export function check(document) {
   demandKeys(document, ["arms", "format", "leaves", "name", "nodes"], "the document");
   demand(document.format === "pzm-ir/1", "the format is not pzm-ir/1");
   demand(typeof document.name === "string" && /^[A-Za-z_][A-Za-z0-9_]*$/.test(document.name), "the name is none");
+  demand(!TAKEN.has(document.name), "the name is one that no source can say");
   demandList(document.nodes, "nodes");
   demandList(document.arms, "arms");
   checkNodes(document.nodes);
@@ -135,6 +143,8 @@ function checkArm(arm, last, length) {
   const layers = arm.layers;
   const patterns = Array.isArray(layers) && layers.every((p) => typeof p === "string" && p && !/\p{Cs}/u.test(p));
   demand(patterns, "the layers of an arm are no list of patterns");
+  const said = layers.every((p) => !/["#\n]/.test(p) && !/^[\p{White_Space}\x1c-\x1f]*$/u.test(p));
+  demand(said, "an arm has a pattern that no source can say");
   demand((layers.length === 0) === last, "every arm but the last names layers");
   demand(GROUPS.includes(arm.per), "an arm has no comparison group that is known");
   demandPlace(arm.score, length, "the score of an arm");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import struct
 import subprocess
 import sys
@@ -23,13 +24,15 @@ from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
-from pzc.compiler.leaves import LEAVES
+from pzc.compiler.language.hints import FAMILIES
+from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN
 from pzc.compiler.load import inline, zoo_names
 from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.reference import DIMENSION, ELEMENTWISE, REDUCTIONS, evaluate, quantile, smaller
 from pzc.conformance.cases import suite
 from pzc.conformance.targets import node_program
+from pzc.grammar.parse import RESERVED
 from tests import strategies
 from tests.strategies import EXPRESSIONS, probe
 
@@ -318,6 +321,9 @@ def test_the_schema_takes_every_valid_document(case: Any) -> None:
     [
         {"format": "pzm-ir/2"},
         {"name": "no name"},
+        {"name": "metric"},
+        {"arms": [{"layers": ['a"b'], "per": "row", "score": 0}, json.loads(GOOD)["arms"][0]]},
+        {"arms": [{"layers": [" "], "per": "row", "score": 0}, json.loads(GOOD)["arms"][0]]},
         {"extra": 1},
         {"arms": []},
         {"nodes": [{"op": "abs", "axes": [], "args": [0, 1]}]},
@@ -365,3 +371,25 @@ def test_a_minus_before_a_number_is_written_as_it_is_read(formula: str) -> None:
     (metric,), _ = compile_source(f"pzm 1\n\nparam a = 0.5\nlet b = -3\nmetric m = {formula} per row\n", "m.pzm")
     (again,), _ = compile_source(metric.source, "m.pzm")
     assert again.core is metric.core
+
+
+def test_what_no_source_can_say_is_refused_by_both_readers() -> None:
+    document = json.loads(ir.emit(inline("abs(W) per layer")))
+    taken = {n for n in (*RESERVED, *LEAVES, *ALIASES, *FAMILIES, *FUNCTION_NAMES) if "." not in n}
+    assert set(SCHEMA["properties"]["name"]["not"]["enum"]) == taken
+    said: list[dict[str, Any]] = [{"name": name} for name in sorted(taken)]
+    said += [{"arms": [{"layers": ["a", p], "per": "row", "score": 1}, document["arms"][0]]} for p in PATTERNS]
+    texts = [json.dumps(document | change) for change in said]
+    for text in texts:
+        with pytest.raises(ir.InvalidDocument, match="no source can say"):
+            ir.parse(text)
+    assert ir.parse(json.dumps(document | {"name": "_in"})).source
+    if shutil.which("node"):
+        code = f"import {{ parse }} from {json.dumps(str(IR_JS))}; let n = 0;"
+        code += f"for (const t of {json.dumps(texts)}) {{ try {{ parse(t); }} catch {{ n++; }} }} console.log(n);"
+        done = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(len(texts))
+
+
+PATTERNS = ['a"b', "a#b", "  ", "\t\u2003\x1c", "a\nb"]
+IR_JS = Path(__file__).parent.parent / "javascript" / "ir.js"
