@@ -26,7 +26,7 @@ from pzc.grammar.printer import format_source
 @click.option("--diff", is_flag=True, help="Change nothing; show what would change.")
 @click.pass_context
 def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool) -> None:
-    """Write metrics in the one canonical layout, keeping every comment.
+    """Write metrics in the one canonical layout, keeping every comment but a doc comment without text.
 
     `-` reads standard input and writes standard output.
 

@@ -179,3 +179,11 @@ def test_a_file_with_errors_is_left_alone_and_the_others_are_not(tmp_path: Path,
     assert f"cannot read {absent}" in shown.err
     assert bad.read_text() == "pzm 1\nmetric = W"
     assert good.read_text() == TIDY
+
+
+@pytest.mark.parametrize("head", ["metric m { a: W else: X }", "space s { leaves: W ops: * }"])
+def test_a_comment_below_a_doc_comment_stays_out_of_the_braces(head: str) -> None:
+    text = formatted(f"## Doc.\n# why\n{head}")
+    assert text.startswith(f"# why\n## Doc.\n{head.split(' {')[0]} {{\n    ")
+    assert text.count("#") == 3
+    assert formatted(text) == text
