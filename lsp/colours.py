@@ -55,10 +55,10 @@ class Colour:
 def colours(document: Document) -> Iterator[Colour]:
     """Every word of a text that has a colour, in order."""
     named = _named(document.names)
-    words = document.tokens
+    words, groups = document.tokens, document.names.groups
     for before, token, after in zip((None, *words), words, (*words[1:], None), strict=False):
         if token.kind == "name":
-            kind = named.get(token.start) or _word(token, before, after)
+            kind = named.get(token.start) or _word(token, before, after, token.start in groups)
         else:
             kind = _TOKENS.get(token.kind) or (("operator",) if token.text in _OPERATORS else ())
         if kind:
@@ -82,7 +82,7 @@ def _used(name: str, symbol: Symbol | None) -> tuple[str, ...]:
     return ("function", "defaultLibrary") if name in FUNCTION_NAMES else ("variable",)
 
 
-def _word(token: Token, before: Token | None, after: Token | None) -> tuple[str, ...]:
+def _word(token: Token, before: Token | None, after: Token | None, group: bool) -> tuple[str, ...]:
     """A word that names nothing in scope: one of the language, a group, a layer or an entry of a space."""
     if token.text in AXES and not (after and after.text == "["):
         return ("enumMember",)
@@ -90,8 +90,7 @@ def _word(token: Token, before: Token | None, after: Token | None) -> tuple[str,
         return ("keyword",)
     if before is not None and before.text == "use":
         return ("namespace",)
-    group = token.text in GROUPS and before is not None and before.text in ("per", ":", ",")
-    return ("enumMember",) if group and not (after and after.text == ":") else ("property",)
+    return ("enumMember",) if group and token.text in GROUPS else ("property",)
 
 
 def encoded(document: Document, encoding: Encoding) -> list[int]:

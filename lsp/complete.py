@@ -203,6 +203,13 @@ def _following(cursor: _Cursor) -> list[Item]:
     return items + _keywords(cursor)
 
 
+def _range(cursor: _Cursor) -> list[Item]:
+    """What may follow in a `param`: behind its number a range, or a statement."""
+    if cursor.statement[-1].kind != "number" or "[" in [t.text for t in cursor.statement]:
+        return []
+    return [Item("in", "keyword", describe.RANGE["in"]), *_keywords(cursor)]
+
+
 _KINDS: dict[str, Kind] = {"fn": "function", "library": "library"}
 
 
@@ -232,7 +239,7 @@ _PLACES: tuple[_Place, ...] = (
     (lambda c: c.previous() in describe.KEYWORDS, lambda c: []),  # a name that is new, or the edition
     (lambda c: c.statement[0].text == "fn" and "=" not in [t.text for t in c.statement], lambda c: []),
     (lambda c: _in_space(c) and (c.previous() == "{" or _ends_value(c)) and c.previous() != "}", _entries),
-    (lambda c: c.statement[0].text == "param" and "=" in [t.text for t in c.statement[-2:]], lambda c: []),
+    (lambda c: c.statement[0].text == "param" and c.previous() != "]", _range),
     (lambda c: _ends_value(c), _following),
     (_in_space, _items),
     (lambda c: c.previous() == "{" or (c.previous() == "," and not _open_call(c)), lambda c: []),  # a layer

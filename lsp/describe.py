@@ -34,6 +34,9 @@ GROUPS = {
 AXIS = {"out": "the rows of a weight matrix: one for each output", "in": "its columns: one for each input"}
 """The axes."""
 
+RANGE = {"in": "the range of a param: `in [0, 1]`"}
+"""What `in` is before a `[`."""
+
 WORDS = {
     "per": "the comparison group: which scores are compared with each other",
     "else": "the arm of all layers that no other arm takes",

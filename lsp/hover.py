@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.grammar.syntax import Span
 from pzc.lsp import describe
@@ -34,10 +36,13 @@ def _used(use: Use, document: Document) -> str | None:
 
 def _word(document: Document, offset: int) -> tuple[str, Span] | None:
     """A keyword, an axis or a group."""
-    for before, token in zip((None, *document.tokens), document.tokens, strict=False):
+    for token, after in zip_longest(document.tokens, document.tokens[1:]):
         if token.kind == "name" and touches(token.span, offset):
-            group = before is not None and before.text in ("per", ":", ",") and token.text in describe.GROUPS
-            tables = describe.GROUPS if group else describe.KEYWORDS | describe.WORDS | describe.AXIS
+            tables = describe.KEYWORDS | describe.WORDS | describe.AXIS
+            if token.start in document.names.groups:
+                tables = describe.GROUPS
+            elif token.text == "in" and after is not None and after.text == "[":
+                tables = describe.RANGE
             text = tables.get(token.text)
             return (f"`{token.text}`: {text}", token.span) if text else None
     return None

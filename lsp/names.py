@@ -6,7 +6,8 @@ language's: a name is known from the statement after it, a function's parameters
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,10 +66,11 @@ class Use:
 
 @dataclass(frozen=True)
 class Names:
-    """The symbols of a text and the uses of names in it, both in order."""
+    """The symbols of a text and the uses of names in it, both in order; where its comparison groups stand."""
 
     symbols: tuple[Symbol, ...]
     uses: tuple[Use, ...]
+    groups: frozenset[int] = frozenset()
 
     def symbol_at(self, offset: int) -> Symbol | None:
         """What is defined at an offset, or used there by its own name."""
@@ -167,15 +169,19 @@ def names(source: str) -> Names:
     symbols: list[Symbol] = []
     uses: list[Use] = []
     scope: dict[str, Symbol] = {}
+    groups: set[int] = set()
     for statement in statements(tokens(source), source):
+        compared = _groups(statement)
+        groups |= compared
         own, skipped = _defined(statement)
         parameters = _parameters(own)
-        uses += _uses(statement, skipped | {s.span.start for s in own}, scope | parameters if parameters else scope)
+        known = ChainMap(parameters, scope) if parameters else scope
+        uses += _uses(statement, skipped | compared | {s.span.start for s in own}, known)
         for symbol in own:
             if symbol.kind != "parameter":
                 define(scope, symbol)
         symbols += own
-    return Names(tuple(symbols), tuple(uses))
+    return Names(tuple(symbols), tuple(uses), frozenset(groups))
 
 
 def _defined(s: Statement) -> tuple[list[Symbol], set[int]]:
@@ -184,7 +190,7 @@ def _defined(s: Statement) -> tuple[list[Symbol], set[int]]:
     if s.keyword == "use":
         return _used(s), {t.start for t in words}
     if not s.keyword or s.keyword == "pzm" or not words or words[0].kind != "name" or words[0].text in RESERVED:
-        return [], _not_values(s)
+        return [], _heads(s)
     name = words[0]
     parameters: list[Token] = []
     if s.keyword == "fn":
@@ -193,7 +199,7 @@ def _defined(s: Statement) -> tuple[list[Symbol], set[int]]:
     kind: Kind = s.keyword  # type: ignore[assignment]  # every keyword left is a kind
     symbol = Symbol(name.text, kind, name.span, s.span, s.doc, parameters=written)
     own = [Symbol(p.text, "parameter", p.span, s.span) for p in parameters]
-    return [symbol, *own], _not_values(s)
+    return [symbol, *own], _heads(s)
 
 
 def _listed(words: tuple[Token, ...]) -> list[Token]:
@@ -219,16 +225,20 @@ def _used(s: Statement) -> list[Symbol]:
     return [Symbol(prefix, "library", source.span, s.span, s.doc, source.text)]
 
 
-def _not_values(s: Statement) -> set[int]:
-    """Where the names of layers, of a space's entries and of groups stand."""
+def _heads(s: Statement) -> set[int]:
+    """Where the names of layers and of a space's entries stand."""
+    colons = [i for i, t in enumerate(s.tokens) if t.text == ":"] if s.keyword in ("metric", "space") else []
+    return {t.start for i in colons for t in _before_colon(s.tokens[:i])}
+
+
+def _groups(s: Statement) -> set[int]:
+    """Where comparison groups stand."""
     found: set[int] = set()
     per = False
     for i, word in enumerate(s.tokens):
-        if word.text == ":" and s.keyword in ("metric", "space"):
-            found |= {t.start for t in _before_colon(s.tokens[:i])}
         if word.text == "per":
             per = True
-        elif per and word.kind == "name" and word.start not in found:
+        elif per and word.kind == "name":
             following = s.tokens[i + 1].text if i + 1 < len(s.tokens) else ""
             if following != ":":
                 found.add(word.start)
@@ -253,7 +263,7 @@ def _before_colon(words: tuple[Token, ...]) -> list[Token]:
     return found
 
 
-def _uses(s: Statement, skipped: set[int], known: dict[str, Symbol]) -> list[Use]:
+def _uses(s: Statement, skipped: set[int], known: Mapping[str, Symbol]) -> list[Use]:
     found: list[Use] = []
     words = s.tokens
     for i, word in enumerate(words):

@@ -261,6 +261,8 @@ def test_hovering_a_function_tells_how_it_is_called(name: str) -> None:
         ("pzm 1 metric m = W per ‸col", ["`col`", "one input"]),
         ("pzm 1 metric m = W ‸per col", ["comparison group"]),
         ("pzm 1 let a = sum(W, ‸in)", ["`in`", "columns"]),
+        ("pzm 1 param a = 0.5 ‸in [0, 1]", ["`in`", "the range"]),
+        ("pzm 1 space s { leaves: W per: row, ‸col }", ["`col`", "one input"]),
         ("‸pzm 1", ["edition"]),
         ("pzm 1 use paper (‸mms)", ["fn mms(x) =", "from paper"]),
         ("pzm 1 use paper let a = paper.‸mms(W)", ["fn mms(x) =", "from paper"]),
@@ -275,7 +277,19 @@ def test_what_is_shown_for_a_word(marked: str, parts: list[str]) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("marked", ["# ‸W", "let a = W ‸+ W", "let a = ‸unknown", "‸", "let a = X.‸foo", "pzm ‸1"])
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "# ‸W",
+        "let a = W ‸+ W",
+        "let a = ‸unknown",
+        "‸",
+        "let a = X.‸foo",
+        "pzm ‸1",
+        'metric m { "a", ‸model, b: W else: X }',
+        "metric m { a: W ‸row: X else: X }",
+    ],
+)
 def test_nothing_is_shown_where_there_is_nothing_to_say(marked: str) -> None:
     assert shown(marked) == ""
 
@@ -308,6 +322,11 @@ def labels(marked: str, path: Path | None = None) -> list[str]:
         ("space s { per: row, ‸", list(GROUPS)),
         ("let ‸", []),
         ("param a = ‸", []),
+        ("param a = 0.5 in ‸", []),
+        ("param a = 0.5 in [‸", []),
+        ("param a = 0.5 in [0, ‸", []),
+        ("param a = 0.5 in [0, 1] ‸", [k for k in KEYWORDS if k != "pzm"]),
+        ("param a = -0.5 ‸", ["in", *(k for k in KEYWORDS if k != "pzm")]),
         ("fn f(x, ‸", []),
         ("metric m { ‸", []),
         ("metric m { gate, ‸", []),
@@ -574,6 +593,12 @@ def test_colours_know_what_a_name_stands_for() -> None:
     assert ("a", ("variable", "readonly")) in kinds
     assert ("W", ("variable", "readonly", "defaultLibrary")) in kinds
     assert ("b", ("property",)) in kinds, "the layer `mlp.b`"
+    layers = Document('pzm 1 metric m { "a", model, b: W per row else: X * W per layer }')
+    assert [c.kind[0] for c in colours(layers) if c.token.text in ("model", "row", "layer")] == [
+        "property",
+        "enumMember",
+        "enumMember",
+    ]
 
 
 @settings(deadline=None)
