@@ -15,6 +15,7 @@ from rich.tree import Tree
 from pzc.cli.console import fail, formula, output, print_json
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, visible, written
+from pzc.cli.groups import arms_per
 from pzc.compiler import opposing
 from pzc.compiler.analysis.intervals import Interval, interval
 from pzc.compiler.analysis.signs import Sign
@@ -65,7 +66,7 @@ def explain_metric(reference: str, per: str | None, settings: dict[str, float], 
     except TreeError as error:
         fail(f"{reference}: {error}")
         return 1
-    arms = [Arm(arm.core, per or arm.per, arm.layers) for arm in metric.arms]
+    arms = arms_per(metric, per)
     if as_json:
         print_json(_as_json(metric, arms) | ({"opposing": _opposing_as_json(tree)} if tree else {}))
         return 0

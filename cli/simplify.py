@@ -12,6 +12,7 @@ from pzc.cli import options
 from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import visible, written
+from pzc.cli.groups import arms_per
 from pzc.compiler.arm import Arm
 from pzc.compiler.load import load
 from pzc.compiler.metric import Metric
@@ -44,7 +45,7 @@ def command(
     pzc simplify 'sqrt(sqr(W) * sqr(X)) per row' --json
     """
     given = load(metric, settings)
-    arms = [Arm(arm.core, per or arm.per, arm.layers) for arm in given.arms]
+    arms = arms_per(given, per)
     shorter = [Arm(simplest(arm.core, arm.per, keep), arm.per, arm.layers) for arm in arms]
     result = replace(given, core=shorter[-1].core, per=shorter[-1].per, params=(), roles=tuple(shorter[:-1]))
     if as_json:

@@ -206,3 +206,12 @@ def test_a_proof_says_where_it_holds(terminal: Terminal) -> None:
     )
     shown = terminal("equiv", "wanda", "obd", "--per", "row").out
     assert shown.splitlines()[0].endswith("for every model, per row")
+
+
+@pytest.mark.parametrize("command", ["simplify", "explain"])
+def test_a_group_in_which_a_score_is_constant_is_refused(command: str, terminal: Terminal) -> None:
+    for metric in ("X per row", "W - W + X"):
+        shown = terminal(command, metric, "--per", "col")
+        assert shown.code == 2
+        assert "constant inside its group (per col)" in shown.err
+    assert terminal(command, "X per row", "--per", "layer").code == 0
