@@ -117,11 +117,15 @@ def inline(text: str, name: str = "inline", *, analyse: bool = True) -> Metric:
 
     Without `analyse`, an expression that is never defined is no error: what runs it will meet it.
     """
+    one = "an inline metric is one expression, such as 'abs(W) * X per row'"
+    if text.lstrip().startswith("{"):
+        raise MetricNotFound(f"{one}; a metric by role is written in a file")
     head = f"pzm 1 metric {name} = "
     try:
         compiled = compile_file(head + text, "expression", analyse=analyse)
     except SourceError as error:
         raise SourceError([d.moved(-len(head), len(text)) for d in error.diagnostics], text, "expression") from None
-    if len(compiled.metrics) != 1 or any(d.code == "PZ0401" for d in compiled.diagnostics):
-        raise MetricNotFound("an inline metric is one expression, such as 'abs(W) * X per row'")
+    unused = any(d.code == "PZ0401" for d in compiled.diagnostics)
+    if len(compiled.metrics) != 1 or compiled.spaces or unused:
+        raise MetricNotFound(one)
     return compiled.metrics[0]

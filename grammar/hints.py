@@ -178,6 +178,8 @@ def _in_a_use(token: Token, expected: set[str], before: Sequence[Token], after: 
         return 'a file is written in quotes: `use "norms.pzm" (share)`'
     if token.type == "$END":
         return None
+    if token.type == "RPAR" and _type(before, -1) == "COMMA":
+        return "a name stands behind every comma: leave the last one out"
     if token.type in ("STAR", "RPAR"):
         return "without a list everything is known by its full name: `use paper`, then `paper.mms(x)`"
     return _LIBRARY

@@ -8,7 +8,7 @@ import pytest
 
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.language.check import check
-from pzc.compiler.load import inline, zoo_names, zoo_source
+from pzc.compiler.load import MetricNotFound, inline, load, zoo_names, zoo_source
 from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import parse
@@ -107,6 +107,20 @@ def test_one_mistake_is_reported_once() -> None:
 def test_a_name_is_known_from_the_statement_after_it() -> None:
     assert codes("pzm 1 metric m = W * a per row let a = 2") == ["PZ0201"]
     assert codes("pzm 1 let a = a metric m = W * a per row") == ["PZ0201"]
+
+
+@pytest.mark.parametrize("text", ["metric m = m * W", "metric m { else: m * W }", "let m = m * W metric n = W"])
+def test_nothing_stands_in_its_own_definition(text: str) -> None:
+    assert [d.message for d in diagnostics(f"pzm 1 {text}")] == ["`m` stands in its own definition"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["W per row space s { leaves: W ops: * }", "{up: W else: X * W}", " { else: W }", "W metric b = X", "W let a = X"],
+)
+def test_an_inline_metric_is_one_expression(text: str) -> None:
+    with pytest.raises(MetricNotFound, match="an inline metric is one expression"):
+        load(text)
 
 
 def test_what_nothing_uses_is_a_warning() -> None:

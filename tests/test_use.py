@@ -203,3 +203,22 @@ def test_a_parameter_of_another_file_is_none_of_this_one(tmp_path: Path, text: s
     assert pzc.load(f"{path}:n").params == (("k", 3.0),)
     with pytest.raises(MetricNotFound, match="no parameter `k`"):
         pzc.load(f"{path}:m", {"k": 9})
+
+
+def test_help_for_a_use(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.pzm": 'use "mean.pzm"\nmetric m = W', "mean.pzm": NORMS})
+    assert [(d.code, d.help) for d in errors(path)] == [
+        ("PZ0204", 'list the names that you need: `use "mean.pzm" (…)`'),
+    ]
+    path = write(tmp_path, {"a.pzm": "use paper (mms,)\nmetric m = mms(W)"})
+    assert [d.help for d in errors(path)] == ["a name stands behind every comma: leave the last one out"]
+    path = write(tmp_path, {"a.pzm": "use paper ()\nmetric m = paper.mms(W)"})
+    assert "without a list" in str(errors(path)[0].help)
+
+
+def test_a_name_that_hides_a_library_is_named_in_the_help(tmp_path: Path) -> None:
+    for text in ("fn f(paper) = paper.mms(W) * paper\nmetric m = f(X)", "let paper = W\nmetric m = paper.mms(W)"):
+        (found,) = errors(write(tmp_path, {"a.pzm": text}))
+        kind = "parameter" if "fn" in text else "let"
+        assert found.help == f"`paper` is a {kind} here: give it another name, and write `use paper` before"
+    assert errors(write(tmp_path, {"a.pzm": "metric m = paper.mms(W)"}))[0].help == "write `use paper` before"

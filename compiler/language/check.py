@@ -127,11 +127,11 @@ class _Checker:
         for s in file.statements:
             if self.files.spent.told:
                 return
+            self.lowering.defining = s.name if isinstance(s, Let | MetricDefinition | RolesDefinition) else ""
             match s:
                 case Use():
                     self._use(s)
                 case Let():
-                    self.lowering.defining = s.name
                     node = self.lowering.value(s.value)
                     self._define(s.name, s.name_span, "let", node, doc=s.doc, places=self.lowering.places)
                 case Fn():
@@ -196,14 +196,16 @@ class _Checker:
         definition = Definition(kind, span, node, function=function, reads=reads, doc=doc, places=places)
         return self._bind(name, span, definition)
 
-    def _bind(self, name: str, span: Span, definition: Definition) -> Definition | None:
+    def _bind(
+        self, name: str, span: Span, definition: Definition, hint: str = "choose another name"
+    ) -> Definition | None:
         leaf = name in LEAVES or name in ALIASES or name in FAMILIES
         taken = "a leaf" if leaf else "a function" if name in FUNCTION_NAMES else None
         before = self.scope.get(name)
         definition.order = self.order
         self.order += 1
         if taken == "a leaf" or (taken and definition.function is None and definition.kind != "broken"):
-            self.report("PZ0204", f"`{name}` is the name of {taken}", span, help="choose another name")
+            self.report("PZ0204", f"`{name}` is the name of {taken}", span, help=hint)
             self.scope[name] = Definition("broken", span)
         elif before is not None and before.kind != "broken":
             first = Label(before.span, "first defined here")
@@ -223,11 +225,12 @@ class _Checker:
             return
         if not use.names:
             prefix = _prefix(use)
+            hint = f'list the names that you need: `use "{use.source}" (…)`'
             if prefix.text.isascii() and prefix.text.isidentifier() and prefix.text not in RESERVED:
-                self._bind(prefix.text, prefix.span, Definition("library", prefix.span, members=module.exports))
+                definition = Definition("library", prefix.span, members=module.exports)
+                self._bind(prefix.text, prefix.span, definition, hint)
             else:
                 message = f"`{prefix.text}` cannot stand before the names of this file"
-                hint = f'list the names that you need: `use "{use.source}" (…)`'
                 self.report("PZ0501", message, prefix.span, help=hint)
         for name in use.names:
             self._take(name.text, name.span, module, use.source)

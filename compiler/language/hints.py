@@ -48,8 +48,13 @@ def members(family: str) -> str:
     return ", ".join(f"`{n}`" for n in LEAVES if n.startswith(f"{family}."))
 
 
-def for_function(name: str, own: Collection[str], libraries: Mapping[str, Collection[str]]) -> str | None:
-    """The help for a function that is not known; `own` are the functions of the file, `libraries` what it uses."""
+def for_function(
+    name: str, own: Collection[str], libraries: Mapping[str, Collection[str]], hidden: str | None
+) -> str | None:
+    """The help for a function that is not known.
+
+    `own` are the functions of the file, `libraries` what it uses, `hidden` is what the name before the dot is here.
+    """
     family, _, member = name.partition(".")
     if name in ELSEWHERE:
         return f"write `{ELSEWHERE[name]}`"
@@ -58,6 +63,8 @@ def for_function(name: str, own: Collection[str], libraries: Mapping[str, Collec
         return f"write `{having}.{name}(…)`"
     if name in PAPER:
         return f"write `use paper ({name})` before"
+    if family == "paper" and member and hidden:
+        return f"`paper` is a {hidden} here: give it another name, and write `use paper` before"
     if family == "paper" and member:
         return "write `use paper` before"
     if member in FUNCTION_NAMES:

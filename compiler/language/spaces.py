@@ -83,7 +83,9 @@ def _weight(item: Item, lowering: Lowering) -> float | None:
         lowering.report("PZ0602", f"`{item.text}` is a number; this entry lists names", item.span)
         return None
     weight = float(item.more) if item.more is not None else 1.0
-    if weight <= 0 or not lowering.fits(item.more or "1", weight, item.span):
+    if not lowering.fits(item.more or "1", weight, item.span):
+        return None
+    if weight <= 0:
         lowering.report("PZ0602", "a weight is a number above 0", item.span)
         return None
     return weight
@@ -137,7 +139,7 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
         lowering.report("PZ0602", message, item.span, help=hint)
         return []
     own = [n for n, d in lowering.scope.items() if d.kind == "fn"]
-    if member == "*" and family in libraries():
+    if member and lowering.find(family) is None and family in libraries():
         lowering.report("PZ0602", f"`{family}` is not used here", item.span, help=f"write `use {family}` before")
         return []
     prefixes = [f"{n}.*" for n, d in lowering.scope.items() if d.kind == "library"]
