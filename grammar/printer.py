@@ -176,11 +176,11 @@ def format_source(file: File, source: str) -> str:
     comments = deque(file.comments)
     lines: list[_Line] = []
     for s, following in zip_longest(file.statements, file.statements[1:]):
-        braces = isinstance(s, RolesDefinition | SpaceDefinition)
-        lines += _before(s.name_span.start if braces else s.span.start, comments)  # one below a doc comment too
+        braces = s if isinstance(s, RolesDefinition | SpaceDefinition) else None
+        lines += _before((braces.name_span if braces else s.span).start, comments)  # one below a doc comment too
         inside = bool(comments) and comments[0].span.start < s.span.end
         if inside and braces:
-            line = _Line(_block(s, comments, source), s.span.start, s.span.end, type(s).__name__)
+            line = _Line(_block(braces, comments, source), s.span.start, s.span.end, type(s).__name__)
         else:
             lines += _before(s.span.end, comments)
             line = _Line(statement(s), s.span.start, s.span.end, type(s).__name__)

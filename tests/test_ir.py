@@ -40,11 +40,12 @@ DOCS = Path(__file__).parent.parent / "docs"
 SCHEMA = json.loads((DOCS / "pzm-ir-1.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
-PATTERNS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+TAKEN = {n for n in (*RESERVED, *LEAVES, *ALIASES, *FAMILIES, *FUNCTION_NAMES) if "." not in n}
+PATTERNS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters='"#\n'), max_size=8).filter(str.strip)
 ARMS = st.builds(Arm, EXPRESSIONS, strategies.GROUPS, st.lists(PATTERNS, min_size=1, max_size=3).map(tuple))
 METRICS = st.builds(
     lambda name, core, per, roles: Metric(name, core, per, roles=tuple(roles)),
-    st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True),
+    st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True).filter(lambda name: name not in TAKEN),
     EXPRESSIONS,
     strategies.GROUPS,
     st.lists(ARMS, max_size=3),
@@ -375,10 +376,9 @@ def test_a_minus_before_a_number_is_written_as_it_is_read(formula: str) -> None:
 
 def test_what_no_source_can_say_is_refused_by_both_readers() -> None:
     document = json.loads(ir.emit(inline("abs(W) per layer")))
-    taken = {n for n in (*RESERVED, *LEAVES, *ALIASES, *FAMILIES, *FUNCTION_NAMES) if "." not in n}
-    assert set(SCHEMA["properties"]["name"]["not"]["enum"]) == taken
-    said: list[dict[str, Any]] = [{"name": name} for name in sorted(taken)]
-    said += [{"arms": [{"layers": ["a", p], "per": "row", "score": 1}, document["arms"][0]]} for p in PATTERNS]
+    assert set(SCHEMA["properties"]["name"]["not"]["enum"]) == TAKEN
+    said: list[dict[str, Any]] = [{"name": name} for name in sorted(TAKEN)]
+    said += [{"arms": [{"layers": ["a", p], "per": "row", "score": 1}, document["arms"][0]]} for p in UNSAID]
     texts = [json.dumps(document | change) for change in said]
     for text in texts:
         with pytest.raises(ir.InvalidDocument, match="no source can say"):
@@ -391,5 +391,5 @@ def test_what_no_source_can_say_is_refused_by_both_readers() -> None:
         assert done.stdout.strip() == str(len(texts))
 
 
-PATTERNS = ['a"b', "a#b", "  ", "\t\u2003\x1c", "a\nb"]
+UNSAID = ['a"b', "a#b", "  ", "\t\u2003\x1c", "a\nb"]
 IR_JS = Path(__file__).parent.parent / "javascript" / "ir.js"

@@ -324,7 +324,7 @@ class Lowering:
             message = f"there is no function `{name}`"
             own = [n for n, d in self.scope.items() if d.kind == "fn"]
             used = {n: d.members for n, d in self.scope.items() if d.kind == "library"}
-            hint = hints.for_function(name, own, used, library and library.kind)
+            hint = hints.for_function(name, own, used, library.kind if library else None)
         self.report("PZ0201", message, call.function_span, help=hint)
 
     def _written_out(self, call: Call, function: Function) -> Node | None:
