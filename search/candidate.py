@@ -47,7 +47,7 @@ class Candidate:
     are the objective of each fitness window that it was measured on, in nats a token, `shape` is what formulas share
     that differ only in their numbers, `signature` some bits of its masks, `tier` the dearest statistic that it reads,
     `alias_of` the number of the candidate that it repeats, `reason` why it was refused, `predictors` what was said of
-    it before the pruned model was run, `seconds` what settling it took.
+    it before the pruned model was run, `seconds` what proposing, screening and settling it took its worker.
     """
 
     number: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -55,12 +54,6 @@ def settle(
     """What becomes of a proposal. Only closed generations have a say, so it is the same whoever settles it when."""
     if proposal.settled:
         return proposal.candidate
-    start = time.perf_counter()
-    settled = _settled(proposal, state, fitness, bar, rung)
-    return replace(settled, seconds=round(time.perf_counter() - start, 4))
-
-
-def _settled(proposal: Proposal, state: State, fitness: Fitness, bar: Bar, rung: Rungs) -> Candidate:
     new = proposal.candidate
     algorithm = ALGORITHMS[state.plan.algorithm]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pzc.search.candidate import Candidate
@@ -29,11 +29,29 @@ class _Work:
     bars: list[Bar]
 
 
+class _Clock:
+    """The seconds of work since it was last read. To wait for other workers is no work."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def read(self) -> float:
+        before, self._since = self._since, time.perf_counter()
+        return round(self._since - before, 4)
+
+    def wait(self) -> None:
+        start = time.perf_counter()
+        time.sleep(POLL)
+        self._since += time.perf_counter() - start
+
+
 def work(
     state: State, store: Store, given: Given, fitness: Fitness, stop: Callable[[], bool], begin: Callable[[], None]
 ) -> None:
     """Settle slot after slot until `stop()` says so or the plan is through. `begin` is called at every
-    generation once the published metrics are measured: the first time, the search itself begins."""
+    generation once the published metrics are measured: the first time, the search itself begins. What a worker does
+    between two slots, proposing a generation and screening drafts, counts as time of the later one."""
+    clock = _Clock()
     current: _Work | None = None
     screen = Screen(fitness.sketches.of, given.space)
     while not stop() and not (state.generation >= 0 and state.over()):
@@ -48,12 +66,12 @@ def work(
             continue
         claim = store.claim(current.proposals, partial(screen.choose, state=state))
         if claim is not None:
-            settled = _settled(claim, current, state, store, fitness)
+            settled = replace(_settled(claim, current, state, store, fitness), seconds=clock.read())
             store.tell(claim, settled)
             state.show(claim.slot, settled)
         _look(state, store, current)
         if claim is None and state.generation == current.generation:
-            time.sleep(POLL)
+            clock.wait()
 
 
 def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness) -> Candidate:

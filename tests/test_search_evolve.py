@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +20,7 @@ from pzc.runtime.data.texts import sides
 from pzc.runtime.data.windows import calibration_windows, tokenise, windows_between, windows_left
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.scoring.masks import Target
+from pzc.search import worker
 from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness, _behind
 from pzc.search.identity import identified
@@ -30,7 +33,7 @@ from pzc.search.settings import Settings, given
 from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
 from pzc.search.state import State
-from pzc.search.store import Place
+from pzc.search.store import Place, Store
 from tests.searches import PLAN, closed, genotype, made, small_search, some_windows, timeless, tiny_fitness
 
 START = given(Settings())
@@ -82,6 +85,35 @@ def test_an_interrupted_run_goes_on_as_it_would_have(whole: State, tmp_path: Pat
     assert timeless(resumed.candidates) == timeless(whole.candidates)
     assert resumed.counts == whole.counts
     assert resumed.predictors == whole.predictors
+
+
+def test_proposing_and_screening_take_time_and_waiting_for_others_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(function: Callable[..., Any]) -> Callable[..., Any]:
+        def slowly(*given: Any, **more: Any) -> Any:
+            time.sleep(0.05)
+            return function(*given, **more)
+
+        return slowly
+
+    claims: list[Any] = []
+    claim = Store.claim
+
+    def taken_at_first(*given: Any) -> Any:
+        claims.append(claim(*given) if claims else None)
+        return claims[-1]
+
+    monkeypatch.setattr(worker, "proposals", slow(proposals))
+    monkeypatch.setattr(Screen, "choose", slow(Screen.choose))
+    monkeypatch.setattr(Store, "claim", taken_at_first)
+    monkeypatch.setattr(worker, "POLL", 3.0)
+    start = time.perf_counter()
+    found = small_search(tmp_path, replace(PLAN, generations=1)).candidates
+    slots = {(c.generation, c.slot): c for c in found}  # the last of a slot is what was settled
+    assert all(c.seconds >= 0.05 for c in slots.values())
+    assert all(c.seconds >= 0.1 for place, c in slots.items() if place[1] == 0)
+    assert sum(c.seconds for c in found) < time.perf_counter() - start - worker.POLL
 
 
 def test_places_are_taken_in_order_and_once(whole: State) -> None:
