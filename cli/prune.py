@@ -112,8 +112,9 @@ def _table(done: list[Result]) -> Table:
 
 def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
     """What was measured on, what was written where, and what may come next."""
-    from pzc.cli.texts import described, options_of
+    from pzc.cli.texts import described
     from pzc.runtime.files import size_text
+    from pzc.runtime.planning.commands import options_of
 
     how = vars(asked)
     errors.print(Text(described(texts, how), "dim"), soft_wrap=True)

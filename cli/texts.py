@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection
 from typing import Any
 
@@ -33,9 +32,3 @@ def described(texts: Texts, how: dict[str, Any]) -> str:
     if gathered:
         found.append(f"statistics from {how['windows']} windows of {gathered.title}")
     return "; ".join(found) or "nothing measured, no text read"
-
-
-def options_of(how: dict[str, Any], *names: str) -> str:
-    """Options as they would be typed again, those that are not given left out."""
-    given = ((name.replace("_", "-"), how.get(name)) for name in names)
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)

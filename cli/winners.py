@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli.console import formula, output, print_json, say
-from pzc.cli.texts import options_of
 from pzc.runtime.evaluation.uncertainty import change
+from pzc.search.commands import compare_command
 from pzc.search.hall import Member
 from pzc.search.prepare import Prepared
 from pzc.search.run import Result
@@ -58,11 +57,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
     output.print("[bold]the best of the zoo[/]:\n")
     output.print(formula(best_zoo.metric.source), soft_wrap=True)
-    how = asdict(run.settings)
-    how |= {"eval_windows": how["held_out_windows"], "sparsity": None if how["pattern"] else how["sparsity"]}
-    names = ("model", "data", "eval_data", "windows", "eval_windows", "length", "sparsity", "pattern")
-    metrics = f"--metric {best_zoo.metric.name} --metric {shlex.quote(str(result.files[0]))}"
-    following = f"pzc compare {metrics}{options_of(how, *names)}"
+    following = compare_command(asdict(run.settings), result.files[0], best_zoo.metric.name)
     say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
 
 

@@ -1,0 +1,33 @@
+"""What to type to go on with a metric that a run has found."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pzc.runtime.planning.commands import options_of
+
+_TEXTS = ("model", "data", "eval_data", "windows")
+_TARGET = ("length", "sparsity", "pattern")
+
+
+def prune_command(settings: Mapping[str, Any], file: Path) -> str:
+    """Prune the run's model with the metric in a file, as the run did."""
+    how = options_of(_typed(settings), *_TEXTS, *_TARGET)
+    return f"pzc prune{how} --metric {shlex.quote(str(file))} --output out/pruned"
+
+
+def compare_command(settings: Mapping[str, Any], file: Path, published: str | None) -> str:
+    """Measure the metric in a file beside a published one on held-out text, with the numbers that the run had."""
+    names = [*([published] if published else []), shlex.quote(str(file))]
+    metrics = "".join(f" --metric {name}" for name in names)
+    return f"pzc compare{metrics}{options_of(_typed(settings), *_TEXTS, 'eval_windows', *_TARGET, 'dtype', 'seed')}"
+
+
+def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run by the options of other commands, without what is theirs anyway."""
+    s = dict(settings)
+    sparsity = None if s.get("pattern") else s.get("sparsity")
+    return {**s, "eval_windows": s.get("held_out_windows"), "sparsity": sparsity, "seed": s.get("seed") or None}
