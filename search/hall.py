@@ -54,6 +54,21 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What the final has measured of the winner, a candidate by its number: what the search made small over all
+    `windows`, the search's and further ones `together`, and perplexities on held-out text: its own, that of the best
+    published metric there, and that of the dense model."""
+
+    candidate: int
+    together: float
+    windows: int
+    held_out: float
+    published: str
+    published_held_out: float
+    dense: float
+
+
+@dataclass(frozen=True)
 class Contender:
     """A candidate for the hall of fame, with its losses on further windows of the search's text."""
 
@@ -61,10 +76,14 @@ class Contender:
     further: tuple[float, ...] = ()
 
     @property
+    def losses(self) -> tuple[float, ...]:
+        """Of the search's windows and the further ones."""
+        return (*self.candidate.losses, *self.further)
+
+    @property
     def loss(self) -> float:
-        """The mean over the search's windows and the further ones."""
-        losses = (*self.candidate.losses, *self.further)
-        return sum(losses) / len(losses)
+        """The mean over all of them."""
+        return sum(self.losses) / len(self.losses)
 
 
 def contend(

@@ -7,7 +7,7 @@ Fisher information) and of the layers' output, Σ W²X². A sample of rows tells
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -60,14 +60,27 @@ class Predictors:
         return found
 
 
-def correlations(measured: Sequence[Candidate]) -> dict[str, float]:
+Pairs = list[tuple[float, float]]
+
+
+def told(measured: Iterable[Candidate]) -> dict[str, Pairs]:
+    """Of each predictor, what it said and the fitness of every candidate, where these are enough to tell."""
+    pairs: dict[str, Pairs] = {name: [] for name in (*READS, SURROGATE)}
+    for c in measured:
+        for name, value in c.predictors.items():
+            if name in pairs and math.isfinite(c.fitness):
+                pairs[name].append((value, c.fitness))
+    return {name: some for name, some in pairs.items() if len(some) >= LEAST}
+
+
+def correlations(measured: Iterable[Candidate]) -> dict[str, float]:
     """Spearman's rank correlation of each predictor with fitness."""
-    found = {}
-    for name in (*READS, SURROGATE):
-        pairs = [(c.predictors[name], c.fitness) for c in measured if name in c.predictors]
-        if len(pairs) >= LEAST:
-            found[name] = spearman([p for p, _ in pairs], [f for _, f in pairs])
-    return found
+    return {name: correlation(pairs) for name, pairs in told(measured).items()}
+
+
+def correlation(pairs: Pairs) -> float:
+    """Spearman's rank correlation of the first and the second of all pairs."""
+    return spearman([x for x, _ in pairs], [y for _, y in pairs])
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.errors import StoreError
+from pzc.search.front import front
+from pzc.search.hall import Outcome
 from pzc.search.objective import MEASURES
 from pzc.search.replay import stored_state
 from pzc.search.settings import plan_of, settings_of
@@ -24,16 +27,21 @@ COMPARABLE = (
 """The settings that two runs must share for their fitness to mean the same. So many windows with the same tokens have
 the same length."""
 
+SEARCHED = ("space", "template", "per", "seeds", "seed_zoo")
+"""The settings that say where a run searches and what it begins with."""
+
 
 @dataclass(frozen=True)
 class Run:
     """A run to read, with its candidates in the order of their numbers, those of the generation at work included;
-    `first` is the number of the one that has the first place in its hall of fame, if there is a hall."""
+    `first` is the number of the one that has the first place in its hall of fame, if there is a hall, `outcome` what
+    the final has measured of that one, if it is known."""
 
     place: Place
     candidates: Sequence[Candidate]
     settings: dict[str, Any]
     first: int | None = None
+    outcome: Outcome | None = None
 
     @property
     def folder(self) -> Path:
@@ -71,6 +79,11 @@ class Run:
         return sorted((c for c in self.candidates if c.published and _in_full(c)), key=lambda c: c.order)
 
     @cached_property
+    def front(self) -> list[tuple[Candidate, Metric]]:
+        """What no other beats in fitness, size and cost tier, each with its metric as it is read, best first."""
+        return front([*self.zoo, *self.found])
+
+    @cached_property
     def published(self) -> list[Candidate]:
         """Of the zoo each metric once, best first: where a space lacks its group, it was measured in several."""
         best: dict[str, Candidate] = {}
@@ -102,7 +115,7 @@ def read_run(place: Place) -> Run:
         raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
     store = Store(place, resume=True)
     state = stored_state(store, plan_of(settings_of(store)))
-    run = Run(place, state.every(), store.settings or {}, store.winner)
+    run = Run(place, state.every(), store.settings or {}, store.winner, _outcome(store))
     if not run.found:
         raise StoreError(
             f"the search in {place} has measured no candidate in full",
@@ -111,8 +124,20 @@ def read_run(place: Place) -> Run:
     return run
 
 
+def _outcome(store: Store) -> Outcome | None:
+    """What the final has measured of the first place: not what an earlier one has of another."""
+    kept = store.outcome or {}
+    known = {f.name: kept[f.name] for f in fields(Outcome) if f.name in kept}
+    return Outcome(**known) if len(known) == len(fields(Outcome)) and known["candidate"] == store.winner else None
+
+
 def _in_full(c: Candidate) -> bool:
     return c.status == "evaluated" and math.isfinite(c.fitness)
+
+
+def differing(run: Run, other: Run) -> list[str]:
+    """The settings by which two runs do not search the same: what sets them apart is not the algorithm alone."""
+    return [key for key in SEARCHED if (run.settings.get(key) or None) != (other.settings.get(key) or None)]
 
 
 def check_comparable(run: Run, other: Run) -> None:

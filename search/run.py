@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pzc.runtime.errors import PruningError
@@ -91,10 +91,23 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     final = hall.Final(run.fitness, run.held_out, at_once)
     every = hall.measure(final, [*best, *zoo], progress)
     dense = perplexity(final.losses(None))
-    files = _write_hall(run, every[: len(best)])
+    members, published = every[: len(best)], every[len(best) :]
+    files = _write_hall(run, members)
+    if members:
+        run.store.set_outcome(asdict(_outcome(best[0], members[0], published, dense)))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)
-    return Result(every[: len(best)], every[len(best) :], dense, files, run.state)
+    return Result(members, published, dense, files, run.state)
+
+
+def _outcome(
+    contender: hall.Contender, winner: hall.Member, published: Sequence[hall.Member], dense: float
+) -> hall.Outcome:
+    losses, other = contender.losses, min(published, key=lambda m: m.held_out)
+    return hall.Outcome(
+        contender.candidate.number, perplexity(losses), len(losses), winner.held_out, other.metric.name,
+        other.held_out, dense,
+    )  # fmt: skip
 
 
 def keep(run: Prepared) -> list[Path]:

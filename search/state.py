@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import merge
 
@@ -13,6 +13,7 @@ from pzc.compiler.core import Node
 from pzc.compiler.metric import Metric
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import MEASURED, REFERENCE, Candidate
+from pzc.search.front import front
 from pzc.search.identity import Identity
 from pzc.search.niche import few_of_a_niche
 from pzc.search.pareto import unbeaten
@@ -31,7 +32,8 @@ class Standing:
 
     `best` are the best candidates found, each with its metric as people read it; `front` those that no other beats in
     fitness, size as read and cost tier at once, the zoo's among them; `zoo` is the best of the zoo; `history` the best
-    fitness after each generation; `predictors` the rank correlation of each predictor with fitness.
+    fitness after each generation; `predictors` the rank correlation of each predictor with fitness, over all that was
+    measured in full so far.
     """
 
     best: tuple[tuple[Candidate, Metric], ...]
@@ -76,6 +78,7 @@ class State:
     _masks: dict[str, int] = field(default_factory=dict)
     _history: dict[int, float] = field(default_factory=dict)
     _correlations: Mapping[str, float] | None = None
+    _shown_correlations: Mapping[str, float] | None = None
     _front: list[Candidate] = field(default_factory=list)
     _read: dict[Candidate, Metric] = field(default_factory=dict)
     _best: tuple[tuple[Candidate, Metric], ...] = ()
@@ -95,7 +98,7 @@ class State:
             if self.found:
                 self._history[self.generation] = self.found[0].fitness
             self._front = unbeaten([*self._front, *self.candidates[before:]])
-            self._correlations = None
+            self._correlations = self._shown_correlations = None
             self.generation += 1
             self.pending = {}
             if not replayed:
@@ -138,6 +141,7 @@ class State:
         with self._lock:
             if self.pending.get(slot) != c:
                 self.pending[slot] = c
+                self._shown_correlations = None
                 self._show()
 
     def refresh(self) -> None:
@@ -146,15 +150,20 @@ class State:
             self._show()
 
     def _show(self) -> None:
-        best = self.best(SHOWN)
-        traded = unbeaten([*self._front, *self.pending.values()])
-        self._read = {c: self._read.get(c) or readable(c) for c in (*best, *traded)}
-        self._best = tuple((c, self._read[c]) for c in best)
-        self._traded = _undominated([(c, self._read[c]) for c in traded])
+        shown: dict[Candidate, Metric] = {}
+
+        def read(c: Candidate) -> Metric:
+            if c not in shown:
+                shown[c] = self._read.get(c) or readable(c)
+            return shown[c]
+
+        self._best = tuple((c, read(c)) for c in self.best(SHOWN))
+        self._traded = tuple(front([*self._front, *self.pending.values()], read))
+        self._read = shown
 
     @property
     def predictors(self) -> Mapping[str, float]:
-        """The rank correlation of each predictor with fitness, over the closed generations."""
+        """The rank correlation of each predictor with fitness, over the closed generations: what steers."""
         if self._correlations is None:
             self._correlations = correlations(self.found)
         return self._correlations
@@ -174,9 +183,12 @@ class State:
     def best(self, n: int) -> list[Candidate]:
         """The best candidates that the search has found so far, few of one shape and none with the masks of another:
         an algorithm that knows no identity may have measured them twice."""
+        return few_of_a_niche(_distinct(self._found_so_far()), self.plan.alike, n)
+
+    def _found_so_far(self) -> Iterable[Candidate]:
+        """What the search has found and measured in full, best first, with that of the generation at work."""
         pending = [c for c in self.pending.values() if c.status == "evaluated" and not c.published]
-        pool = merge(self.found, sorted(pending, key=_order), key=_order) if pending else self.found
-        return few_of_a_niche(_distinct(pool), self.plan.alike, n)
+        return merge(self.found, sorted(pending, key=_order), key=_order) if pending else self.found
 
     def population(self, generation: int, island: int = 0) -> list[Candidate]:
         """What breeds on an island in a generation, in the order in which it breeds."""
@@ -210,6 +222,8 @@ class State:
                 if not c.published:
                     counts[c.status] += 1
                     refusals.update([c.reason] if c.status == "refused" else [])
+            if self._shown_correlations is None:
+                self._shown_correlations = correlations(self._found_so_far())
             zoo = self.zoo or sorted((c for c in self.pending.values() if c.published and c.losses), key=_order)
             return Standing(
                 self._best,
@@ -219,7 +233,7 @@ class State:
                 refusals,
                 self.generation,
                 tuple(self._history.values()),
-                dict(self.predictors),
+                self._shown_correlations,
             )
 
 
@@ -230,12 +244,6 @@ def _distinct(pool: Iterable[Candidate]) -> Iterator[Candidate]:
         if not c.mask_hash or c.mask_hash not in seen:
             seen.add(c.mask_hash)
             yield c
-
-
-def _undominated(rows: Sequence[tuple[Candidate, Metric]]) -> tuple[tuple[Candidate, Metric], ...]:
-    """The rows that are on the front by the size that is read, which is often smaller than what was bred."""
-    sized = {replace(c, complexity=metric.complexity): (c, metric) for c, metric in rows}
-    return tuple(sized[c] for c in unbeaten(sized))
 
 
 def _order(c: Candidate) -> tuple[float, int, int]:

@@ -55,7 +55,7 @@ LOST = (StorageInternalError, SQLAlchemyError)
 """What Optuna raises when a database does not answer."""
 
 _STATES = {"evaluated": TrialState.COMPLETE, "refused": TrialState.FAIL}
-_SETTINGS, _WINNER, _WORKER = "settings", "winner", "worker:"
+_SETTINGS, _WINNER, _OUTCOME, _WORKER = "settings", "winner", "outcome", "worker:"
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,16 @@ class Store:
         """Keep which candidate has the first place."""
         self._storage.set_study_user_attr(self._id, _WINNER, number)
 
+    @property
+    def outcome(self) -> dict[str, Any] | None:
+        """What the final has measured of the first place, or None before there was one."""
+        found: dict[str, Any] | None = self._notes().get(_OUTCOME)
+        return found
+
+    def set_outcome(self, outcome: Mapping[str, Any]) -> None:
+        """Keep what the final has measured of the first place."""
+        self._storage.set_study_user_attr(self._id, _OUTCOME, dict(outcome))
+
     def discard(self) -> None:
         """Take away the folder of a run that never began, if nothing else is in it."""
         for name in (JOURNAL, KEPT, f".{KEPT}.lock"):
@@ -195,7 +205,8 @@ class Store:
             self.place.folder.rmdir()
 
     def _notes(self) -> dict[str, Any]:
-        """What is kept of the study as a whole: the settings, the winner, and each worker's heartbeat."""
+        """What is kept of the study as a whole: the settings, the winner with its outcome, and each worker's
+        heartbeat."""
         found: dict[str, Any] = self._storage.get_study_user_attrs(self._id)
         return found
 

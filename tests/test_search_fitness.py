@@ -230,6 +230,15 @@ def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) 
     further = f"{winner.further_windows} further windows{bred}"
     assert f"On the search's windows: {name} {winner.fitness:.4f}; on {further}: {winner.further:.4f};" in kept
     assert "; on held-out text: perplexity " in kept
+    outcome = store.outcome
+    assert outcome is not None
+    assert outcome["candidate"] == winner.candidate.number
+    both = 4 * math.log(winner.candidate.fitness) + winner.further_windows * math.log(winner.further)
+    assert math.log(outcome["together"]) == pytest.approx(both / outcome["windows"])
+    assert outcome["windows"] == 4 + winner.further_windows
+    published = min(result.zoo, key=lambda m: m.held_out)
+    assert (outcome["published"], outcome["published_held_out"]) == (published.metric.name, published.held_out)
+    assert (outcome["held_out"], outcome["dense"]) == (winner.held_out, result.dense)
 
 
 @pytest.mark.parametrize("objective", ["perplexity", "kl"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pzc.search.errors import StoreError
-from pzc.search.reading import check_comparable, read_run
+from pzc.search.hall import Outcome
+from pzc.search.reading import check_comparable, differing, read_run
 from pzc.search.store import Place, Store
 from tests.runs import SETTINGS, candidate, family, run_of, write_run
 
@@ -46,6 +48,24 @@ def test_runs_that_measured_something_else_are_not_compared(key: str, value: obj
     check_comparable(run_of(family()), run_of(family(), seed=3, space="elementwise", length=None))
     with pytest.raises(StoreError, match="not comparable"):
         check_comparable(run_of(family()), run_of(family(), **{key: value}))
+
+
+def test_runs_that_search_elsewhere_are_told_apart() -> None:
+    run = run_of(family(), seed_zoo=True, seeds=[])
+    assert differing(run, run_of(family(), seed_zoo=True, seed=3)) == []
+    assert differing(run, run_of(family(), space="elementwise", seed_zoo=False)) == ["space", "seed_zoo"]
+
+
+def test_the_outcome_of_another_winner_is_none_of_this_one(tmp_path: Path) -> None:
+    place = Place(write_run(tmp_path, family()))
+    assert read_run(place).outcome is None
+    outcome = Outcome(6, 24.5, 8, 26.0, "wanda", 31.0, 12.0)
+    store = Store(place, resume=True)
+    store.set_winner(6)
+    store.set_outcome(asdict(outcome))
+    assert read_run(place).outcome == outcome
+    store.set_winner(8)
+    assert read_run(place).outcome is None
 
 
 def test_a_run_that_never_began(tmp_path: Path) -> None:
