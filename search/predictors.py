@@ -78,7 +78,7 @@ def correlations(measured: Iterable[Candidate]) -> dict[str, float]:
     return {name: correlation(pairs) for name, pairs in told(measured).items()}
 
 
-def correlation(pairs: Pairs) -> float:
+def correlation(pairs: Sequence[tuple[float, float]]) -> float:
     """Spearman's rank correlation of the first and the second of all pairs."""
     return spearman([x for x, _ in pairs], [y for _, y in pairs])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,14 +12,17 @@ from hypothesis import strategies as st
 
 from pzc.runtime.evaluation.uncertainty import Estimate
 from pzc.search.candidate import Candidate
-from pzc.search.predictors import spearman
+from pzc.search.plan import Plan
+from pzc.search.predictors import correlation, spearman
 from pzc.search.report import numbers
-from pzc.search.report.descent import ancestors, main_line, outcomes, record_numbers, variations
-from pzc.search.report.effects import WORST, Effect, effects, families, founders, frequencies, scores
-from pzc.search.report.evolution import evolution, reached
+from pzc.search.report.descent import ancestors, main_line, outcomes, variations
+from pzc.search.report.effects import WORST, Effect, effects, families, founders, frequencies, scores, the_best
+from pzc.search.report.evolution import evolution, reached, records
 from pzc.search.report.features import Feature, features_of
-from pzc.search.report.figures import lineage, variation
+from pzc.search.report.figures import by_time, effect, frequency, fronts, lineage, variation
+from pzc.search.report.sections import predictions
 from tests.runs import candidate, family, run_of
+from tests.searches import closed
 
 PLANTED = {"X": -0.3, "G": 0.2, "X.max": 0.0}
 """What each leaf adds to ln(perplexity)."""
@@ -112,7 +116,7 @@ def test_the_winner_and_its_line() -> None:
     assert [c.number for c in ancestors(run)] == [0, 1, 2, 4, 6]
     assert founders(family())[6] == founders(family())[3] == 0
     assert founders(family())[8] == 8
-    assert record_numbers(run) == [2, 4, 6]
+    assert [c.number for c in records(run)] == [2, 4, 6]
 
 
 def test_variations_are_counted_by_what_became_of_their_offspring() -> None:
@@ -124,6 +128,15 @@ def test_variations_are_counted_by_what_became_of_their_offspring() -> None:
     constant = found["constant"]
     assert (constant.proposed, constant.duplicates, constant.better, constant.rate) == (2, 1, 1, 0.5)
     assert next(reversed(found)) == "immigrant"
+
+
+def test_few_offspring_tell_nothing_of_a_variation() -> None:
+    four = [candidate(k, 19.0, parents=(0,), operator="crossover") for k in range(1, 5)]
+    says = variation(variations(run_of([candidate(0, 20.0), *four]))).says
+    assert "too few" in says
+    assert "100" not in says
+    many = [candidate(k, 19.0, parents=(0,), operator="crossover") for k in range(1, 41)]
+    assert "crossover: 40 of 40" in variation(variations(run_of([candidate(0, 20.0), *many]))).says
 
 
 def test_of_two_changes_the_median_is_between_them() -> None:
@@ -147,6 +160,73 @@ def test_every_candidate_has_one_outcome() -> None:
     assert found == {"evaluated": 4, "lost race": 1, "same ranking": 1, "refused: not finite": 1}
 
 
+def test_a_frequency_names_the_part_first() -> None:
+    run = run_of(family())
+    says = frequency(frequencies(run), len(the_best(run)), len(run.measured)).says
+    assert says.replace("\N{NO-BREAK SPACE}", " ") == (
+        "The leaf G is in 75 % of the best 4 and in 60 % of all 5 measured; "
+        "the operator multiplication is in 75 % of these and in 80 %."
+    )
+
+
+def test_intervals_exclude_zero_or_not() -> None:
+    run = run_of(planted(80))
+    says = effect(effects(run), families(run), run.measure).says
+    assert re.match(r"\d of \d parts have a 95 % interval that excludes zero\. ", says)
+
+
+def test_the_best_of_the_zoo_is_beaten_at_a_time() -> None:
+    says = by_time(run_of(family()), []).says
+    assert "wanda, has 30.00, which the search beat after 4 s." in says
+    slow = [candidate(0, 30.0, generation=-2, operator="wanda"), candidate(1, 30.0, seconds=3.0)]
+    assert "which the search did not beat." in by_time(run_of(slow), []).says
+
+
+LONG = "W ^ 2 * X ^ 2 / windows"
+"""Eight nodes as it was bred, four as it is read: `abs(W) * X`."""
+
+
+def test_the_front_is_that_of_the_status() -> None:
+    """By the size as it is read, whatever was bred."""
+    bred = [
+        candidate(1, 20.0, formula=LONG, complexity=9, tier="forward"),
+        candidate(2, 21.0, formula="abs(W) * ln(X + 2)", complexity=7, tier="forward"),
+        candidate(3, 22.0, formula="sqr(W)", complexity=2),
+    ]
+    zoo = [candidate(0, 30.0, generation=-2, operator="wanda", tier="forward")]
+    run = run_of([*zoo, *bred])
+    state = closed(Plan(), [zoo, [], bred])
+    assert run.front == list(state.standing().front)
+    assert [(c.number, metric.complexity) for c, metric in run.front] == [(1, 4), (3, 2)]
+    says = fronts(run).says
+    assert "Of the 4 metrics measured in full, 2 cannot be beaten" in says
+    assert "the best of all, of 4 nodes, 20.00." in says
+
+
+def test_published_metrics_that_lost_their_race_are_not_on_the_front() -> None:
+    lost = candidate(9, generation=-1, operator="magnitude", status="lost race", losses=(9.0,))
+    assert "1 published metric lost the race and is not among them." in fronts(run_of([*family(), lost])).says
+
+
+def test_predictors_are_those_of_the_status() -> None:
+    """Candidates of the generation at work count for both."""
+    values = [0.1, 0.9, 0.3, 0.2, 0.8, 0.4, 0.7, 0.5, 0.6, 0.15, 0.25, 0.35, 0.95, 0.05]
+    found = [candidate(i, 20.0 + i, predictors={"output error": x}) for i, x in enumerate(values)]
+    state = closed(Plan(), [[], [], found[:-1]])
+    for c in found[-1:]:
+        state.show(c.slot, c)
+    pairs = predictions(run_of(state.every()))["output error"]
+    assert len(pairs) == len(values)
+    assert state.standing().predictors == {"output error": correlation(pairs)}
+    assert state.predictors != state.standing().predictors  # what steers: closed generations alone
+
+
+def test_one_line_of_descent_is_not_thick() -> None:
+    line = [candidate(0, 20.0), candidate(1, 19.0, parents=(0,), operator="leaf")]
+    assert "thick" not in lineage(run_of(line)).says
+    assert "the thick one" in lineage(run_of(family())).says
+
+
 def test_frequencies_are_shares_of_candidates() -> None:
     found = {feature.name: (best, every) for feature, best, every in frequencies(run_of(family()))}
     assert found["G"] == (pytest.approx(3 / 4), pytest.approx(3 / 5))
@@ -167,6 +247,7 @@ def test_perplexities_have_four_digits(value: float, want: str) -> None:
 
 
 def test_numbers_in_words() -> None:
+    assert numbers.percent(-0.0002, signed=True) == "0.0\N{NO-BREAK SPACE}%"
     assert numbers.percent(-0.019, signed=True) == "−1.9\N{NO-BREAK SPACE}%"
     assert (
         numbers.change(Estimate(-0.019, 0.005)) == "−1.9\N{NO-BREAK SPACE}% ±\N{NO-BREAK SPACE}0.5\N{NO-BREAK SPACE}%"

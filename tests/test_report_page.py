@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -18,8 +19,10 @@ from pzc.cli.main import pzc as cli
 from pzc.cli.transfer import command as transfer
 from pzc.compiler.load import load
 from pzc.search.candidate import Candidate
+from pzc.search.commands import compare_command
 from pzc.search.errors import StoreError
-from pzc.search.reading import read_run
+from pzc.search.hall import Outcome
+from pzc.search.reading import Run, read_run
 from pzc.search.report import themes
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import commands, sections
@@ -122,6 +125,38 @@ def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -
     assert f"{float(held_out[1]):.2f}" in text
 
 
+def drawing(reported: Path, name: str) -> str:
+    """What is written in a figure, without its caption."""
+    source = (reported / "report.html").read_text(encoding="utf-8")
+    found = re.search(rf'<figure id="figure-{name}">.*?(<svg.*?</svg>)', source, re.S)
+    assert found
+    return unescape(" ".join(re.findall(r"<text[^>]*>(.*?)</text>", found[1], re.S)))
+
+
+def test_axes_and_legends_say_what_they_are(reported: Path) -> None:
+    assert "the winner" in drawing(reported, "pareto")
+    assert "colour" not in drawing(reported, "layers")
+    text = "".join(Page(reported / "report.html").text)
+    assert "full colour is" in text
+    assert "Perplexity at other targets" in text
+
+
+def test_the_front_is_written_as_it_is_read() -> None:
+    run = run_of([candidate(0, 20.0, formula="W ^ 2 * G / windows", complexity=7)])
+    text = words_of(run, only="pareto")
+    assert "W ^ 2" not in text
+    assert f"{run.front[0][1].formula} per row 20.00 {run.front[0][1].complexity}" in text
+    assert "candidate 0, the winner" in text
+
+
+def test_the_page_says_what_the_surrogate_is_measured_in() -> None:
+    found = [candidate(i, 20.0 + i, predictors={"surrogate": i / 9}) for i in range(12)]
+    page = next(s for s in sections(run_of(found), [], None, uncoloured) if s.anchor == "predictors")
+    assert "surrogate (normal score of the expected rank)" in page.body
+    assert "The surrogate expects a rank" in page.body
+    assert "The number of nodes is shown beside them" in page.body
+
+
 def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_path: Path) -> None:
     one, two = (write_run(tmp_path / name, family()) for name in ("one", "two"))
     (one / "report" / "figures").mkdir(parents=True)
@@ -158,6 +193,46 @@ def test_small_and_odd_runs_have_a_page(tmp_path: Path, candidates: list[Candida
     drawn = {figure.name for section in found for figure in section.figures}
     assert ("predictor-output-error" in drawn) == (len(candidates) == 60)
     assert {"evolution-time", "pareto", "lineage", "outcomes"} <= drawn
+
+
+def words_of(run: Run, others: Sequence[Run] = (), *, only: str = "") -> str:
+    """The text of a page, or of one of its sections."""
+    found = [s.body for s in sections(run, others, None, uncoloured) if only in ("", s.anchor)]
+    return " ".join(unescape(re.sub(r"<svg.*?</svg>|<[^>]*>", " ", " ".join(found), flags=re.S)).split())
+
+
+def test_the_winner_is_shown_with_what_made_it_the_winner() -> None:
+    run = replace(run_of(family()), first=8)
+    assert "further ones together. On the search's windows alone candidate 6 has 25.00." in words_of(run, only="winner")
+    known = words_of(replace(run, outcome=Outcome(8, 24.5, 8, 27.0, "wanda", 31.0, 12.0)), only="winner")
+    assert "the winner has the lowest perplexity over all 8 windows together, 24.50." in known
+    for heading, value in (("held-out text", "27.00"), ("wanda, held-out text", "31.00"), ("dense model", "12.00")):
+        assert re.search(rf"{heading}\S*(?: held-out text)? {value}", known)
+    assert "further ones together" not in words_of(run_of(family()), only="winner")
+
+
+def test_settings_have_the_names_of_their_options() -> None:
+    text = words_of(run_of(family(), limit=60.0, seeds=[], reach=None, seed_zoo=True), only="settings")
+    for pair in ("--time 60s", "--reach –", "--seed-zoo yes", "--fitness-windows 4", "SHA-256 of the model m"):
+        assert pair in text
+    assert "--seed-metrics" in text
+    assert "limit" not in text
+
+
+def test_a_run_that_searches_elsewhere_is_said_to() -> None:
+    run, other = run_of(family()), run_of(family(), Path("runs/other"), space="paper", seed_zoo=True)
+    text = words_of(run, [other], only="evolution")
+    assert "other differs in --space (paper, here default) and --seed-zoo (yes, here –)" in " ".join(text.split())
+    assert "not the algorithm alone" not in words_of(run, [run], only="evolution")
+
+
+def test_the_page_numbers_candidates_after_the_published() -> None:
+    text = document(run_of(family()), [])
+    assert "7 candidates settled in 8 s of work, with numbers after those of the 2 published metrics." in text
+
+
+def test_changes_have_one_decimal_in_the_lineage_too() -> None:
+    assert "4 crossover with 1 28.00 −12.5 %" in words_of(run_of(family()), only="lineage")
 
 
 def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
@@ -384,6 +459,11 @@ def test_a_run_in_a_database_is_named_so(tmp_path: Path) -> None:
     place = Place(tmp_path / "run", f"sqlite:///{tmp_path}/a.db", "mine")
     text = "".join(commands(replace(run_of(family()), place=place), tmp_path / "01.pzm"))
     assert f"pzc search transfer {tmp_path}/run --storage sqlite:///{tmp_path}/a.db --study mine --model" in text
+
+
+def test_the_page_has_the_command_that_the_search_has(tmp_path: Path) -> None:
+    run, file = run_of(family()), tmp_path / "01.pzm"
+    assert compare_command(run.settings, file, "wanda") in commands(run, file)
 
 
 @pytest.mark.parametrize(("own", "options"), [({"pattern": "2:4"}, ()), ({}, ("--pattern", "2:4"))])

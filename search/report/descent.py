@@ -10,6 +10,7 @@ from statistics import median
 from pzc.search.algorithms import SEED
 from pzc.search.candidate import ALIASES, Candidate
 from pzc.search.reading import Run
+from pzc.search.report.evolution import records
 
 FRESH = ("random", "immigrant", SEED)
 """Ways to propose a candidate that need no parent."""
@@ -44,7 +45,7 @@ def variations(run: Run) -> list[Variation]:
     grouped: dict[str, list[Candidate]] = {}
     for c in run.bred:
         grouped.setdefault(c.operator, []).append(c)
-    records = Counter(run.by_number[n].operator for n in record_numbers(run))
+    record = Counter(c.operator for c in records(run))
     found = []
     for name, members in grouped.items():
         statuses: Counter[str] = Counter(c.status for c in members)
@@ -62,21 +63,11 @@ def variations(run: Run) -> list[Variation]:
                 statuses["lost race"] + statuses["predicted worse"],
                 statuses["evaluated"],
                 sum(change < 0 for change in changes),
-                records[name],
+                record[name],
                 median(changes) if changes else math.nan,
             )
         )
     return sorted(found, key=lambda v: (v.name in FRESH, -v.rate, v.name))
-
-
-def record_numbers(run: Run) -> list[int]:
-    """The candidates that were the best so far when they were measured, in the order of the run."""
-    best, found = math.inf, []
-    for c in run.bred:
-        if c.status == "evaluated" and c.fitness < best:
-            best = c.fitness
-            found.append(c.number)
-    return found
 
 
 def ancestors(run: Run) -> list[Candidate]:

@@ -175,11 +175,14 @@ def families(run: Run) -> int:
     return len({founder[c.number] for c in run.measured})
 
 
-def frequencies(run: Run, share: float = 0.1) -> list[tuple[Feature, float, float]]:
+def the_best(run: Run, share: float = 0.1) -> Sequence[Candidate]:
+    """A `share` of the candidates that were measured in full, at least ten where there are so many."""
+    return run.found[: max(10, round(share * len(run.found)))]
+
+
+def frequencies(run: Run) -> list[tuple[Feature, float, float]]:
     """Of each feature, the share of the best candidates that have it and the share of all that were measured; those
-    that set the best apart first. The best are a `share` of those measured in full, at least
-    ten where there are so many."""
-    best = sample(run.found[: max(10, round(share * len(run.found)))])
+    that set the best apart first."""
 
     def shares(candidates: Sequence[Candidate]) -> dict[Feature, float]:
         counts: dict[Feature, int] = defaultdict(int)
@@ -188,6 +191,6 @@ def frequencies(run: Run, share: float = 0.1) -> list[tuple[Feature, float, floa
                 counts[feature] += 1
         return {feature: n / len(candidates) for feature, n in counts.items()}
 
-    among_best, among_all = shares(best), shares(sample(run.measured))
+    among_best, among_all = shares(sample(the_best(run))), shares(sample(run.measured))
     table = [(f, among_best.get(f, 0.0), share_of_all) for f, share_of_all in among_all.items()]
     return sorted(table, key=lambda row: (row[2] - row[1], row[0]))

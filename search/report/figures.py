@@ -11,12 +11,12 @@ from typing import Any
 from pzc.compiler.leaves import TIERS
 from pzc.search.algorithms import SEED
 from pzc.search.candidate import Candidate
-from pzc.search.pareto import unbeaten
-from pzc.search.predictors import spearman
+from pzc.search.predictors import SURROGATE, correlation
+from pzc.search.readable import readable
 from pzc.search.reading import Run
 from pzc.search.report.descent import FRESH, Variation, ancestors, main_line, outcomes
 from pzc.search.report.effects import Effect
-from pzc.search.report.evolution import evolution, reached
+from pzc.search.report.evolution import beaten, evolution, reached
 from pzc.search.report.features import Feature
 from pzc.search.report.numbers import count, duration, percent, perplexity
 from pzc.search.report.themes import LINES, MARKERS, POINTS, Draw, Theme
@@ -27,6 +27,9 @@ WIDTH = 4.7
 DOTS = 700
 """A cloud of candidates is drawn with about so many of them, evenly spaced by fitness."""
 
+NODES = "number of nodes"
+"""What is shown beside the predictors, as it costs nothing to know."""
+
 NAMED = 4
 """A drawing of the lineage names the variations of so many steps, those that helped most; a table names all."""
 
@@ -36,12 +39,24 @@ TOP = 2.0
 ROWS = 16
 """How many rows a chart by feature has."""
 
+TELLING = 30
+"""Of fewer offspring the share that is better than its parent says little."""
+
 TIER_NAMES = {
     "weights": "weights only",
     "forward": "activations",
     "hessian": "Hessian",
     "backward": "gradients",
 }
+
+
+UNITS = {
+    "second-order loss": "second-order loss (share removed)",
+    "output error": "output error (share removed)",
+    SURROGATE: "surrogate (normal score of the expected rank)",
+    NODES: "number of nodes, as bred",
+}
+"""Predictors with what they are measured in."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +102,14 @@ def by_time(run: Run, others: Sequence[Run]) -> Figure:
     ours, zoo = evolution(run), run.zoo[0] if run.zoo else None
     says = f"The best {run.measure} fell to {perplexity(ours[-1].best)} in {duration(ours[-1].seconds)} of work"
     if zoo:
-        says += f"; the best published metric, {zoo.operator}, has {perplexity(zoo.fitness)}"
-        first = reached(run, zoo.fitness)
-        says += f" and was reached after {duration(first.seconds)}." if first else " and was not reached."
+        first = beaten(run, zoo.fitness)
+        when = f"beat after {duration(first.seconds)}" if first else "did not beat"
+        says += f"; the best published metric, {zoo.operator}, has {perplexity(zoo.fitness)}, which the search {when}."
     else:
         says += "."
     for other in others:
         says += " " + _against(run, other, "seconds")
-    draw = _curves([run, *others], "seconds", "time spent on candidates, all workers together (s)")
+    draw = _curves([run, *others], "seconds", "time of all workers together (s)")
     return Figure("evolution-time", "Best fitness against time", says, draw, (WIDTH, 3.3))
 
 
@@ -154,42 +169,52 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Draw:
 def fronts(run: Run) -> Figure:
     """The Pareto front in the cloud of all that were measured in full."""
     everyone = sorted([*run.zoo, *run.found], key=lambda c: c.order)
-    front = unbeaten(everyone)
-    cloud = everyone[:: math.ceil(len(everyone) / DOTS)]
-    cheapest = min(front, key=lambda c: (TIERS.index(c.tier), c.fitness))
-    simplest = min(front, key=lambda c: (c.complexity, c.fitness))
+    front = [(c, metric.complexity) for c, metric in run.front]
+    on_it = {c.number for c, _ in front}
+    cloud = [c for c in everyone[:: math.ceil(len(everyone) / DOTS)] if c.number not in on_it]
+    best, size_of_best = front[0]
+    cheapest, _ = min(front, key=lambda row: (TIERS.index(row[0].tier), row[0].fitness))
+    simplest, least = min(front, key=lambda row: (row[1], row[0].fitness))
     says = (
-        f"{count(len(front), 'metric')} cannot be beaten in fitness, size and cost at once. The simplest, "
-        f"of {count(simplest.complexity, 'node')}, has {perplexity(simplest.fitness)}; the best that reads "
-        f"{TIER_NAMES[cheapest.tier]} has {perplexity(cheapest.fitness)}; "
-        f"the best of all, "
-        f"of {count(front[0].complexity, 'node')}, "
-        f"{perplexity(front[0].fitness)}."
+        f"Of the {count(len(everyone), 'metric')} measured in full, {len(front)} cannot be beaten in fitness, size and "
+        f"cost at once. The simplest, of {count(least, 'node')}, has {perplexity(simplest.fitness)}; the best that "
+        f"reads {TIER_NAMES[cheapest.tier]} has {perplexity(cheapest.fitness)}; the best of all, of "
+        f"{count(size_of_best, 'node')}, {perplexity(best.fitness)}."
     )
-    top = TOP * front[0].fitness
-    above = sum(c.fitness > top for c in front)
+    lost = sum(c.published and c.status == "lost race" for c in run.candidates)
+    if lost:
+        says += f" {count(lost, 'published metric')} lost the race and {'is' if lost == 1 else 'are'} not among them."
+    top = TOP * best.fitness
+    above = sum(c.fitness > top for c, _ in front)
     if above:
         says += f" {above} of the front, with more than {TOP:g} times the best {run.measure}, are above the axis."
-    if len(cloud) < len(everyone):
-        says += f" Of the {len(everyone):,} measured in full {len(cloud)} are drawn, evenly spaced by fitness."
+    if len(everyone) > DOTS:
+        says += f" Of the others {len(cloud)} are drawn, evenly spaced by fitness."
+    at = next((size for c, size in front if c.number == run.winner.number), None)
+    place = readable(run.winner).complexity if at is None else at, run.winner.fitness
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = figure.subplots()
-        shown = [c for c in cloud if c.fitness <= top]
-        axes.scatter(
-            [c.complexity for c in shown], [c.fitness for c in shown], s=9, color=theme.muted, alpha=0.35, linewidths=0
-        )
         for i, tier in enumerate(TIERS):
-            members = sorted((c for c in front if c.tier == tier), key=lambda c: c.complexity)
+            members = sorted((size, c.fitness) for c, size in front if c.tier == tier)
             if members:
                 axes.plot(
-                    [c.complexity for c in members], [c.fitness for c in members], linestyle=LINES[i],
-                    marker=MARKERS[i], color=theme.series[i], label=TIER_NAMES[tier], markersize=6, linewidth=1.2,
+                    *zip(*members, strict=True), linestyle=LINES[i], marker=MARKERS[i], color=theme.series[i],
+                    label=TIER_NAMES[tier], markersize=6, linewidth=1.2,
                 )  # fmt: skip
+        axes.plot(
+            *place, "*", markersize=15, markerfacecolor="none", markeredgecolor=theme.ink, markeredgewidth=1.2,
+            linestyle="", label="the winner", zorder=4,
+        )  # fmt: skip
+        shown = [c for c in cloud if c.fitness <= top]
+        axes.scatter(
+            [c.complexity for c in shown], [c.fitness for c in shown], s=9, color=theme.muted, alpha=0.35, linewidths=0,
+            label="not on it, as bred", zorder=1,
+        )  # fmt: skip
         axes.set_yscale("log")
-        axes.set_ylim(front[0].fitness * 0.985, top)
-        axes.set_xlim(0, 1.5 * max(c.complexity for c in front))
-        axes.set_xlabel("complexity (nodes)")
+        axes.set_ylim(best.fitness * 0.985, top)
+        axes.set_xlim(0, 1.5 * max(place[0], *(size for _, size in front)))
+        axes.set_xlabel("size as it is read (nodes)")
         axes.set_ylabel(f"fitness ({run.measure})")
         plain_ticks(axes.yaxis)
         axes.legend(title="front, by what it reads", title_fontsize=9)
@@ -201,9 +226,10 @@ def lineage(run: Run) -> Figure:
     """The ancestors of the winner."""
     family, line = ancestors(run), main_line(run)
     founders = [c for c in family if not c.parents]
+    thick = ", the thick one," if len(family) > len(line) else ""
     says = (
         f"The winner has {count(len(family) - 1, 'ancestor')} and descends from "
-        f"{count(len(founders), 'founder')}; its line of first parents, the thick one, took "
+        f"{count(len(founders), 'founder')}; its line of first parents{thick} took "
         f"{count(len(line) - 1, 'step')} from {_founder(line[0])} at "
         f"{perplexity(line[0].fitness)} to {perplexity(run.winner.fitness)}."
     )
@@ -261,9 +287,12 @@ def frequency(table: Sequence[tuple[Feature, float, float]], best: int, everyone
     ranked = sorted(table, key=lambda row: -abs(row[1] - row[2]))[:ROWS]
     ranked.sort(key=lambda row: row[2] - row[1])
     more, less = ranked[0], ranked[-1]
-    says = f"Of the best {best}, {percent(more[1], 0)} have {more[0].name}, of all {everyone:,} {percent(more[2], 0)}"
+    says = (
+        f"The {more[0].kind} {more[0].name} is in {percent(more[1], 0)} of the best {best} and in "
+        f"{percent(more[2], 0)} of all {everyone:,} measured"
+    )
     if less[2] > less[1]:
-        says += f"; {less[0].name} is rarer among the best, {percent(less[1], 0)} against {percent(less[2], 0)}"
+        says += f"; the {less[0].kind} {less[0].name} is in {percent(less[1], 0)} of these and in {percent(less[2], 0)}"
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = figure.subplots()
@@ -291,11 +320,8 @@ def effect(found: Sequence[Effect], families: int, measure: str) -> Figure:
     clear = [e for e in found if e.low > 0 or e.high < 0]
     ranked = sorted(found, key=lambda e: -max(-e.high, e.low))[:ROWS]
     ranked.sort(key=lambda e: e.change)
-    says = (
-        f"{len(clear)} of {count(len(found), 'feature')} have an interval that leaves no effect out. "
-        if len(clear) != 1
-        else f"One of {count(len(found), 'feature')} has an interval that leaves no effect out. "
-    )
+    have = "has" if len(clear) == 1 else "have"
+    says = f"{len(clear)} of {count(len(found), 'part')} {have} a 95 % interval that excludes zero. "
     helps, harms = (
         sorted((e for e in clear if (e.change < 0) == lower), key=lambda e: e.change if lower else -e.change)[:3]
         for lower in (True, False)
@@ -334,15 +360,17 @@ _SHARES = ("duplicate", "refused", "lost the race", "measured, no better", "bett
 def variation(found: Sequence[Variation]) -> Figure:
     """What becomes of the offspring of each variation."""
     bred = [v for v in found if v.name not in FRESH]
-    bred = [v for v in bred if v.proposed >= 30] or bred
+    enough = [v for v in bred if v.proposed >= TELLING]
     records = max(found, key=lambda v: v.records)
     says = f"Most records came from {records.name}: {records.records}."
-    if bred:
-        best = bred[0]
+    if enough:
+        best = enough[0]
         says = (
             f"Most often better than its parent is the offspring of {best.name}: {best.better} of {best.proposed:,} "
             f"({percent(best.rate)}). {says}"
         )
+    elif bred:
+        says = f"No variation has made {TELLING} candidates: too few to say which is better than its parent. {says}"
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = figure.subplots()
@@ -370,7 +398,7 @@ def variation(found: Sequence[Variation]) -> Figure:
 
 def predictor(name: str, pairs: Sequence[tuple[float, float]], measure: str) -> Figure:
     """A predictor against fitness."""
-    rho = f"{spearman([x for x, _ in pairs], [y for _, y in pairs]):.2f}".replace("-", "−")
+    rho = f"{correlation(pairs):.2f}".replace("-", "−")
     says = (
         f"Spearman's ρ between {name} and the fitness of {count(len(pairs), 'candidate')} measured in full is "
         f"{rho}; those up to {TOP:g} times the best {measure} are drawn"
@@ -387,7 +415,7 @@ def predictor(name: str, pairs: Sequence[tuple[float, float]], measure: str) -> 
         axes.set_yscale("log")
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
-        axes.set_xlabel(name)
+        axes.set_xlabel(UNITS.get(name, name))
         axes.set_ylabel(f"fitness ({measure})")
 
     return Figure(f"predictor-{slug(name)}", f"Predictor: {name}", says + ".", draw, (WIDTH, 3.2))

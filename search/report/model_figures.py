@@ -134,7 +134,7 @@ def targets(measured: Measured, run_target: str) -> Figure:
         plain_ticks(axes.yaxis)
         figure.legend(loc="outside upper center", ncols=3)
 
-    return Figure("targets", "Transfer to other patterns", says, draw, (WIDTH, 3.6))
+    return Figure("targets", "Perplexity at other targets", says, draw, (WIDTH, 3.6))
 
 
 def differences(measured: Measured) -> Figure:
@@ -169,20 +169,23 @@ def layers(measured: Measured) -> Figure:
     for name, share in chosen.layers.items():
         each[name.rpartition(".")[2]][measured.blocks[name]].append(share)
     roles = {role: {block: fmean(some) for block, some in blocks.items()} for role, blocks in each.items()}  # experts
+    largest = max(0.01, *chosen.layers.values())
+    blocks = sorted(set(measured.blocks.values()))
+    written = len(blocks) <= 8
+    cells = "Numbers are the bits that differ, in %" if written else "Colour is the share of bits that differ"
     most, least = (pick(chosen.layers, key=lambda n: chosen.layers[n]) for pick in (max, min))
     says = (
         f"Against {chosen.metric}, masks differ most in {_place(most)} ({percent(chosen.layers[most])}) and least in "
-        f"{_place(least)} ({percent(chosen.layers[least])})."
+        f"{_place(least)} ({percent(chosen.layers[least])}). {cells}; full colour is "
+        f"{percent(largest)}."
     )
-    blocks = sorted(set(measured.blocks.values()))
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = figure.subplots()
-        largest = max(0.01, *chosen.layers.values())
         for y, role in enumerate(roles):
             for block, share in roles[role].items():
                 axes.add_patch(_cell(block, y, theme.series[0], 0.05 + 0.95 * share / largest))
-                if len(blocks) <= 8:
+                if written:
                     light = share < 0.8 * largest
                     axes.annotate(
                         f"{100 * share:.1f}", (block, y), ha="center", va="center", fontsize=9,
@@ -192,7 +195,7 @@ def layers(measured: Measured) -> Figure:
         axes.set_ylim(len(roles) - 0.5, -0.5)
         axes.set_yticks(range(len(roles)), list(roles))
         axes.set_xticks(_ticks(blocks))
-        axes.set_xlabel(f"block · bits that differ, in %; full colour is {percent(largest)}")
+        axes.set_xlabel("block")
         axes.grid(False)
 
     return Figure("layers", f"Layer by layer against {chosen.metric}", says, draw, (WIDTH, 0.9 + 0.3 * len(roles)))

@@ -16,9 +16,11 @@ def perplexity(value: float) -> str:
 
 
 def percent(share: float, decimals: int = 1, *, signed: bool = False) -> str:
-    """`12.3 %`, with the minus sign of typography."""
+    """`12.3 %`, with the minus sign of typography; what is rounded to nothing has no sign."""
     if not math.isfinite(share):
         return "–"
+    if round(100 * share, decimals) == 0:
+        share, signed = 0.0, False
     return f"{100 * share:{'+' if signed else ''}.{decimals}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 

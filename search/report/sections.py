@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 
 from pzc.runtime.evaluation import uncertainty
+from pzc.search.commands import compare_command, prune_command
 from pzc.search.hall import HALL
-from pzc.search.pareto import unbeaten
-from pzc.search.predictors import LEAST
-from pzc.search.reading import Run
+from pzc.search.predictors import LEAST, Pairs, told
+from pzc.search.reading import Run, differing
 from pzc.search.report import elsewhere, figures, html, model_figures
 from pzc.search.report.descent import FRESH, main_line, variations
-from pzc.search.report.effects import effects, families, frequencies
+from pzc.search.report.effects import effects, families, frequencies, the_best
 from pzc.search.report.evolution import evolution
-from pzc.search.report.figures import TIER_NAMES, Figure
+from pzc.search.report.figures import NODES, TIER_NAMES, Figure
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured, best_other
-from pzc.search.report.numbers import change, count, duration, percent, perplexity
+from pzc.search.report.numbers import change, count, duration, joined, percent, perplexity
+from pzc.search.settings import Settings
 
 FRONT_ROWS = 30
+
+TYPED = {"limit": "--time", "seeds": "--seed-metrics"}
+"""Settings that the options of `pzc search` call by other names."""
 
 HOW_EFFECTS = (
     "Parts are those of the form a metric ranks by, so what changes no mask counts for nothing. The effect is that of "
@@ -74,13 +76,9 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
             (f"best of the zoo: {zoo.operator}", perplexity(zoo.fitness)),
             ("change on search windows", change(uncertainty.change(best.losses, zoo.losses))),
         ]
-    if measured:
-        at = measured.by_target[run.target]
-        held, name = at[measured.metrics[0]], best_other(measured, at)
-        numbers.append(("perplexity, held-out text", perplexity(held.perplexity)))
-        if name and held.losses:
-            against = uncertainty.change(held.losses, at[name].losses)
-            numbers.append((f"change on held-out text against {name}", change(against)))
+    if run.outcome:
+        numbers.insert(1, (f"{run.measure}, with further windows", perplexity(run.outcome.together)))
+    numbers += _held_out(run, measured)
     source = (
         file.read_text(encoding="utf-8")
         if file.is_file()
@@ -90,25 +88,54 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     body += html.facts(numbers)
     note = "Errors are one standard error over paired windows. The search has chosen the winner by its own windows and "
     note += "further ones of the same text, so the change there flatters it; held-out text has chosen nothing."
-    body += html.paragraph(note, class_="note")
+    body += html.paragraph(f"{_chosen(run)} {note}".strip(), class_="note")
     body += html.element("h3", "How to use it") + html.element("pre", escape("\n".join(commands(run, file))))
     return Section("winner", "The winner", body)
 
 
+def _held_out(run: Run, measured: Measured | None) -> list[tuple[str, str]]:
+    """Perplexities on held-out text: as the page has measured them, else as the final of the run has."""
+    heading = "perplexity, held-out text"
+    if measured:
+        at = measured.by_target[run.target]
+        held, name = at[measured.metrics[0]], best_other(measured, at)
+        found = [(heading, perplexity(held.perplexity))]
+        if name:
+            found.append((f"{name}, held-out text", perplexity(at[name].perplexity)))
+            if held.losses:
+                against = uncertainty.change(held.losses, at[name].losses)
+                found.append((f"change on held-out text against {name}", change(against)))
+        return [*found, ("dense model, held-out text", perplexity(measured.dense.perplexity))]
+    if run.outcome:
+        return [
+            (heading, perplexity(run.outcome.held_out)),
+            (f"{run.outcome.published}, held-out text", perplexity(run.outcome.published_held_out)),
+            ("dense model, held-out text", perplexity(run.outcome.dense)),
+        ]
+    return []
+
+
+def _chosen(run: Run) -> str:
+    """Why the winner is the winner, where that is not its fitness alone."""
+    best, says = run.found[0], ""
+    if run.outcome and run.outcome.windows > len(run.winner.losses):
+        says = (
+            "Of the best, which contended on further windows of the search's text, the winner has the lowest "
+            f"{run.measure} over all {run.outcome.windows} windows together, {perplexity(run.outcome.together)}."
+        )
+    elif best is not run.winner:
+        says = "The winner has the lowest loss over the search's windows and further ones together."
+    if best is not run.winner:
+        says += f" On the search's windows alone candidate {best.number} has {perplexity(best.fitness)}."
+    return says
+
+
 def commands(run: Run, file: Path) -> list[str]:
     """What to type to prune with the winner, and to see it beside the zoo."""
-    model, s = shlex.quote(str(run.settings["model"])), run.settings
-    target = f" --pattern {s['pattern']}" if s.get("pattern") else f" --sparsity {s['sparsity']}"
-    text = "".join(
-        f" --{name.replace('_', '-')} {shlex.quote(str(s[name]))}"
-        for name in ("data", "eval_data", "length")
-        if s.get(name)
-    )
-    how = f"--model {model} --metric {shlex.quote(str(file))}{text} --windows {s['windows']}{target}"
-    zoo = f" --metric {run.zoo[0].operator}" if run.zoo else ""
+    published = run.outcome.published if run.outcome else run.zoo[0].operator if run.zoo else None
     return [
-        f"pzc prune {how} --output out/pruned",
-        f"pzc compare {how}{zoo}",
+        prune_command(run.settings, file),
+        compare_command(run.settings, file, published),
         f"pzc search transfer {run.place.typed} --model smollm2 --pattern 2:4",
     ]
 
@@ -116,25 +143,36 @@ def commands(run: Run, file: Path) -> list[str]:
 def progress(run: Run, others: Sequence[Run]) -> Section:
     """How fitness fell, beside other runs."""
     found = [figures.by_time(run, others), figures.by_evaluations(run, others), figures.outcome(run)]
+    warned = "".join(html.paragraph(_searches_elsewhere(run, other)) for other in others if differing(run, other))
     hint = "" if others else html.paragraph(
         "Give other runs on the same model, text and windows, such as one of `--algorithm random`, with `--against` to "
         "see them in the same figures.", class_="note",
     )  # fmt: skip
-    return _with_figures("evolution", "How it got there", found, after=hint)
+    return _with_figures("evolution", "How it got there", found, before=warned, after=hint)
+
+
+def _searches_elsewhere(run: Run, other: Run) -> str:
+    """What another run does not share with this one, beside its algorithm."""
+    ways = [
+        f"`{_typed(key)}` ({_written(other.settings.get(key))}, here {_written(run.settings.get(key))})"
+        for key in differing(run, other)
+    ]
+    return f"{other.name} differs in {joined(ways)}: what sets the curves apart is not the algorithm alone."
 
 
 def trade_off(run: Run, colour: Colour) -> Section:
     """The Pareto front."""
-    front = unbeaten([*run.zoo, *run.found])
+    front = run.front
     rows = [
         [
-            html.element("code", html.formula(figures.of_candidate(c), colour)),
+            html.element("code", html.formula(f"{metric.formula}  per {c.per}", colour)),
             perplexity(c.fitness),
-            str(c.complexity),
+            str(metric.complexity),
             TIER_NAMES[c.tier],
-            f"the zoo's {c.operator}" if c.published else f"candidate {c.number}",
+            (f"the zoo's {c.operator}" if c.published else f"candidate {c.number}")
+            + (", the winner" if c.number == run.winner.number else ""),
         ]
-        for c in front[:FRONT_ROWS]
+        for c, metric in front[:FRONT_ROWS]
     ]
     listing = html.table(["metric", run.measure, "nodes", "reads", "from"], rows, numbers=(1, 2))
     more = f" The first {FRONT_ROWS} of them are listed." if len(front) > FRONT_ROWS else ""
@@ -153,9 +191,7 @@ def descent(run: Run, colour: Colour) -> Section:
     line = main_line(run)
     rows = []
     for before, c in zip([None, *line], line, strict=False):
-        moved = (
-            percent(c.fitness / before.fitness - 1, 2, signed=True) if before and math.isfinite(before.fitness) else ""
-        )
+        moved = percent(c.fitness / before.fitness - 1, signed=True) if before and math.isfinite(before.fitness) else ""
         way = f"{c.operator}, published" if c.published else c.operator
         also = ", ".join(f"with {n}" for n in c.parents[1:])
         rows.append(
@@ -176,9 +212,7 @@ def descent(run: Run, colour: Colour) -> Section:
 
 def parts(run: Run) -> Section:
     """Operators, leaves and groups against fitness."""
-    everyone = len(run.measured)
-    best = max(10, round(0.1 * len(run.found)))
-    found = [figures.frequency(frequencies(run), min(best, len(run.found)), everyone)]
+    found = [figures.frequency(frequencies(run), len(the_best(run)), len(run.measured))]
     effect_table = effects(run)
     after = ""
     if effect_table:
@@ -226,7 +260,7 @@ def operators(run: Run) -> Section:
             f"{v.evaluated:,}",
             "–" if v.name in FRESH else f"{v.better:,} ({percent(v.rate)})",
             f"{v.records:,}",
-            percent(math.expm1(v.median), 2, signed=True) if math.isfinite(v.median) else "–",
+            percent(math.expm1(v.median), signed=True) if math.isfinite(v.median) else "–",
         ]
         for v in found
     ]
@@ -251,23 +285,21 @@ def predictors(run: Run) -> Section:
     """Predictors against fitness."""
     found = [figures.predictor(name, pairs, run.measure) for name, pairs in predictions(run).items()]
     note = (
-        "Predictors are what the statistics alone say of a candidate's masks, before the pruned model is run: the "
-        "share of the second-order loss Σ W²G² and of the layers' output Σ W²X² that is removed."
+        "Predictors are what is said of a candidate before the pruned model is run. Two read the statistics alone: the "
+        "share of the second-order loss Σ W²G² and of the layers' output Σ W²X² that its masks remove. The surrogate "
+        "expects a rank from the masks of those measured before, as a normal score: 0 is the middle, the lower the "
+        "better. The number of nodes is shown beside them, as it costs nothing to know."
     )
     if not found:
         note += f" Fewer than {LEAST} candidates were measured in full, too few to compare them with fitness."
     return _with_figures("predictors", "Predictors", found, before=html.paragraph(note, class_="note"))
 
 
-def predictions(run: Run) -> dict[str, list[tuple[float, float]]]:
-    """Of each predictor, its value and the fitness of every candidate that was measured in full, if they are enough to
-    tell. The number of nodes comes along, as what costs nothing to know."""
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for c in run.found:
-        if math.isfinite(c.fitness):
-            for name, value in {**c.predictors, "number of nodes": float(c.complexity)}.items():
-                pairs[name].append((value, c.fitness))
-    return {name: values for name, values in pairs.items() if len(values) >= LEAST}
+def predictions(run: Run) -> dict[str, Pairs]:
+    """Of each predictor, what it said and the fitness of every candidate that was measured in full, if they are enough
+    to tell; the number of nodes comes along."""
+    nodes = [(float(c.complexity), c.fitness) for c in run.found]
+    return {**told(run.found), **({NODES: nodes} if len(nodes) >= LEAST else {})}
 
 
 def at_work(run: Run, measured: Measured | None) -> Section:
@@ -296,12 +328,22 @@ def settings(run: Run) -> Section:
     settled, work = count(last.settled, "candidate"), duration(last.seconds)
     done = f"{settled} in {work} of work, {last.evaluations:,} of them measured."
     text = f"{done} Fitness is the {run.measure} of the pruned model on the search's windows; lower is better."
-    rows = [[escape(k), html.element("code", escape(_written(v)))] for k, v in sorted(run.settings.items())]
+    kept = {**run.settings, "limit": f"{limit:g}s"} if (limit := run.settings.get("limit")) else run.settings
+    rows = sorted([escape(_typed(k)), html.element("code", escape(_written(v)))] for k, v in kept.items())
     body = html.paragraph(text) + html.folded("Settings of the run", html.table(["setting", "value"], rows))
     return Section("settings", "About this run", body)
 
 
+def _typed(key: str) -> str:
+    """A setting as the option that it is given by; what is no option, such as a hash, in words."""
+    if key in {f.name for f in fields(Settings)}:
+        return TYPED.get(key, f"--{key.replace('_', '-')}")
+    return f"SHA-256 of the {key.removesuffix('_sha256').replace('_', ' ')}" if key.endswith("_sha256") else key
+
+
 def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name} {each}" for name, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "–" if value is None else str(value)

@@ -65,7 +65,8 @@ def document(run: Run, found: Sequence[Section]) -> str:
     s = run.settings
     about = (
         f"{Path(str(s['model'])).name} at {run.target}, seed {s['seed']}, space {s['space']}: "
-        f"{count(len(run.bred), 'candidate')} settled in {duration(seconds)} of work."
+        f"{count(len(run.bred), 'candidate')} settled in {duration(seconds)} of work, with numbers after those of the "
+        f"{count(len(run.candidates) - len(run.bred), 'published metric')}."
     )
     links = "".join(html.element("a", escape(section.heading), href=f"#{section.anchor}") for section in found)
     parts = [
