@@ -215,7 +215,7 @@ def test_settings_have_the_names_of_their_options() -> None:
     text = words_of(run_of(family(), limit=60.0, seeds=[], reach=None, seed_zoo=True), only="settings")
     for pair in ("--time 60s", "--reach –", "--seed-zoo yes", "--fitness-windows 4", "SHA-256 of the model m"):
         assert pair in text
-    assert "--seed-metrics" in text
+    assert "--seed-metrics –" in text
     assert "limit" not in text
 
 
