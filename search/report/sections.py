@@ -346,4 +346,6 @@ def _written(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name} {each}" for name, each in value.items())
-    return ", ".join(map(str, value)) or "–" if isinstance(value, list | tuple) else "–" if value is None else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value is None else str(value)
