@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.place import Place
 from pzc.search.replay import stored_state
 from pzc.search.settings import plan_of, settings_of
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 
 
 def searched(folder: Path, options: list[str]) -> list[Candidate]:

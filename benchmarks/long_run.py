@@ -24,11 +24,12 @@ from rich.console import Console
 from pzc.cli.console import THEME
 from pzc.cli.live import STOPS, View
 from pzc.search import exports, worker
+from pzc.search.place import JOURNAL, Place
 from pzc.search.prepare import Prepared, open_store, prepare
 from pzc.search.replay import stored_state
 from pzc.search.run import Budget, search
 from pzc.search.settings import Settings, plan_of
-from pzc.search.store import JOURNAL, Place, Store
+from pzc.search.store import Store
 
 
 def megabytes() -> float:

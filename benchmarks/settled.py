@@ -23,10 +23,11 @@ from pzc.compiler.load import inline
 from pzc.runtime.evaluation.evaluate import window_losses
 from pzc.runtime.scoring.scores import score
 from pzc.search.fitness import Fitness
+from pzc.search.place import Place
 from pzc.search.prepare import prepare
 from pzc.search.replay import stored_state
 from pzc.search.settings import plan_of, settings_of
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 
 
 def plain(fitness: Fitness, formula: str, per: str, sparsity: float) -> float:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from pzc.compiler.load import inline
 from pzc.search.candidate import Candidate
+from pzc.search.place import JOURNAL, Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
 from pzc.search.replay import stored_state
-from pzc.search.store import JOURNAL, Place, Store
+from pzc.search.store import Store
 
 SLOTS = 32
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from pzc.cli.join import HERE
+from pzc.search.place import Place
 from pzc.search.settings import Settings
-from pzc.search.store import Place
 
 GRACE = 5.0
 """Seconds that a helper has to end."""

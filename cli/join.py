@@ -23,12 +23,12 @@ OWN = (*HERE, "join", "study", "device", "trust_remote_code", "attached", "as_js
 def join(ctx: click.Context, given: dict[str, Any]) -> None:
     """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
     from pzc.cli.watch import gentle, watching
+    from pzc.search.place import Place
     from pzc.search.prepare import open_store, prepare
     from pzc.search.replay import stored_state
     from pzc.search.run import Budget, search
     from pzc.search.settings import plan_of
     from pzc.search.shared import private_folder
-    from pzc.search.store import Place
 
     for param in ctx.command.params:
         if param.name not in OWN and is_typed(ctx, str(param.name)):

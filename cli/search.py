@@ -16,9 +16,9 @@ from pzc.cli.join import HERE, join
 from pzc.compiler.load import load_all, zoo
 
 if TYPE_CHECKING:
+    from pzc.search.place import Place
     from pzc.search.prepare import Prepared
     from pzc.search.settings import Settings
-    from pzc.search.store import Place
 
 LIMIT = 600.0
 """Seconds that a search takes when nothing else is said."""
@@ -244,7 +244,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
 
 def _place(where: str | None, given: dict[str, Any]) -> Place:
     """Where a run is stored: at a URL, with a folder for what is written, or in a folder."""
-    from pzc.search.store import Place
+    from pzc.search.place import Place
 
     if where and "://" in where:
         return Place(given["folder"] or _folder(given["study"]), where, given["study"])

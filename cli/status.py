@@ -31,10 +31,11 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     """
     from pzc.cli.live import View
     from pzc.cli.watch import follow, stands
+    from pzc.search.place import Place
     from pzc.search.replay import catch_up
     from pzc.search.settings import plan_of, settings_of
     from pzc.search.state import Standing, State
-    from pzc.search.store import Place, Store
+    from pzc.search.store import Store
 
     store = Store(Place(Path(place), place if "://" in place else None, study), resume=True)
     while watch and store.settings is None:  # the statistics are still being gathered

@@ -81,8 +81,8 @@ def command(
     from pzc.cli.texts import texts_of
     from pzc.runtime.files import csv_text
     from pzc.runtime.models.loading import load_model
+    from pzc.search.place import Place
     from pzc.search.reading import read_run
-    from pzc.search.store import Place
     from pzc.search.transfer import entries, keep, kept, transfer
 
     run = read_run(Place(folder, storage, study))

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from pzc.cli.console import THEME
 from pzc.cli.live import STOPS, View
+from pzc.search.place import Place
 from pzc.search.prepare import open_store
 from pzc.search.replay import stored_state
 from pzc.search.settings import plan_of
-from pzc.search.store import Place
 
 
 @click.command()

@@ -20,12 +20,13 @@ from pzc.runtime.saving.checkpoint import versions
 from pzc.search.content import check_same, space_sha256, warn_of_other_versions, windows_sha256
 from pzc.search.fitness import Fitness
 from pzc.search.objective import OBJECTIVES
+from pzc.search.place import KEPT, Place
 from pzc.search.proposals import Given
 from pzc.search.replay import stored_state
 from pzc.search.settings import Settings, given, leaves_for, plan_of, settings_of, target_of
 from pzc.search.shared import private_folder
 from pzc.search.state import State
-from pzc.search.store import KEPT, Place, Store
+from pzc.search.store import Store
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from pzc.search.errors import StoreError
 from pzc.search.front import front
 from pzc.search.hall import Outcome
 from pzc.search.objective import MEASURES
+from pzc.search.place import Place
 from pzc.search.replay import stored_state
 from pzc.search.settings import plan_of, settings_of
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 
 COMPARABLE = (
     "model_sha256", "text_sha256", "windows", "fitness_windows", "choice_of_windows_sha256", "sparsity", "pattern",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
 import threading
 import time
@@ -26,10 +25,9 @@ from sys import intern
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
 from pzc.runtime.evaluation.evaluate import perplexity
 from pzc.runtime.processes import is_running
@@ -38,55 +36,15 @@ from pzc.search.errors import StoreError, of_another_version
 from pzc.search.journal import Journal, Line
 from pzc.search.objective import MEASURES
 from pzc.search.parameters import parameters
+from pzc.search.patient import LOST, PATIENCE, Patient, reason, unanswered
+from pzc.search.place import JOURNAL, KEPT, STUDY, Place
 from pzc.search.proposals import Proposal
 
-JOURNAL, KEPT = "study.journal", "statistics.safetensors"
-"""In a run's folder: the study, and what was gathered, while the run goes on."""
-STUDY = "search"
-
-BEAT, PATIENCE = 15.0, 60.0
-"""Seconds between two heartbeats of a worker, and without one until it counts as gone; so long it bears with a storage
-that does not answer."""
-
-RETRY = 2.0
-"""Seconds until a storage that did not answer is asked again."""
-
-LOST = (StorageInternalError, SQLAlchemyError)
-"""What Optuna raises when a database does not answer."""
+BEAT = 15.0
+"""Seconds between two heartbeats of a worker; without one for `PATIENCE` it counts as gone."""
 
 _STATES = {"evaluated": TrialState.COMPLETE, "refused": TrialState.FAIL}
 _SETTINGS, _WINNER, _OUTCOME, _WORKER = "settings", "winner", "outcome", "worker:"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run is stored: a folder with a journal, or a study at the URL of another storage."""
-
-    folder: Path
-    url: str | None = None
-    study: str = STUDY
-
-    def __str__(self) -> str:
-        return f"study {self.study} at {self.url}" if self.url else str(self.folder)
-
-    @property
-    def typed(self) -> str:
-        """What names the run to a command that reads it."""
-        return " ".join([shlex.quote(str(self.folder)), *self._at("--storage")])
-
-    @property
-    def begin(self) -> str:
-        """The options of `pzc search` that begin the run."""
-        return " ".join(self._at("--storage") or ["--run", shlex.quote(str(self.folder))])
-
-    @property
-    def resume(self) -> str:
-        """The options of `pzc search` that go on with the run."""
-        folder = shlex.quote(str(self.folder))
-        return " ".join([*self._at("--resume"), "--run", folder] if self.url else ["--resume", folder])
-
-    def _at(self, option: str) -> list[str]:
-        return [option, shlex.quote(self.url), "--study", shlex.quote(self.study)] if self.url else []
 
 
 @dataclass(frozen=True)
@@ -96,28 +54,6 @@ class Claim:
     slot: int
     trial: int
     proposal: Proposal
-
-
-class _Patient:
-    """A storage that is asked again for a minute when it does not answer, as while a database starts anew."""
-
-    def __init__(self, storage: Any) -> None:
-        self._storage = storage
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._storage, name)
-
-        def call(*given: Any, **more: Any) -> Any:
-            end = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    return method(*given, **more)
-                except LOST as error:
-                    if time.monotonic() >= end:
-                        raise _unanswered(error) from error
-                    time.sleep(RETRY)
-
-        return call
 
 
 class Store:
@@ -149,8 +85,8 @@ class Store:
         except (*LOST, ImportError, ValueError, KeyError, AssertionError) as error:
             unknown = "is the URL one that Optuna knows?" if place.url else f"{JOURNAL} is damaged, or not of a search"
             hint = _driver(place) if isinstance(error, ImportError) else unknown
-            raise StoreError(f"{place} cannot be opened: {_reason(error)}", hint) from error
-        self._storage = _Patient(storage)
+            raise StoreError(f"{place} cannot be opened: {reason(error)}", hint) from error
+        self._storage = Patient(storage)
         self._begins = not resume
         if self._begins and self.settings is not None:
             raise self._taken()
@@ -370,7 +306,7 @@ class Store:
                     arrived, self._lost = time.monotonic(), None
                 except Exception as error:
                     if time.monotonic() - arrived >= PATIENCE:
-                        self._lost = _unanswered(error)
+                        self._lost = unanswered(error)
 
         beat(time.time())
         thread = threading.Thread(target=keep_beating, daemon=True)
@@ -471,20 +407,7 @@ def _read(kept: Mapping[str, Any]) -> Candidate:
     return from_attributes(kept)
 
 
-def _unanswered(error: BaseException) -> StoreError:
-    return StoreError(
-        f"the storage does not answer: {_reason(error)}",
-        "what is settled is kept; --resume goes on when it is there again",
-    )
-
-
 def _driver(place: Place) -> str:
     """What to install for a database whose driver is missing."""
     known = (place.url or "").startswith("postgresql")
     return "pip install 'pzc[postgresql]'" if known else "install the Python driver of this database"
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, without what Optuna and SQLAlchemy wrap around it."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    return str(cause).strip().split("\n")[0]

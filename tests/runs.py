@@ -9,9 +9,10 @@ from typing import Any
 
 from pzc.compiler.core import leaf
 from pzc.search.candidate import Candidate
+from pzc.search.place import Place
 from pzc.search.proposals import Proposal
 from pzc.search.reading import Run
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 
 SETTINGS: dict[str, Any] = {
     "model": "pocket",

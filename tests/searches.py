@@ -14,13 +14,14 @@ from pzc.compiler.load import inline
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
+from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
 from pzc.search.replay import stored_state
 from pzc.search.settings import Settings, given, leaves_for
 from pzc.search.space import Genotype
 from pzc.search.state import State
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 from pzc.search.worker import work
 from tests.conftest import WORDS, make_tiny
 

@@ -22,12 +22,13 @@ from pzc.search.candidate import Candidate
 from pzc.search.commands import compare_command
 from pzc.search.errors import StoreError
 from pzc.search.hall import Outcome
+from pzc.search.place import Place
 from pzc.search.reading import Run, read_run
 from pzc.search.report import themes
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import commands, sections
 from pzc.search.report.write import document
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 from pzc.search.transfer import COLUMNS, entries, keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run

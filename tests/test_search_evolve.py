@@ -24,6 +24,7 @@ from pzc.search import worker
 from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness, _behind
 from pzc.search.identity import identified
+from pzc.search.place import Place
 from pzc.search.plan import ATTEMPTS, Plan
 from pzc.search.population import island_pool, worth
 from pzc.search.prepare import open_store, prepare
@@ -33,7 +34,7 @@ from pzc.search.settings import Settings, given
 from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
 from pzc.search.state import State
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 from tests.searches import PLAN, closed, genotype, made, small_search, some_windows, timeless, tiny_fitness
 
 START = given(Settings())

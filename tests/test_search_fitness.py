@@ -19,11 +19,11 @@ from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
 from pzc.search.hall import Contender, Final, contend, measure
 from pzc.search.objective import OBJECTIVES
+from pzc.search.place import Place
 from pzc.search.prepare import open_store, prepare
 from pzc.search.readable import forms, readable
 from pzc.search.run import Budget, finish, search
 from pzc.search.settings import Settings
-from pzc.search.store import Place
 from tests.conftest import make_tiny
 from tests.searches import genotype, made, some_windows, tiny_fitness
 

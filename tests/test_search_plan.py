@@ -14,13 +14,14 @@ from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.grammar.diagnostics import SourceError
 from pzc.search.algorithms import ALGORITHMS, Draft
 from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import INSTRUCTIVE, candidate_of, proposals, rng_for
 from pzc.search.replay import stored_state
 from pzc.search.settings import Settings, given, leaves_for
 from pzc.search.space import Genotype, apply, filling, space_for, template_of, why_not
 from pzc.search.state import State
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 from pzc.search.variation import offspring
 from tests.searches import closed, genotype, made, small_search
 

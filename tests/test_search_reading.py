@@ -9,8 +9,9 @@ import pytest
 
 from pzc.search.errors import StoreError
 from pzc.search.hall import Outcome
+from pzc.search.place import Place
 from pzc.search.reading import check_comparable, differing, read_run
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 from tests.runs import SETTINGS, candidate, family, run_of, write_run
 
 

@@ -33,12 +33,13 @@ from pzc.runtime.models.loading import load_model
 from pzc.search.candidate import REFERENCE, Candidate, attributes, from_attributes
 from pzc.search.content import OtherVersions
 from pzc.search.errors import StoreError
+from pzc.search.place import JOURNAL, Place
 from pzc.search.predictors import SURROGATE
 from pzc.search.prepare import open_store, prepare
 from pzc.search.proposals import Proposal
 from pzc.search.run import Budget, search
 from pzc.search.settings import Settings
-from pzc.search.store import JOURNAL, Place, Store
+from pzc.search.store import Store
 from tests.searches import PLAN, made, small_search
 
 SMALL = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]

@@ -28,13 +28,14 @@ from pzc.cli.watch import follow
 from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate, Status
 from pzc.search.hall import Member, write
+from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.prepare import open_store, prepare
 from pzc.search.replay import stored_state
 from pzc.search.run import ZOO_MEMBERS, Budget, search
 from pzc.search.settings import Settings
 from pzc.search.state import SHOWN, State
-from pzc.search.store import Place, Store
+from pzc.search.store import Store
 from tests.searches import closed, made, timeless
 
 SETTINGS = Settings(model="models/a-model-with-a-rather-long-name-135M", seed=12345, limit=3600.0)

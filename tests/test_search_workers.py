@@ -26,11 +26,12 @@ from optuna.trial import TrialState, create_trial
 from pzc.compiler.load import inline
 from pzc.search.candidate import Candidate
 from pzc.search.errors import StoreError
+from pzc.search.place import JOURNAL, Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
 from pzc.search.replay import stored_state
 from pzc.search.settings import Settings, given
-from pzc.search.store import JOURNAL, Claim, Place, Store
+from pzc.search.store import Claim, Store
 from pzc.search.worker import work
 from tests.searches import made, timeless, tiny_fitness
 
@@ -317,7 +318,7 @@ def failing(method: Callable[..., Any], times: int, *, after: bool = False) -> C
 
 
 def test_a_storage_that_is_away_for_a_moment_is_asked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pzc.search.store.RETRY", 0.001)
+    monkeypatch.setattr("pzc.search.patient.RETRY", 0.001)
     storage = store._storage._storage
     for name in ("create_new_trial", "get_trial", "set_trial_user_attr", "set_trial_state_values"):
         monkeypatch.setattr(storage, name, failing(getattr(storage, name), 3))
@@ -326,7 +327,7 @@ def test_a_storage_that_is_away_for_a_moment_is_asked_again(store: Store, monkey
         assert claim is not None
         store.tell(claim, c)
     assert store.settled(0) == dict(enumerate(SETTLED))
-    monkeypatch.setattr("pzc.search.store.PATIENCE", 0.01)
+    monkeypatch.setattr("pzc.search.patient.PATIENCE", 0.01)
     monkeypatch.setattr(storage, "get_trial", failing(storage.get_trial, 1000))
     store._open = {0: 0}
     with pytest.raises(StoreError, match="the storage does not answer: the server is gone"):
@@ -335,7 +336,7 @@ def test_a_storage_that_is_away_for_a_moment_is_asked_again(store: Store, monkey
 
 def test_an_answer_that_was_lost_does_no_harm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The claim was made and the result was kept, but the worker has not heard of it and tries again."""
-    monkeypatch.setattr("pzc.search.store.RETRY", 0.001)
+    monkeypatch.setattr("pzc.search.patient.RETRY", 0.001)
     storage = store._storage._storage
     for c in SETTLED:
         for name in ("create_new_trial", "set_trial_state_values"):
