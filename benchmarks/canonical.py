@@ -26,7 +26,8 @@ from precise import alike
 from rich.console import Console
 from rich.table import Table
 
-from pzc.compiler import core, opposing
+from pzc.compiler import core
+from pzc.compiler.paper import opposing
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.groups import constant_in
 from pzc.compiler.reference import Array, apply

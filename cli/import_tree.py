@@ -12,7 +12,7 @@ from pzc.cli.fmt import replace_file
 from pzc.cli.inputs import standard_input
 from pzc.compiler.load import read_file
 from pzc.compiler.metric import compile_source
-from pzc.compiler.paper import TreeError, check_name, read_tree, source_of_tree
+from pzc.compiler.paper.trees import TreeError, check_name, read_tree, source_of_tree
 
 
 def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:

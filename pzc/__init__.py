@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pzc.compiler.load import load as load
     from pzc.compiler.load import zoo as zoo
     from pzc.compiler.metric import Metric as Metric
-    from pzc.compiler.paper import TreeError as TreeError
-    from pzc.compiler.paper import import_paper_tree as import_paper_tree
+    from pzc.compiler.paper.trees import TreeError as TreeError
+    from pzc.compiler.paper.trees import import_paper_tree as import_paper_tree
     from pzc.grammar.diagnostics import SourceError as SourceError
     from pzc.runtime.data.calibration import calibration_tokens as calibration_tokens
     from pzc.runtime.errors import PruningError as PruningError
@@ -63,10 +63,10 @@ _LATER = {
     "MetricNotFound": "pzc.compiler.load",
     "PruningError": "pzc.runtime.errors",
     "SourceError": "pzc.grammar.diagnostics",
-    "TreeError": "pzc.compiler.paper",
+    "TreeError": "pzc.compiler.paper.trees",
     "apply_masks": "pzc.runtime.pruning.mask_files",
     "calibration_tokens": "pzc.runtime.data.calibration",
-    "import_paper_tree": "pzc.compiler.paper",
+    "import_paper_tree": "pzc.compiler.paper.trees",
     "load": "pzc.compiler.load",
     "load_model": "pzc.runtime.models.loading",
     "prune": "pzc.runtime.pruning.prune",

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pzc.compiler.core import size
-from pzc.compiler.opposing import graph, simplify
-from pzc.compiler.paper import BINARY, LEAVES, UNARY
+from pzc.compiler.paper.opposing import graph, simplify
+from pzc.compiler.paper.trees import BINARY, LEAVES, UNARY
 from pzc.search.space import Genotype, Rng
 
 Tree = dict[str, Any]

@@ -11,7 +11,7 @@ from pzc.compiler.core import Node, forgetting, make
 from pzc.compiler.groups import constant_in
 from pzc.compiler.load import inline, load, zoo
 from pzc.compiler.metric import Metric, compile_source
-from pzc.compiler.paper import import_paper_tree
+from pzc.compiler.paper.trees import import_paper_tree
 from pzc.compiler.rewriting.simplify import redundant, simplest
 from pzc.compiler.sameness.counterexample import Counterexample, Scored, find
 from pzc.compiler.sameness.equiv import equivalent

@@ -25,7 +25,7 @@ from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import zoo, zoo_names, zoo_source
 from pzc.compiler.metric import compile_file
-from pzc.compiler.paper import BINARY, UNARY
+from pzc.compiler.paper.trees import BINARY, UNARY
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.hints import for_character

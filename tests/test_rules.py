@@ -17,7 +17,7 @@ from pzc.compiler import core
 from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.core import BOTH, IN, OUT, Node, leaf, leaves_of, make, number, topological
 from pzc.compiler.load import inline
-from pzc.compiler.opposing import simplify
+from pzc.compiler.paper.opposing import simplify
 from pzc.compiler.reference import evaluate
 from pzc.compiler.rewriting import engine
 from pzc.compiler.rewriting import rank as ranking

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pzc.compiler.core import leaves_of, size
-from pzc.compiler.opposing import simplify
-from pzc.compiler.paper import BINARY, LEAVES, UNARY
+from pzc.compiler.paper.opposing import simplify
+from pzc.compiler.paper.trees import BINARY, LEAVES, UNARY
 from pzc.compiler.source import expression
 from pzc.search import paper_trees
 from pzc.search.algorithms import ALGORITHMS, Breeding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pzc.compiler.metric import Metric
-from pzc.compiler.paper import export_paper_tree
+from pzc.compiler.paper.export import export_paper_tree
 
 
 def emit(metric: Metric, version: str) -> str:

@@ -39,7 +39,7 @@ class Removal:
 
 
 def simplify(tree: Tree) -> tuple[Tree, list[Removal]]:
-    """The tree of the release (`compiler/paper.py`) without opposing pairs, innermost first, and what was removed."""
+    """The tree of the release (`trees.py`) without opposing pairs, innermost first, and what was removed."""
     steps: list[Removal] = []
     done: list[Tree] = []
     waiting: list[tuple[Tree, bool]] = [(tree, False)]

@@ -1,0 +1,1 @@
+"""Pruner-Zero's own ways: the trees of its release, and its opposing-operation simplification."""
