@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pzc.compiler import core
-from pzc.compiler.paper import opposing
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.groups import constant_in
+from pzc.compiler.paper import opposing
 from pzc.compiler.reference import Array, apply
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.rank import rank_class

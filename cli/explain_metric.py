@@ -16,7 +16,6 @@ from pzc.cli.console import fail, formula, output, print_json
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, visible, written
 from pzc.cli.groups import arms_per
-from pzc.compiler.paper import opposing
 from pzc.compiler.analysis.intervals import Interval, interval
 from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.arm import Arm
@@ -26,6 +25,7 @@ from pzc.compiler.language.findings import Finding, findings
 from pzc.compiler.leaves import AXES, LEAVES, short
 from pzc.compiler.load import load, read_file, zoo_names
 from pzc.compiler.metric import Metric
+from pzc.compiler.paper import opposing
 from pzc.compiler.paper.trees import TreeError, import_paper_tree, read_tree
 from pzc.compiler.rewriting.derive import derive
 from pzc.compiler.rewriting.simplify import form_of, redundant, simplest

@@ -38,8 +38,8 @@ def seeds(target: str) -> list[str]:
     """The inputs to begin with."""
     from pzc.compiler import ir
     from pzc.compiler.load import zoo
-    from pzc.compiler.paper.trees import TreeError
     from pzc.compiler.paper.export import export_paper_tree
+    from pzc.compiler.paper.trees import TreeError
     from pzc.compiler.targets.torch import emit as _  # noqa: F401  loaded before the instrumentation counts
     from tests.test_fuzz import SEEDS
 

@@ -19,8 +19,8 @@ from pzc.cli import console, reports, sarif
 from pzc.compiler import ir
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Compiled, Metric, compile_file
-from pzc.compiler.paper.trees import TreeError, import_paper_tree, read_tree, source_of_tree
 from pzc.compiler.paper.export import export_paper_tree
+from pzc.compiler.paper.trees import TreeError, import_paper_tree, read_tree, source_of_tree
 from pzc.compiler.targets import torch as to_torch
 from pzc.grammar.diagnostics import CODES, Diagnostic, SourceError
 from pzc.grammar.parse import parse

@@ -12,8 +12,8 @@ import pytest
 
 import pzc
 from pzc.compiler.load import inline
-from pzc.compiler.paper.trees import MAX_LEVELS, TreeError, import_paper_tree, read_tree, source_of_tree
 from pzc.compiler.paper.export import export_paper_tree
+from pzc.compiler.paper.trees import MAX_LEVELS, TreeError, import_paper_tree, read_tree, source_of_tree
 from pzc.grammar.diagnostics import SourceError
 from tests.terminal import Terminal, terminal_of
 

@@ -48,7 +48,7 @@ def test_text_is_prose() -> None:
 def test_texts_are_the_same_in_another_process() -> None:
     """Neither the hash seed of strings nor what was imported before plays a part."""
     program = (
-        "import hashlib, sys; from pzc.runtime import pydoc\n"
+        "import hashlib, sys; from pzc.runtime.data import pydoc\n"
         "text = pydoc.calibration_text() + pydoc.evaluation_text()\n"
         "assert 'torch' not in sys.modules\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
-from pzc.compiler import leaves
 from pzc.compiler.core import Node, topological
-from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.language.hints import FAMILIES
-from pzc.compiler.metric import Metric, compile_source
+from pzc.compiler.metric import Metric
+from pzc.compiler.paper.trees import Tree, TreeError
 from pzc.compiler.source import expression
-from pzc.grammar import printer
-from pzc.grammar.diagnostics import did_you_mean
-from pzc.grammar.parse import RESERVED
-from pzc.grammar.syntax import (
-    Binary,
-    Call,
-    Edition,
-    Expression,
-    File,
-    Let,
-    MetricDefinition,
-    Name,
-    Negation,
-    Number,
-    Statement,
-    Use,
-)
-
-from pzc.compiler.paper.trees import LEAVES, Tree, TreeError
 
 
 @dataclass(frozen=True)

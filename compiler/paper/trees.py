@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pzc.compiler import leaves
-from pzc.compiler.core import Node, topological
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.language.hints import FAMILIES
 from pzc.compiler.metric import Metric, compile_source
-from pzc.compiler.source import expression
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import did_you_mean
 from pzc.grammar.parse import RESERVED
