@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from pzc.compiler.arm import Arm
-from pzc.compiler.groups import constant_axes
 from pzc.compiler.metric import Metric
-from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.rank import ranks_nothing
 
 
 def arms_per(metric: Metric, per: str | None) -> list[Arm]:
@@ -18,7 +17,7 @@ def arms_per(metric: Metric, per: str | None) -> list[Arm]:
     if per is None:
         return list(metric.arms)
     for arm in metric.arms:
-        if constant_axes(arm.core, per) or constant_axes(canonical(arm.core), per):
+        if ranks_nothing(arm.core, per):
             whose = f" of {', '.join(arm.layers)}" if arm.layers else ""
             message = f"the score{whose} is constant inside its group (per {per}); choose another group with --per"
             raise click.UsageError(message)

@@ -33,6 +33,11 @@ def table(per: str) -> Table:
     return dispatch(compile_rule(r, MAKERS, per=per) for r in RULES if r.kind == "rank" and not r.normal)
 
 
+def ranks_nothing(score: Node, per: str) -> bool:
+    """Whether a score is constant inside its groups, as it is written or once it is simplified."""
+    return constant_in(score, per) or constant_in(canonical(score), per)
+
+
 def rank_class(root: Node, per: str) -> Node:
     """The canonical graph of what ranks as a score does: of two scores that are known to rank alike inside every
     comparison group it is the same node, for as long as one of them is kept."""

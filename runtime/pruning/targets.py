@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from pzc.compiler.arm import Arm
-from pzc.compiler.groups import constant_axes
 from pzc.compiler.metric import Metric
-from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.rank import ranks_nothing
 from pzc.runtime.errors import ConstantScore, PruningError
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.scoring.masks import Target, pattern_text
@@ -39,7 +38,7 @@ def check_target(metric: Metric, target: Target, layers: Sequence[Layer] = ()) -
     check_pattern(target, layers)
     for arm in metric.arms:
         group = "row" if target.pattern else group_of(arm, target)
-        if constant_axes(arm.core, group) or constant_axes(canonical(arm.core), group):
+        if ranks_nothing(arm.core, group):
             compared = pattern_text(target.pattern) if target.pattern else f"per {group}"
             whose = f" of {', '.join(arm.layers)}" if arm.layers else ""
             raise ConstantScore(
