@@ -14,6 +14,7 @@ from pzc.cli import options
 from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.derivation import as_json as steps_as_json
 from pzc.cli.derivation import drawn, written
+from pzc.cli.groups import arms_per
 from pzc.compiler.core import topological
 from pzc.compiler.language.findings import findings
 from pzc.compiler.leaves import LEAVES, short
@@ -57,6 +58,8 @@ def command(ctx: click.Context, first: str, second: str, per: str | None, patter
     """
     options.check_pattern(ctx, pattern)
     a, b = load(first), load(second)
+    for metric in (a, b):
+        arms_per(metric, per)
     names = (a.name, b.name) if a.name != b.name else ("first", "second")
     kept = (int(pattern.split(":")[0]), int(pattern.split(":")[1])) if pattern else None
     found = equivalent(a, b, per, kept)

@@ -167,6 +167,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("explain", "absent.json"), 1, "cannot read absent.json: no such file or directory"),
     (("equiv", "wanda"), 2, "Missing argument 'B'"),
     (("equiv", "wanda", "riaa"), 1, "there is no metric `riaa` in the zoo; did you mean `ria`?"),
+    (("equiv", "wanda", "X per layer", "--per", "col"), 2, "the score is constant inside its group (per col)"),
     (("equiv", "wanda", "ria", "--per", "row", "--pattern", "2:4"), 2, "--pattern 2:4 replaces --per"),
     (("simplify", "wanda", "--keep", "exact"), 2, "'exact' is not one of 'rank', 'real'"),
     (("simplify", "wanda", "--set", "a=1"), 1, "`wanda` has no parameter `a`"),
