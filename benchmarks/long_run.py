@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 
 from pzc.cli.console import THEME
-from pzc.cli.live import STOPS, View
+from pzc.cli.search.live import STOPS, View
 from pzc.search import exports, worker
 from pzc.search.place import JOURNAL, Place
 from pzc.search.prepare import Prepared, open_store, prepare

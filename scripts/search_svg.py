@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from pzc.cli.console import THEME
-from pzc.cli.live import STOPS, View
+from pzc.cli.search.live import STOPS, View
 from pzc.search.place import Place
 from pzc.search.prepare import open_store
 from pzc.search.replay import stored_state

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pzc.cli import console, reports, sarif
+from pzc.cli import console
+from pzc.cli.metrics import reports, sarif
 from pzc.compiler import ir
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Compiled, Metric, compile_file

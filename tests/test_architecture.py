@@ -1,4 +1,5 @@
-"""What docs/architecture.md says of imports: only of floors below, and inside the runtime only of rooms below."""
+"""What docs/architecture.md says of imports: only of floors below; of rooms, only those below in the runtime, and none in
+the command line."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def test_a_floor_imports_only_floors_below_it(floor: str) -> None:
     assert found <= UPWARDS
 
 
-@pytest.mark.parametrize("floor", ["runtime", "compiler"])
+@pytest.mark.parametrize("floor", ["cli", "runtime", "compiler"])
 def test_the_page_names_every_room(floor: str) -> None:
     there = {p.parent.name for p in (ROOT / floor).glob("*/__init__.py")}
     assert set(rooms(floor)) == there
@@ -61,8 +62,15 @@ def test_a_room_of_the_runtime_imports_only_rooms_below_it(room: str) -> None:
     assert [(name, to) for name, to in found if len(to) > 1 and to[1] in above] == []
 
 
-def test_modules_of_the_floor_itself_import_no_room() -> None:
-    own = {p.stem for p in (ROOT / "runtime").glob("*.py")}
-    found = [to for file, to in imports(ROOT / "runtime") if file.parent.name == "runtime" and to[0] == "runtime"]
+@pytest.mark.parametrize("room", rooms("cli"))
+def test_a_room_of_the_command_line_imports_no_other(room: str) -> None:
+    found = {to[1] for _, to in imports(ROOT / "cli" / room) if to[0] == "cli" and len(to) > 1}
+    assert found & set(rooms("cli")) == {room}
+
+
+@pytest.mark.parametrize("floor", ["cli", "runtime"])
+def test_modules_of_the_floor_itself_import_no_room(floor: str) -> None:
+    own = {p.stem for p in (ROOT / floor).glob("*.py")}
+    found = [to for file, to in imports(ROOT / floor) if file.parent.name == floor and to[0] == floor]
     assert found
     assert {to[1] for to in found if len(to) > 1} <= own

@@ -234,7 +234,7 @@ def test_mistakes_in_an_expression_are_shown_under_it(arguments: tuple[str, ...]
 
 
 def test_a_defect_keeps_its_traceback(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pzc.cli.zoo.zoo", lambda: 1 / 0)
+    monkeypatch.setattr("pzc.cli.metrics.zoo.zoo", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError), pytest.raises(SystemExit):
         terminal("zoo")
 
@@ -243,7 +243,7 @@ def test_interruption(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> No
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pzc.cli.zoo.zoo", interrupt)
+    monkeypatch.setattr("pzc.cli.metrics.zoo.zoo", interrupt)
     shown = terminal("zoo")
     assert (shown.code, shown.err) == (130, "\ninterrupted\n")
 
@@ -261,7 +261,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["click", "pzc.cli.main", "pzc.grammar.diagnostics", "pzc.cli.compile", "lark"])
+@pytest.mark.parametrize(
+    "module", ["click", "pzc.cli.main", "pzc.grammar.diagnostics", "pzc.cli.metrics.compile", "lark"]
+)
 def test_interruption_while_modules_are_imported(module: str) -> None:
     done = process(module, code=INTERRUPTED)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ninterrupted\n")

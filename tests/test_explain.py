@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pzc.cli.explain import what_it_prints
+from pzc.cli.metrics.explain import what_it_prints
 from pzc.grammar.diagnostics import CODES
 from pzc.grammar.pages import MAIN, page
 from pzc.grammar.render import render

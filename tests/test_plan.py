@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pzc.cli.plan import described, duration, gigabytes
+from pzc.cli.models.plan import described, duration, gigabytes
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import load_model
 from pzc.runtime.planning.plan import BASE, Plan, plan

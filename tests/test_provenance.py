@@ -89,7 +89,7 @@ def test_without_evaluation_windows_nothing_is_measured_and_the_same_is_pruned(
     options: tuple[str, ...], terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert terminal("prune", *options, "-o", "out", *SMALL).code == 0
-    monkeypatch.setattr("pzc.cli.results.window_losses", _refuse)
+    monkeypatch.setattr("pzc.cli.models.results.window_losses", _refuse)
     monkeypatch.setattr("pzc.runtime.streaming.sweeps._loss", _refuse)
     monkeypatch.setattr("pzc.runtime.streaming.stream.evaluate_pruned", _refuse)
     shown = terminal("prune", *options, "-o", "unmeasured", *SMALL, "--eval-windows", "0")

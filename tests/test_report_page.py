@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
-from pzc.cli.transfer import command as transfer
+from pzc.cli.search.transfer import command as transfer
 from pzc.compiler.load import load
 from pzc.search.candidate import Candidate
 from pzc.search.commands import compare_command

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pzc.cli import results
+from pzc.cli.models import results
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.finished import Finished
@@ -44,7 +44,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def killed(moment: str, count: int, folder: str, arguments: tuple[str, ...]) -> None:
     """Run `pzc prune` until a moment comes for the `count`-th time, and die of SIGKILL there."""
-    from pzc.cli.prune import command
+    from pzc.cli.models.prune import command
 
     os.chdir(folder)
     left = [count]

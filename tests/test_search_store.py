@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from pzc.cli.main import pzc as cli
-from pzc.cli.search import say_idle
+from pzc.cli.search.search import say_idle
 from pzc.compiler.load import inline
 from pzc.runtime.data.windows import windows_between
 from pzc.runtime.errors import PruningError

@@ -22,9 +22,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from pzc.cli.console import THEME
-from pzc.cli.live import LINES, STOPS, View, clock, sparkline
 from pzc.cli.main import pzc as cli
-from pzc.cli.watch import follow
+from pzc.cli.search.live import LINES, STOPS, View, clock, sparkline
+from pzc.cli.search.watch import follow
 from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate, Status
 from pzc.search.hall import Member, write
@@ -281,7 +281,7 @@ def test_clocks() -> None:
 
 
 def test_lines_give_a_formula_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("pzc.cli.watch.QUIET", 0.0)
+    monkeypatch.setattr("pzc.cli.search.watch.QUIET", 0.0)
     over = iter((False, False, True))
     follow(filled().standing, lambda: 90.0, lambda: next(over), as_json=False)
     first, *later = capsys.readouterr().err.splitlines()

@@ -15,10 +15,10 @@ from pzc.cli import options
 from pzc.cli.asked import Asked, opened
 from pzc.cli.cautions import NOTABLE, caution, whole_weights
 from pzc.cli.console import errors, output, print_json, say, warn
-from pzc.cli.plan import line
+from pzc.cli.models.plan import line
 
 if TYPE_CHECKING:
-    from pzc.cli.results import Result
+    from pzc.cli.models.results import Result
     from pzc.runtime.planning.texts import Texts
 
 
@@ -46,7 +46,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     asked = Asked(**given)
     asked.check(ctx)
     request = asked.request()
-    from pzc.cli.results import Job, check_places, results_of
+    from pzc.cli.models.results import Job, check_places, results_of
     from pzc.cli.texts import texts_of
     from pzc.runtime.planning.plan import plan
     from pzc.runtime.pruning.roles import idle_roles

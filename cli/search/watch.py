@@ -13,7 +13,7 @@ from typing import Any
 from rich.live import Live
 
 from pzc.cli.console import errors, print_json, say
-from pzc.cli.live import STOPPING, STOPS, View, fitness_of, versus_zoo
+from pzc.cli.search.live import STOPPING, STOPS, View, fitness_of, versus_zoo
 from pzc.search.prepare import Prepared
 from pzc.search.run import Budget
 from pzc.search.state import Standing

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pzc.cli.join import HERE
+from pzc.cli.search.join import HERE
 from pzc.search.place import Place
 from pzc.search.settings import Settings
 

@@ -10,7 +10,7 @@ import click
 import pzc
 from pzc.cli import options
 from pzc.cli.console import fail, say
-from pzc.cli.fmt import replace_file
+from pzc.cli.metrics.fmt import replace_file
 from pzc.compiler.load import load
 from pzc.compiler.paper.trees import TreeError
 from pzc.compiler.targets.table import TARGETS, Target, compiled

@@ -22,7 +22,7 @@ OWN = (*HERE, "join", "study", "device", "trust_remote_code", "attached", "as_js
 
 def join(ctx: click.Context, given: dict[str, Any]) -> None:
     """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
-    from pzc.cli.watch import gentle, watching
+    from pzc.cli.search.watch import gentle, watching
     from pzc.search.place import Place
     from pzc.search.prepare import open_store, prepare
     from pzc.search.replay import stored_state

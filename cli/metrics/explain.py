@@ -47,7 +47,7 @@ def command(
     if metrics:
         if len(what) > 1:
             raise click.UsageError("explain one metric at a time, or any number of codes", ctx)
-        from pzc.cli.explain_metric import explain_metric
+        from pzc.cli.metrics.explain_metric import explain_metric
 
         ctx.exit(explain_metric(metrics[0], per, settings, steps, as_json))
     if per or settings or steps or as_json:

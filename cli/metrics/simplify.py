@@ -10,9 +10,9 @@ import click
 
 from pzc.cli import options
 from pzc.cli.console import formula, output, print_json, shortened
-from pzc.cli.derivation import as_json as steps_as_json
-from pzc.cli.derivation import visible, written
-from pzc.cli.groups import arms_per
+from pzc.cli.metrics.derivation import as_json as steps_as_json
+from pzc.cli.metrics.derivation import visible, written
+from pzc.cli.metrics.groups import arms_per
 from pzc.compiler.arm import Arm
 from pzc.compiler.load import load
 from pzc.compiler.metric import Metric

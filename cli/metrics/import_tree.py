@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from pzc.cli.console import fail, say
-from pzc.cli.fmt import replace_file
-from pzc.cli.inputs import standard_input
+from pzc.cli.metrics.fmt import replace_file
+from pzc.cli.metrics.inputs import standard_input
 from pzc.compiler.load import read_file
 from pzc.compiler.metric import compile_source
 from pzc.compiler.paper.trees import TreeError, check_name, read_tree, source_of_tree

@@ -13,9 +13,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pzc.cli.console import fail, formula, output, print_json
-from pzc.cli.derivation import as_json as steps_as_json
-from pzc.cli.derivation import drawn, visible, written
-from pzc.cli.groups import arms_per
+from pzc.cli.metrics.derivation import as_json as steps_as_json
+from pzc.cli.metrics.derivation import drawn, visible, written
+from pzc.cli.metrics.groups import arms_per
 from pzc.compiler.analysis.intervals import Interval, interval
 from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.arm import Arm

@@ -29,8 +29,8 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     pzc search status runs/first --watch
     pzc search status postgresql://host/db --study first --json
     """
-    from pzc.cli.live import View
-    from pzc.cli.watch import follow, stands
+    from pzc.cli.search.live import View
+    from pzc.cli.search.watch import follow, stands
     from pzc.search.place import Place
     from pzc.search.replay import catch_up
     from pzc.search.settings import plan_of, settings_of

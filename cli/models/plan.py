@@ -57,7 +57,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if asked.trust_remote_code:
         raise click.UsageError("a plan runs no code that comes with a model", ctx)
     request = asked.request()
-    from pzc.cli.results import check_places
+    from pzc.cli.models.results import check_places
     from pzc.runtime.data.texts import check_named
     from pzc.runtime.models.loading import SPREAD, check_planned
     from pzc.runtime.models.passes import check_length

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
-from pzc.cli import inputs, reports
-from pzc.cli.reports import Report
-from pzc.cli.sarif import sarif
+from pzc.cli.metrics import inputs, reports
+from pzc.cli.metrics.reports import Report
+from pzc.cli.metrics.sarif import sarif
 from pzc.compiler.load import MetricNotFound
 from pzc.compiler.metric import compile_file
 from pzc.grammar.diagnostics import SourceError

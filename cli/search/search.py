@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pzc.cli import options, status, transfer
+from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
-from pzc.cli.join import HERE, join
+from pzc.cli.search import status, transfer
+from pzc.cli.search.join import HERE, join
 from pzc.compiler.load import load_all, zoo
 
 if TYPE_CHECKING:
@@ -179,10 +180,10 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     """Begin a run or go on with one, with helpers on this machine, up to its hall of fame."""
     import torch
 
-    from pzc.cli.helpers import helping
-    from pzc.cli.live import clock
-    from pzc.cli.watch import gentle, watching
-    from pzc.cli.winners import report
+    from pzc.cli.search.helpers import helping
+    from pzc.cli.search.live import clock
+    from pzc.cli.search.watch import gentle, watching
+    from pzc.cli.search.winners import report
     from pzc.search.prepare import open_store, prepare
     from pzc.search.run import Budget, finish, keep, search
 
@@ -253,7 +254,7 @@ def _place(where: str | None, given: dict[str, Any]) -> Place:
 
 def _plan(run: Prepared, workers: int) -> str:
     """What is about to happen, and for how long."""
-    from pzc.cli.live import ends
+    from pzc.cli.search.live import ends
 
     s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
     size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from pzc.cli import options
 from pzc.cli.console import formula, output, print_json, shortened
-from pzc.cli.derivation import as_json as steps_as_json
-from pzc.cli.derivation import drawn, written
-from pzc.cli.groups import arms_per
+from pzc.cli.metrics.derivation import as_json as steps_as_json
+from pzc.cli.metrics.derivation import drawn, written
+from pzc.cli.metrics.groups import arms_per
 from pzc.compiler.core import topological
 from pzc.compiler.language.findings import findings
 from pzc.compiler.leaves import LEAVES, short

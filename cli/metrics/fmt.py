@@ -13,7 +13,7 @@ import click
 
 from pzc.cli.console import fail, output, say
 from pzc.cli.diagnostics import show
-from pzc.cli.inputs import standard_input
+from pzc.cli.metrics.inputs import standard_input
 from pzc.compiler.load import MetricNotFound, read_file
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.parse import parse

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pzc import __version__
 from pzc.cli.console import fail, print_json
-from pzc.cli.reports import Report
+from pzc.cli.metrics.reports import Report
 from pzc.grammar.diagnostics import CODES, Diagnostic, Label
 from pzc.grammar.pages import page
 from pzc.grammar.render import lines, region

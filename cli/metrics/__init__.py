@@ -1,0 +1,1 @@
+"""Commands about metrics alone: what they say, mean and compile to."""

@@ -1,0 +1,1 @@
+"""Commands about a search: running, joining, watching and reporting it."""
