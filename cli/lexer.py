@@ -14,6 +14,7 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
+from pzc.grammar.words import NAME
 
 DEFINES = {
     "pzm": Number,
@@ -26,10 +27,9 @@ DEFINES = {
 }
 """The keywords that begin a statement, and the colour of the name that follows."""
 
-_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _WHOLE = r"(?![A-Za-z0-9_])"
 _TEXT = r'"[^"#\n]*"'
-_DOTTED = rf"{_NAME}(?:\.{_NAME})*"
+_DOTTED = rf"{NAME}(?:\.{NAME})*"
 _ENTRY = rf"(?:{_TEXT}|{_DOTTED})"
 _COLON = rf"(?=(?:\s*,\s*{_ENTRY}){{0,64}}\s*:)"
 """What follows a layer of an arm or an entry of a space: perhaps more layers, then a colon."""
@@ -54,11 +54,11 @@ _ROOT: list[Any] = [
     (rf"{_TEXT}{_COLON}", String.Symbol),
     (_TEXT, String.Double),
     (words((*LEAVES, *ALIASES), suffix=r"(?![A-Za-z0-9_.])"), Name.Variable.Magic),
-    (rf"({_NAME})(\.)({_NAME})(?=\s*\()", bygroups(Name.Namespace, Punctuation, Name.Function)),
-    (rf"({_NAME})(\.)(?={_NAME}|\*)", bygroups(Name.Namespace, Punctuation)),
+    (rf"({NAME})(\.)({NAME})(?=\s*\()", bygroups(Name.Namespace, Punctuation, Name.Function)),
+    (rf"({NAME})(\.)(?={NAME}|\*)", bygroups(Name.Namespace, Punctuation)),
     (words(FUNCTION_NAMES, suffix=_WHOLE), Name.Builtin),
-    (rf"{_NAME}(?=\s*\()", Name.Function),
-    (_NAME, Name),
+    (rf"{NAME}(?=\s*\()", Name.Function),
+    (NAME, Name),
     (r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", Number),
     (r"\.\.|[-+*/^=]", Operator),
     (r"[](){}\[,:.]", Punctuation),
@@ -76,7 +76,7 @@ class PzmLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
         "root": _ROOT,
         "blank": _BLANK,
         **{
-            word: [include("blank"), (_NAME, colour, "#pop"), default("#pop")] if word != "pzm" else [default("#pop")]
+            word: [include("blank"), (NAME, colour, "#pop"), default("#pop")] if word != "pzm" else [default("#pop")]
             for word, colour in DEFINES.items()
         },
         "group": [include("blank"), (*_GROUP, "#pop"), default("#pop")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,8 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
             raise click.BadParameter(f"`{value}` is not NAME=NUMBER", ctx, param) from None
         if not name.strip():
             raise click.BadParameter(f"`{value}` is not NAME=NUMBER", ctx, param)
+        if not math.isfinite(settings[name.strip()]):
+            raise click.BadParameter(f"`{name.strip()}` cannot be {number.strip()}: write a number", ctx, param)
     return settings
 
 

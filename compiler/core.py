@@ -172,6 +172,12 @@ def number(value: float) -> Node:
     return make("number", value=float(value) + 0.0)
 
 
+def value_of(node: Node) -> float:
+    """The value of a constant."""
+    value: float = node.value
+    return value
+
+
 ONE: Final[Node] = number(1)
 ONE.digest = _MASK  # it is what is left of a number among the terms of a sum, and stands last
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pzc.compiler.core import Node, topological
+from pzc.compiler.core import Node, topological, value_of
 from pzc.compiler.functions import REDUCING
 
 MATRIX = frozenset({"out", "in"})
@@ -53,7 +53,7 @@ def _flops(node: Node) -> float:
     if works_on != MATRIX:
         return 0.0
     if node.op == "norm":
-        return _NORM.get(float(node.args[1].value or 0.0), 3.0)
+        return _NORM.get(value_of(node.args[1]), 3.0)
     return _OPERATIONS.get(node.op, 1.0)
 
 

@@ -16,14 +16,14 @@ from typing import Any, Literal, NoReturn
 
 from pzc.compiler import jcs
 from pzc.compiler.arm import Arm
-from pzc.compiler.core import Node, leaf, make, number, topological
-from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
+from pzc.compiler.core import Node, leaf, make, number, topological, value_of
+from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
-from pzc.compiler.language.hints import FAMILIES
-from pzc.compiler.leaves import ALIASES, AXES, LEAVES
+from pzc.compiler.leaves import AXES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, MAX_SIZE, in_float32
 from pzc.compiler.metric import Metric
-from pzc.grammar.parse import MAX_DEPTH, RESERVED
+from pzc.compiler.names import is_name, taken
+from pzc.grammar.parse import MAX_DEPTH
 
 FORMAT = "pzm-ir/1"
 
@@ -112,9 +112,9 @@ def parse(text: str) -> Metric:
     if content["format"] != FORMAT:
         _fail(f"the format is not {FORMAT}")
     name = content["name"]
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if not isinstance(name, str) or not is_name(name):
         _fail("the name is not a name of the language")
-    if name in {*RESERVED, *LEAVES, *ALIASES, *FAMILIES, *FUNCTION_NAMES}:
+    if taken(name):
         _fail("the name is one that no source can say: it is taken")
     nodes = _nodes(_list(content["nodes"], "nodes"))
     arms = _arms(_list(content["arms"], "arms"), nodes)
@@ -233,7 +233,7 @@ def _operation(row: dict[str, Any], operation: Operation, nodes: list[Node], i: 
         _fail(f"node {i} names an axis, but its argument has not both")
     if operation.constant:
         low, high = operation.constant
-        if args[-1].op != "number" or not low <= float(args[-1].value or 0.0) <= high:
+        if args[-1].op != "number" or not low <= value_of(args[-1]) <= high:
             what = "above 0" if row["op"] == "norm" else f"from {low:g} to {high:g}"
             _fail(f"node {i} needs a number {what} as its last argument")
     return make(row["op"], *args, value=row.get("axis"))

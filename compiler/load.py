@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.metric import Metric, compile_file, compile_source
+from pzc.compiler.names import is_leaf
 from pzc.grammar.diagnostics import SourceError, did_you_mean
 from pzc.grammar.parse import without_mark
 
@@ -63,7 +63,7 @@ def load(reference: str | os.PathLike[str], settings: Mapping[str, float] | None
         return _with_settings(zoo_source(text), f"{text}.pzm", "", settings)
     if path.endswith(".pzm") or _is_file(text):
         return _with_settings(read_file(Path(path)), path, name, settings, Path(path))
-    if text.isidentifier() and text not in LEAVES and text not in ALIASES:
+    if text.isidentifier() and not is_leaf(text):
         hint = did_you_mean(text, zoo_names())
         raise MetricNotFound(f"there is no metric `{text}` in the zoo" + (f"; {hint}" if hint else ""))
     if settings:

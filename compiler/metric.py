@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +14,12 @@ from pzc.compiler.language.check import check
 from pzc.compiler.language.modules import Files
 from pzc.compiler.language.spaces import SpaceSpec
 from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, short
+from pzc.compiler.names import is_bare
 from pzc.compiler.sameness.keys import Keys, keys, keys_of_arms
 from pzc.compiler.source import expression, to_syntax
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError
-from pzc.grammar.parse import RESERVED, parse
+from pzc.grammar.parse import parse
 from pzc.grammar.syntax import ArmDefinition, Edition, File, Layer, MetricDefinition, RolesDefinition, Span
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Metric:
 
     def _roles(self) -> RolesDefinition:
         arms = [
-            ArmDefinition(tuple(Layer(t, not _is_bare(t)) for t in a.layers), to_syntax(a.core), a.per)
+            ArmDefinition(tuple(Layer(t, not is_bare(t)) for t in a.layers), to_syntax(a.core), a.per)
             for a in self.arms
         ]
         return RolesDefinition(self.name, tuple(arms), self.doc)
@@ -126,14 +126,6 @@ class Metric:
         if self.roles and not layer:
             raise TypeError(f"the metric {self.name} is by role: say which `layer` is scored")
         return self.arm(layer).core
-
-
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-
-
-def _is_bare(pattern: str) -> bool:
-    """Whether a pattern of layers needs no quotes."""
-    return bool(_DOTTED.fullmatch(pattern)) and RESERVED.isdisjoint(pattern.split("."))
 
 
 def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:

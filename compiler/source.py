@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pzc.compiler.core import Node, topological
+from pzc.compiler.core import Node, topological, value_of
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.leaves import short
 from pzc.grammar import printer, syntax
@@ -26,7 +26,7 @@ def to_syntax(root: Node) -> syntax.Expression:
 
 def _one(node: Node, args: list[syntax.Expression]) -> syntax.Expression:
     if node.op == "number":
-        value = float(node.value or 0.0)
+        value = value_of(node)
         text = syntax.Number(number_text(abs(value)))
         return syntax.Negation(text) if value < 0 else text
     if node.op == "leaf":

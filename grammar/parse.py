@@ -44,6 +44,7 @@ from pzc.grammar.syntax import (
     depth,
     expressions_of,
 )
+from pzc.grammar.words import KEYWORDS
 
 MAX_LENGTH = 1_000_000
 """Characters in one source."""
@@ -54,12 +55,6 @@ MAX_DEPTH = 200
 
 MAX_TOKENS = 100_000
 """Words, numbers and signs of one statement."""
-
-KEYWORDS = {k: k.upper() for k in ("pzm", "use", "let", "fn", "param", "metric", "space")}
-"""The words that begin a statement, and their tokens."""
-
-RESERVED = frozenset((*KEYWORDS, "per", "else", "in", "out"))
-"""The words that cannot be names."""
 
 _READABLE = {
     "NAME": "a name",

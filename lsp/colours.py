@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import AXES
+from pzc.compiler.names import is_leaf
+from pzc.grammar.words import RESERVED
 from pzc.lsp.document import Document
-from pzc.lsp.names import RESERVED, Names, Symbol, is_leaf
+from pzc.lsp.names import Names, Symbol
 from pzc.lsp.positions import Encoding, Positions
 from pzc.lsp.tokens import Token
 

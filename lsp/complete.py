@@ -12,9 +12,10 @@ from pzc.compiler.language.modules import libraries
 from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import AXES, LEAVES, short
 from pzc.grammar.syntax import Span
+from pzc.grammar.words import RESERVED
 from pzc.lsp import describe
 from pzc.lsp.document import Document
-from pzc.lsp.names import RESERVED, Symbol
+from pzc.lsp.names import Symbol
 from pzc.lsp.tokens import Token
 
 Kind = Literal["leaf", "function", "keyword", "group", "axis", "value", "library", "file", "entry"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from pzc.compiler.functions import FUNCTION_NAMES
+from pzc.compiler.names import is_leaf
 from pzc.grammar.syntax import Span
 from pzc.lsp import describe
 from pzc.lsp.document import Document
-from pzc.lsp.names import Use, is_leaf, touches
+from pzc.lsp.names import Use, touches
 
 
 def hover(document: Document, offset: int) -> tuple[str, Span] | None:

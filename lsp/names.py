@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.leaves import ALIASES, LEAVES
-from pzc.grammar.parse import KEYWORDS
+from pzc.compiler.names import is_leaf
 from pzc.grammar.syntax import Span
+from pzc.grammar.words import KEYWORDS, RESERVED
 from pzc.lsp.tokens import Token, tokens
 
 Kind = Literal["let", "param", "fn", "metric", "space", "parameter", "import", "library"]
-
-RESERVED = frozenset({*KEYWORDS, "per", "else", "in", "out"})
-"""The words that are no names."""
 
 _UNFINISHED = {*KEYWORDS, *"+-*/^=(,["}
 """Behind these, on their line, a keyword is a mistake and begins no statement."""
@@ -110,11 +107,6 @@ def _parameters(symbols: Iterable[Symbol]) -> dict[str, Symbol]:
 def touches(span: Span, offset: int) -> bool:
     """Whether a cursor at the offset stands in the span or at one of its ends."""
     return span.start <= offset <= span.end
-
-
-def is_leaf(name: str) -> bool:
-    """Whether the language itself has a leaf of this name."""
-    return name in LEAVES or name in ALIASES
 
 
 def counts(symbol: Symbol) -> bool:

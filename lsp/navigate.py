@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.language.hints import FAMILIES
+from pzc.compiler.names import is_family, is_leaf, is_name, taken
 from pzc.grammar.syntax import Span
 from pzc.lsp.document import Document
-from pzc.lsp.names import RESERVED, Symbol, is_leaf, touches
+from pzc.lsp.names import Symbol, touches
 
 RENAMED = ("let", "param", "fn", "metric", "space", "parameter")
 """The kinds of symbols that belong to the file itself."""
@@ -87,10 +86,10 @@ def renameable(document: Document, offset: int) -> Symbol:
 def rename(document: Document, offset: int, new: str) -> list[Span]:
     """The places to write a new name at. Raises RenameError where it is no name, or means something else there."""
     symbol = renameable(document, offset)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", new):
+    if not is_name(new):
         raise RenameError(f"`{new}` is no name: names are made of the letters A to Z and a to z, digits and `_`")
-    family = new in FAMILIES and symbol.kind != "parameter"
-    if new in RESERVED or is_leaf(new) or new in FUNCTION_NAMES or family:
+    parameter = symbol.kind == "parameter" and is_family(new) and not is_leaf(new)
+    if taken(new) and not parameter:
         raise RenameError(f"`{new}` belongs to the language")
     if new != symbol.name and _taken(document, symbol, new):
         raise RenameError(f"`{new}` is taken in this file")

@@ -8,15 +8,16 @@ from typing import Literal, cast
 
 from pzc.grammar.parse import MAX_LENGTH
 from pzc.grammar.syntax import Span
+from pzc.grammar.words import NAME
 
 Kind = Literal["name", "number", "string", "doc", "comment", "symbol"]
 
 _TOKEN = re.compile(
-    r"""
+    rf"""
       (?P<doc>\#\#[^\n]*)
     | (?P<comment>\#[^\n]*)
     | (?P<string>"[^"\#\n]*"?)                             # closed or not
-    | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<name>{NAME})
     | (?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)
     | (?P<symbol>\.\.|[^\s])
     """,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from hashlib import blake2b
 
-from pzc.compiler.core import Node, make, number, size, topological
+from pzc.compiler.core import Node, make, number, size, topological, value_of
 from pzc.compiler.load import inline
 from pzc.compiler.metric import Metric
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.plain import plain
 from pzc.compiler.rewriting.rank import rank_form
-from pzc.compiler.structure import text
+from pzc.compiler.structure import key
 from pzc.grammar.diagnostics import SourceError
 from pzc.search.candidate import Candidate
 
@@ -45,17 +45,20 @@ def readable(candidate: Candidate) -> Metric:
 
 def rounded(root: Node) -> Node:
     """The same graph with every number rounded to four significant digits."""
+    return _with_numbers(root, lambda value: float(f"{value:.4g}"))
+
+
+def _with_numbers(root: Node, change: Callable[[float], float]) -> Node:
     built: dict[Node, Node] = {}
     for node in topological(root):
         if node.op == "number":
-            built[node] = number(float(f"{float(node.value or 0.0):.4g}"))
+            built[node] = number(change(value_of(node)))
         else:
             built[node] = make(node.op, *(built[a] for a in node.args), value=node.value)
     return built[root]
 
 
 def shape(core: Node, per: str) -> str:
-    """A hash of what a metric ranks by with every number left out: the same for formulas that differ in those."""
-    numbers = re.compile(r"number:-?[\w.+-]+")
-    skeleton = numbers.sub("number", text(rank_form(canonical(core), per)))
-    return blake2b(f"{per} {skeleton}".encode(), digest_size=8).hexdigest()
+    """A hash of what a metric ranks by with every number made one: the same for formulas that differ in those."""
+    skeleton = _with_numbers(rank_form(canonical(core), per), lambda value: 1.0)
+    return blake2b(f"{per} ".encode() + key(skeleton), digest_size=8).hexdigest()

@@ -53,7 +53,9 @@ def shared(path: Path, about: str, gather: Callable[[], Statistics]) -> Statisti
             _write(path, about, gather())
             found = _read(path, about)
     if found is None:
-        raise OSError(f"{path} cannot be read back")
+        raise PruningError(
+            f"statistics cannot be read back from {path}", hint="let the variable TMPDIR name another folder"
+        )
     return found
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pzc.compiler.core import Node, leaf, topological
+from pzc.compiler.core import Node, leaf, topological, value_of
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.scoring.blockwise import Given
 from pzc.runtime.scoring.masks import Target, joint_masks, keep_mask, keep_mask_nm
@@ -95,7 +95,7 @@ class Sketches:
                 if node.op == "leaf":
                     values[node] = self._leaf(str(node.value), stack)
                 elif node.op == "number":
-                    values[node] = torch.full((1, 1, 1), float(node.value or 0.0), device=device)
+                    values[node] = torch.full((1, 1, 1), value_of(node), device=device)
                 else:
                     values[node] = apply(node, [values[arg] for arg in node.args])
         return values[core].expand(stack.shape)

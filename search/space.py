@@ -14,13 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from pzc.compiler.core import Node, leaf, make, number, size, topological
+from pzc.compiler.core import Node, leaf, make, number, size, topological, value_of
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.groups import constant_in
 from pzc.compiler.language.lower import write_out
 from pzc.compiler.language.spaces import Op, SpaceSpec
 from pzc.compiler.leaves import ALIASES
-from pzc.compiler.load import MetricNotFound, read_file
+from pzc.compiler.load import MetricNotFound, file_and_name, read_file
 from pzc.compiler.metric import compile_file
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.grammar.diagnostics import SourceError, did_you_mean
@@ -101,7 +101,7 @@ def load_space(reference: str) -> SpaceSpec:
     if reference in space_names():
         source = resources.files("pzc.search").joinpath("spaces", f"{reference}.pzm").read_text(encoding="utf-8")
         return compile_file(source, f"{reference}.pzm").spaces[0]
-    file, _, name = reference.partition(":")
+    file, name = file_and_name(reference.strip())
     if not file.endswith(".pzm"):
         hint = did_you_mean(reference, space_names()) or f"there are {', '.join(space_names())}, or a .pzm file"
         raise MetricNotFound(f"there is no space `{reference}`; {hint}")
@@ -192,7 +192,7 @@ def build(op: str, *args: Node, value: float | str | None = None) -> Node:
     if op == "abs":
         return _magnitude(first)
     if op == "neg" and first.op == "number":
-        return number(-float(first.value or 0.0))
+        return number(-value_of(first))
     if op == "sqrt" or (op == "pow" and not _whole(args[1])):
         return make(op, _magnitude(first), *args[1:])
     if op == "ln" and not first.sign.positive:
@@ -201,7 +201,7 @@ def build(op: str, *args: Node, value: float | str | None = None) -> Node:
 
 
 def _whole(exponent: Node) -> bool:
-    return exponent.op == "number" and float(exponent.value or 0.0).is_integer()
+    return exponent.op == "number" and value_of(exponent).is_integer()
 
 
 def _magnitude(x: Node) -> Node:
@@ -270,7 +270,7 @@ def why_not(genotype: Genotype, space: Space) -> str | None:
         return "too large"
     if core.height > 3 * space.depth[1]:
         return "too deep"
-    if any(n.op == "number" and abs(float(n.value or 0.0)) > LARGEST_NUMBER for n in topological(core)):
+    if any(n.op == "number" and abs(value_of(n)) > LARGEST_NUMBER for n in topological(core)):
         return "number too large"
     if constant_in(core, genotype.per) or constant_in(canonical(core), genotype.per):
         return "constant"

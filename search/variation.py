@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from pzc.compiler.core import ONE, Node, number
+from pzc.compiler.core import ONE, Node, number, value_of
 from pzc.compiler.functions import REDUCING
 from pzc.search.space import (
     Genotype,
@@ -164,7 +164,7 @@ def _bare(factor: Node) -> bool:
 
 def _scaled(constant: Node, factor: float) -> Node:
     """A number times a factor, to three digits."""
-    return number(float(f"{float(constant.value or 0.0) * factor:.3g}"))
+    return number(float(f"{value_of(constant) * factor:.3g}"))
 
 
 def new_subtree(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:

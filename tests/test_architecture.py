@@ -1,5 +1,5 @@
-"""What docs/architecture.md says of imports: only of floors below; of rooms, only those below in the runtime, and none in
-the command line."""
+"""What docs/architecture.md says of imports: only of floors below; of rooms, in the runtime only those below, and in
+the command line no other."""
 
 from __future__ import annotations
 

@@ -180,6 +180,8 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("compile", "wanda", "-o", "no/where.py"), 1, "no such file or directory: no/where.py"),
     (("compile", "gblm", "--set", "alpha"), 2, "`alpha` is not NAME=NUMBER"),
     (("compile", "gblm", "--set", "=3"), 2, "`=3` is not NAME=NUMBER"),
+    (("compile", "gblm", "--set", "alpha=nan"), 2, "`alpha` cannot be nan: write a number"),
+    (("compile", "gblm", "--set", "alpha=1e999"), 2, "`alpha` cannot be 1e999: write a number"),
     (("compile", "gblm", "--set", "alpa=3"), 1, "`gblm` has no parameter `alpa`; it has alpha"),
     (("zoo", "show", "riaa"), 1, "there is no metric `riaa` in the zoo; did you mean `ria`?"),
     (("zoo", "list"), 2, "No such command 'list'"),

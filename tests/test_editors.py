@@ -20,8 +20,8 @@ from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.load import zoo_names, zoo_source
-from pzc.grammar.parse import KEYWORDS
 from pzc.grammar.printer import statement
+from pzc.grammar.words import KEYWORDS
 from tests.programs import STATEMENTS
 from tests.test_pygments import PROGRAM
 

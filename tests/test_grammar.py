@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pzc.grammar.parse import KEYWORDS, parse
+from pzc.grammar.parse import parse
 from pzc.grammar.printer import expression
 from pzc.grammar.syntax import (
     AxisName,
@@ -25,7 +28,10 @@ from pzc.grammar.syntax import (
     Statement,
     depth,
 )
+from pzc.grammar.words import KEYWORDS, NAME
 from tests.programs import EXPRESSIONS, spaced
+
+GRAMMAR = (resources.files("pzc.grammar") / "pzm.lark").read_text(encoding="utf-8")
 
 W, X = Name("W"), Name("X")
 
@@ -191,3 +197,7 @@ def test_depth() -> None:
 def test_a_byte_order_mark_is_skipped_at_the_start_alone() -> None:
     assert parse("\ufeffpzm 1\nmetric m = W\n")[1] == []
     assert [d.code for d in parse("pzm 1\n\ufeffmetric m = W\n")[1]] == ["PZ0102"]
+
+
+def test_the_pattern_of_a_name_is_that_of_the_grammar() -> None:
+    assert re.search(r"^NAME: +/(.+)/$", GRAMMAR, re.MULTILINE).group(1) == NAME  # type: ignore[union-attr]

@@ -23,8 +23,9 @@ from pzc.compiler.leaves import ALIASES, AXES, LEAVES, short
 from pzc.compiler.load import zoo_names, zoo_source
 from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import SourceError
-from pzc.grammar.parse import KEYWORDS, MAX_LENGTH
+from pzc.grammar.parse import MAX_LENGTH
 from pzc.grammar.printer import statement
+from pzc.grammar.words import KEYWORDS
 from pzc.lsp import describe
 from pzc.lsp.changes import changed
 from pzc.lsp.colours import TYPES, colours, encoded

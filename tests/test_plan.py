@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 from pzc.cli.models.plan import described, duration, gigabytes
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import load_model
+from pzc.runtime.models.passes import check_length
 from pzc.runtime.planning.plan import BASE, Plan, plan
+from pzc.runtime.planning.texts import default_length
 from pzc.runtime.pruning.request import Request
 from pzc.runtime.shards import Stored
 from pzc.runtime.streaming.model import Shell, open_shell
@@ -175,3 +178,15 @@ def test_a_gguf_file_is_refused_by_what_it_is(monkeypatch: pytest.MonkeyPatch, t
     assert shown.code == 1
     assert f"{path} is a GGUF file, and only folders of safetensors are planned" in shown.err.replace("\n", "")
     assert "--stream" not in shown.err
+
+
+def test_the_usual_length_is_one_that_the_text_model_reads() -> None:
+    """A model of texts and pictures has the length in the configuration of its text model alone."""
+
+    class Config:
+        def get_text_config(self) -> Any:
+            return SimpleNamespace(max_position_embeddings=128)
+
+    model: Any = SimpleNamespace(config=Config())
+    assert default_length(model) == 128
+    check_length(model, default_length(model))

@@ -13,9 +13,11 @@ import torch
 
 import pzc
 from pzc.compiler.leaves import LEAVES
+from pzc.compiler.metric import compile_file
 from pzc.conformance import targets
 from pzc.conformance.cases import Case
 from pzc.conformance.targets import PASSED, Outcome
+from pzc.grammar.diagnostics import SourceError
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer, find_layers
 from pzc.runtime.statistics.gather import gather
@@ -172,6 +174,7 @@ def test_weights_are_dense_while_a_model_is_compared(tiny: Callable[..., Any], w
     [
         (pzc.Leaf("X.l2", ("in",), "forward", ""), "is taken"),
         (pzc.Leaf("X", ("in",), "forward", ""), "is taken"),
+        (pzc.Leaf("H", ("in",), "forward", ""), "is taken"),
         (pzc.Leaf("sqrt", (), "weights", ""), "is taken"),
         (pzc.Leaf("metric.x", (), "weights", ""), "is taken"),
         (pzc.Leaf("in", (), "weights", ""), "is taken"),
@@ -253,3 +256,21 @@ def test_a_name_may_be_another_leaf_later() -> None:
         assert old.core.args[1].axes == {"in"}
     finally:
         pzc.unregister_leaf("Z")
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "says"),
+    [
+        ("pzm 1 let A = abs(W) metric m = A * X", "PZ0204", "`A` is the name of a leaf"),
+        ("pzm 1 metric m = W * A.c", "PZ0201", "`A` has no `c`; did you mean `A.b`?"),
+        ("pzm 1 metric m = W * A", "PZ0201", "`A` is no value by itself; there are `A.b`"),
+    ],
+)
+def test_the_family_of_a_new_leaf_is_known_as_such(source: str, code: str, says: str) -> None:
+    """As `H` is, since there is `H.diag`."""
+    pzc.register_leaf(pzc.Leaf("A.b", ("in",), "forward", ""), FourthPowers)
+    with pytest.raises(SourceError) as raised:
+        compile_file(source, "m.pzm")
+    (found,) = raised.value.diagnostics
+    assert found.code == code
+    assert says in (found.message, found.help)

@@ -21,7 +21,7 @@ from pzc.search.hall import Contender, Final, contend, measure
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import Place
 from pzc.search.prepare import open_store, prepare
-from pzc.search.readable import forms, readable
+from pzc.search.readable import forms, readable, shape
 from pzc.search.run import Budget, finish, search
 from pzc.search.settings import Settings
 from tests.conftest import make_tiny
@@ -285,3 +285,25 @@ def test_without_further_windows_the_order_is_that_of_fitness() -> None:
     found = contend(tiny_fitness(), bred, [torch.empty(0, 32, dtype=torch.int64)] * 2)
     assert [c.candidate for c in found] == bred
     assert [c.loss for c in found] == [2.0, 3.0]
+
+
+DEEP = "{0}"
+for _ in range(20):
+    DEEP = f"tanh({DEEP} + abs(W) * X.l2)"
+
+NUMBERS = "exp(X * abs(W)) * abs(W) + ({0} + X) * tanh(abs(W)) + ({1} + X) * tanh(sqrt(abs(W)))"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (NUMBERS.format(0.3, 0.5), NUMBERS.format(0.5, 0.3), True),
+        (DEEP.format("abs(W) * (3.5 + X.l2)"), DEEP.format("abs(W) * (4.5 + X.l2)"), True),
+        ("abs(W) * X ^ 0.5", "X ^ 0.7 * abs(W)", True),
+        ("abs(W) * X ^ 0.5", "abs(W) * G ^ 0.5", False),
+        ("abs(W) * X ^ 0.5", "(abs(W) + 1) * X ^ 0.5", False),
+    ],
+)
+def test_formulas_of_one_shape_differ_in_their_numbers_alone(one: str, other: str, same: bool) -> None:
+    first, second = (shape(genotype(f"{text} per layer").core, "layer") for text in (one, other))
+    assert (first == second) is same

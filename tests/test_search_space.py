@@ -193,6 +193,10 @@ def test_a_space_is_read_from_a_file(tmp_path: Path) -> None:
     assert "^ 3" in text
     with pytest.raises(MetricNotFound, match=r"name one space of .*mine\.pzm, as in .*mine\.pzm:one; it has one, two"):
         load_space(str(path))
+    odd = tmp_path / "run 1:30" / "mine.pzm"
+    odd.parent.mkdir()
+    odd.write_bytes(path.read_bytes())
+    assert load_space(f" {odd}:one").name == "one"
     with pytest.raises(MetricNotFound, match=r"there is no space `defualt`; did you mean `default`\?"):
         load_space("defualt")
     (tmp_path / "none.pzm").write_text("pzm 1\nmetric m = W\n")

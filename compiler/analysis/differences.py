@@ -147,7 +147,7 @@ def _weighted(t: Node) -> tuple[float, tuple[Node, ...]]:
     """A term as a number and the factors of the rest."""
     if t.op == "mul":
         first = t.args[0]
-        return (float(first.value or 0.0), t.args[1:]) if first.op == "number" else (1.0, t.args)
+        return (first.value, t.args[1:]) if first.op == "number" else (1.0, t.args)
     return 1.0, (t,)
 
 

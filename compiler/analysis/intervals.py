@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pzc.compiler.analysis.shares import removed_axes, share_bound
 from pzc.compiler.analysis.signs import ALL_SIGNS, Sign
+from pzc.compiler.core import value_of
 from pzc.compiler.leaves import LEAVES, MOST_POSITIONS
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def interval(root: Node, usual: bool = True) -> Interval:
 def _of(node: Node, args: list[Interval], usual: bool) -> Interval:
     """The interval of one operation, from its arguments' and from its signs."""
     if node.op == "number":
-        value = float(node.value or 0.0)
+        value = value_of(node)
         return Interval(value, value)
     by_sign = _BY_SIGN[node.sign]
     if node.op == "leaf":

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from pzc.compiler.analysis.shares import removed_axes, share_bound
-from pzc.compiler.core import Node, topological
+from pzc.compiler.core import Node, topological, value_of
 from pzc.compiler.leaves import LEAVES, TYPICAL_POSITIONS
 
 _LARGEST = 1e300
@@ -32,7 +32,7 @@ def typical(root: Node) -> dict[Node, float]:
 
 def _of(node: Node, args: list[float]) -> float:
     if node.op == "number":
-        return abs(float(node.value or 0.0))
+        return abs(value_of(node))
     if node.op == "leaf":
         return LEAVES[str(node.value)].usual.typical
     if node.op in _OVER_AXES:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from pzc.compiler.analysis.intervals import interval
 from pzc.compiler.analysis.signs import Sign, negate
-from pzc.compiler.core import Node, topological
+from pzc.compiler.core import Node, topological, value_of
 from pzc.compiler.functions import REDUCING
 
 Reasons = Mapping[Node, str | None]
@@ -97,7 +97,7 @@ def _highest(node: Node, known: Reasons) -> str | None:
 
 
 def _quantile(node: Node, known: Reasons) -> str | None:
-    end = {0.0: _lowest, 1.0: _highest}.get(float(node.args[1].value or 0.0))
+    end = {0.0: _lowest, 1.0: _highest}.get(value_of(node.args[1]))
     return end(node, known) if end else None
 
 

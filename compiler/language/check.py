@@ -15,19 +15,18 @@ from pzc.compiler.core import Node, number, size
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, constant_axes
 from pzc.compiler.language.findings import findings
-from pzc.compiler.language.hints import FAMILIES
 from pzc.compiler.language.lower import Lowering, TooManyErrors, axis_parameters
 from pzc.compiler.language.modules import Files, Module, UseError, library
 from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function, Kind
 from pzc.compiler.language.spaces import SpaceSpec, check_space
-from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.limits import MAX_SHOWN
+from pzc.compiler.names import is_leaf, is_name, taken
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.plain import plain
 from pzc.compiler.source import expression
 from pzc.grammar.diagnostics import CODES, Diagnostic, Label, did_you_mean, some
-from pzc.grammar.parse import RESERVED, parse
+from pzc.grammar.parse import parse
 from pzc.grammar.syntax import (
     ArmDefinition,
     Edition,
@@ -43,6 +42,7 @@ from pzc.grammar.syntax import (
     Span,
     Use,
 )
+from pzc.grammar.words import RESERVED
 
 EDITION = 1
 """The newest edition this compiler reads."""
@@ -199,13 +199,12 @@ class _Checker:
     def _bind(
         self, name: str, span: Span, definition: Definition, hint: str = "choose another name"
     ) -> Definition | None:
-        leaf = name in LEAVES or name in ALIASES or name in FAMILIES
-        taken = "a leaf" if leaf else "a function" if name in FUNCTION_NAMES else None
+        has = taken(name)
         before = self.scope.get(name)
         definition.order = self.order
         self.order += 1
-        if taken == "a leaf" or (taken and definition.function is None and definition.kind != "broken"):
-            self.report("PZ0204", f"`{name}` is the name of {taken}", span, help=hint)
+        if has == "a leaf" or (has and definition.function is None and definition.kind != "broken"):
+            self.report("PZ0204", f"`{name}` is the name of {has}", span, help=hint)
             self.scope[name] = Definition("broken", span)
         elif before is not None and before.kind != "broken":
             first = Label(before.span, "first defined here")
@@ -226,7 +225,7 @@ class _Checker:
         if not use.names:
             prefix = _prefix(use)
             hint = f'list the names that you need: `use "{use.source}" (…)`'
-            if prefix.text.isascii() and prefix.text.isidentifier() and prefix.text not in RESERVED:
+            if is_name(prefix.text) and prefix.text not in RESERVED:
                 definition = Definition("library", prefix.span, members=module.exports)
                 self._bind(prefix.text, prefix.span, definition, hint)
             else:
@@ -246,18 +245,15 @@ class _Checker:
                 message, hint = f"`{name}` is a {kind} of `{source}`", "functions and lets can be used"
             self.report("PZ0506", message, span, help=hint)
             found = Definition("broken", span)
-        taken = Definition(found.kind, span, found.node, function=found.function, doc=found.doc, imported=True)
-        self._bind(name, span, taken)
+        own = Definition(found.kind, span, found.node, function=found.function, doc=found.doc, imported=True)
+        self._bind(name, span, own)
 
     def _fn(self, fn: Fn) -> None:
         names: list[str] = []
         self.lowering.reading = set()
         for p in fn.parameters:
-            taken = (
-                "a leaf" if p.text in LEAVES or p.text in ALIASES else "a function" if p.text in FUNCTION_NAMES else ""
-            )
-            if taken:
-                self.report("PZ0204", f"`{p.text}` is the name of {taken}", p.span, help="choose another name")
+            if is_leaf(p.text) or p.text in FUNCTION_NAMES:
+                self.report("PZ0204", f"`{p.text}` is the name of {taken(p.text)}", p.span, help="choose another name")
             elif p.text in names:
                 self.report("PZ0204", f"`{p.text}` is given twice to `{fn.name}`", p.span)
             else:

@@ -15,13 +15,12 @@ from pzc.compiler.analysis.shares import removed_axes
 from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.analysis.typical import typical
 from pzc.compiler.analysis.zeros import zeros
-from pzc.compiler.core import Node, size, topological
+from pzc.compiler.core import Node, size, topological, value_of
 from pzc.compiler.groups import constant_in
 from pzc.compiler.language.idle import idle_operation
 from pzc.compiler.leaves import MOST_POSITIONS
 from pzc.compiler.limits import FLOAT32_MAX, MAX_SHOWN
 from pzc.compiler.rewriting.canonical import canonical_forms
-from pzc.compiler.rewriting.terms import value_of
 from pzc.compiler.source import expression
 
 

@@ -6,10 +6,8 @@ from collections.abc import Collection, Mapping
 
 from pzc.compiler.functions import ELSEWHERE, FUNCTION_NAMES
 from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.names import is_leaf
 from pzc.grammar.diagnostics import did_you_mean
-
-FAMILIES = tuple(dict.fromkeys(name.partition(".")[0] for name in LEAVES if "." in name))
-"""The names before a dot: `X` of `X.mean`."""
 
 NAMES = {
     **dict.fromkeys(("weight", "weights", "w_abs"), "W"),
@@ -36,9 +34,9 @@ def for_name(name: str, known: Collection[str]) -> str | None:
     base = family.split("_")[0]
     if name.lower() in NAMES:
         return f"write `{NAMES[name.lower()]}`"
-    if member in {*LEAVES, *ALIASES} or member.lower() in NAMES:
+    if is_leaf(member) or member.lower() in NAMES:
         return f"write `{NAMES.get(member.lower(), member)}`"
-    if not member and base != name and base in {*LEAVES, *ALIASES}:
+    if not member and base != name and is_leaf(base):
         return f"did you mean `{base}`?"
     return did_you_mean(name, [*LEAVES, *ALIASES, *known])
 
@@ -68,8 +66,7 @@ def for_function(
     if family == "paper" and member:
         return "write `use paper` before"
     if member in FUNCTION_NAMES:
-        value = family in {*LEAVES, *ALIASES}
-        return f"write `{member}({family})`" if value else f"write `{member}(…)`, without `{family}.`"
+        return f"write `{member}({family})`" if is_leaf(family) else f"write `{member}(…)`, without `{family}.`"
     if member in ELSEWHERE:
         return f"write `{ELSEWHERE[member]}`"
     return did_you_mean(name, [*FUNCTION_NAMES, *own])

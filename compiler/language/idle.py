@@ -5,11 +5,10 @@ from __future__ import annotations
 from pzc.compiler.analysis.shares import removed_axes
 from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.analysis.zeros import zeros
-from pzc.compiler.core import Node, size, topological
+from pzc.compiler.core import Node, size, topological, value_of
 from pzc.compiler.groups import GROUPS, constant_in
 from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.rewriting.canonical import canonical
-from pzc.compiler.rewriting.terms import value_of
 from pzc.compiler.source import expression
 
 _INCREASING = {"exp", "tanh", "sigmoid"}

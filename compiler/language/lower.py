@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pzc.compiler.core import Node, leaf, make, number, size
+from pzc.compiler.core import Node, leaf, make, number, size, value_of
 from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, OPERATORS, REDUCTIONS
 from pzc.compiler.functions import Function as Builtin
 from pzc.compiler.language import hints
@@ -17,6 +17,7 @@ from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_PARTS, MAX_SIZE, Spent
+from pzc.compiler.names import is_family, is_leaf
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, did_you_mean, some, too_many
 from pzc.grammar.parse import MAX_DEPTH
@@ -156,7 +157,7 @@ class Lowering:
                 node = self._name(text, e.span)
             case Negation(Number(text)):
                 positive = self._number(text, e.span)
-                node = number(-float(positive.value or 0.0)) if positive else None
+                node = number(-value_of(positive)) if positive else None
             case Negation(operand):
                 inner = self.lower(operand)
                 if inner and inner.op == "number" and isinstance(operand, Name | Call):
@@ -238,10 +239,10 @@ class Lowering:
             return f"`{name}` stands in its own definition"
         if name in self.later:
             return f"`{name}` is defined further down; a name is known from the statement after it"
-        if member and family in hints.FAMILIES:
+        if member and is_family(family):
             close = did_you_mean(name, LEAVES)
             return f"`{family}` has no `{member}`; {close or f'there are {hints.members(family)}'}"
-        if name in hints.FAMILIES:
+        if is_family(name):
             return f"`{name}` is no value by itself; there are {hints.members(name)}"
         library = self.find(family) if member else None
         if library is not None and library.kind == "library":
@@ -310,7 +311,7 @@ class Lowering:
         family, _, member = name.partition(".")
         library = self.find(family) if member else None
         hint: str | None
-        if name in LEAVES or name in ALIASES or (found is not None and found.kind != "library"):
+        if is_leaf(name) or (found is not None and found.kind != "library"):
             message = f"`{name}` is a value, not a function"
             hint = f"write `{name} * (…)` to multiply" if call.arguments else f"write `{name}`"
         elif library is not None and library.kind == "library":
@@ -420,7 +421,8 @@ class Lowering:
         return (
             isinstance(argument, Name)
             and self.find(argument.text) is None
-            and argument.text not in {*LEAVES, *ALIASES, *self.later}
+            and not is_leaf(argument.text)
+            and argument.text not in self.later
         )
 
     def _reduction(
@@ -429,8 +431,8 @@ class Lowering:
         argument = nodes[0]
         if function.op in _CONSTANTS and not self._trying:
             code, message, fits = _CONSTANTS[function.op]
-            if nodes[1].op != "number" or not fits(float(nodes[1].value or 0.0)):
-                share = float(nodes[1].value or 0.0) if nodes[1].op == "number" else 0.0
+            if nodes[1].op != "number" or not fits(value_of(nodes[1])):
+                share = value_of(nodes[1]) if nodes[1].op == "number" else 0.0
                 hint = f"{share:g} % is {share / 100:g}" if code == "PZ0209" and 1 < share <= 100 else None
                 self.report(code, message, call.arguments[1].span, help=hint)
                 return None

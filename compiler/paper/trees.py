@@ -9,18 +9,14 @@ Dong et al., Pruner-Zero, ICML 2024, arXiv 2406.02924, and its public release.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pzc.compiler import leaves
-from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.language.hints import FAMILIES
 from pzc.compiler.metric import Metric, compile_source
+from pzc.compiler.names import is_name, taken
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import did_you_mean
-from pzc.grammar.parse import RESERVED
 from pzc.grammar.syntax import (
     Binary,
     Call,
@@ -53,13 +49,8 @@ LEAVES: dict[str, tuple[str, Expression]] = {
 }
 """The leaves of the release: the name that a metric gives to each, and what it is."""
 
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_TAKEN: tuple[tuple[Collection[str], str], ...] = (
-    (RESERVED, "a reserved word"),
-    ({*leaves.LEAVES, *leaves.ALIASES, *FAMILIES}, "the name of a leaf"),
-    (FUNCTION_NAMES, "the name of a function"),
-    ({"paper", *(short for short, _ in LEAVES.values())}, "what the file of a tree names otherwise"),
-)
+_OWN = {"paper", *(short for short, _ in LEAVES.values())}
+"""The names that the file of a tree has itself."""
 
 
 def _call(name: str) -> Callable[..., Expression]:
@@ -110,11 +101,11 @@ def _distinct(pairs: list[tuple[str, Any]]) -> Tree:
 
 def check_name(name: str) -> None:
     """Raise TreeError for what cannot name a metric in the file of a tree."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise TreeError(f"`{name}` is no name for a metric: write letters, digits and `_`, first no digit")
-    for names, what in _TAKEN:
-        if name in names:
-            raise TreeError(f"`{name}` is no name for a metric: it is {what}")
+    what = "a name in the file of every tree" if name in _OWN else taken(name)
+    if what:
+        raise TreeError(f"`{name}` is no name for a metric: it is {what}")
 
 
 def source_of_tree(tree: Tree, name: str = "imported", doc: str = "") -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pzc.compiler.core import Node, Value, existing, intern
+from pzc.compiler.core import Node, Value, existing, intern, value_of
 from pzc.compiler.rewriting.rules import RULES
-from pzc.compiler.rewriting.terms import coefficient, number_of, value_of
+from pzc.compiler.rewriting.terms import coefficient, number_of
 
 if TYPE_CHECKING:
     from pzc.compiler.rewriting.matching import Table

@@ -7,14 +7,13 @@ from functools import cache
 
 from pzc.compiler.analysis.differences import below
 from pzc.compiler.analysis.intervals import interval
-from pzc.compiler.core import Node
+from pzc.compiler.core import Node, value_of
 from pzc.compiler.rewriting.arithmetic import product, total
 from pzc.compiler.rewriting.building import Makers
 from pzc.compiler.rewriting.engine import NORMAL, build
 from pzc.compiler.rewriting.matching import compile_reduction, compile_spelling
 from pzc.compiler.rewriting.reductions import reduction, sizes
 from pzc.compiler.rewriting.rules import RULES
-from pzc.compiler.rewriting.terms import value_of
 
 
 def made(op: str, args: tuple[Node, ...]) -> Node:

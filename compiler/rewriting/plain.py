@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pzc.compiler.core import ONE, Node, make, number, topological
-from pzc.compiler.rewriting.terms import MINUS_ONE, base_and_exponent, coefficient, factors_of, value_of
+from pzc.compiler.core import ONE, Node, make, number, topological, value_of
+from pzc.compiler.rewriting.terms import MINUS_ONE, base_and_exponent, coefficient, factors_of
 from pzc.compiler.structure import text
 
 

@@ -70,11 +70,6 @@ def settled(op: str, args: tuple[Node, ...]) -> Node:
     return node
 
 
-def value_of(node: Node) -> float:
-    """The value of a number."""
-    return float(node.value or 0.0)
-
-
 def over_of(node: Node) -> int:
     """The axes that a reduction, or a rank, goes over, as bits."""
     return over(node.args, node.value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pzc.compiler.core import Node, topological
+from pzc.compiler.core import Node, topological, value_of
 from pzc.compiler.leaves import AXES, short
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import number_text
@@ -43,7 +43,7 @@ def boxes(metric: Metric) -> Iterator[Box]:
 def _box(node: Node, keys: dict[Node, str]) -> Box:
     axes = f"[{', '.join(a for a in AXES if a in node.axes)}]" if node.axes else ""
     if node.op == "number":
-        return Box(keys[node], "number", (number_text(float(node.value or 0.0)),), ())
+        return Box(keys[node], "number", (number_text(value_of(node)),), ())
     if node.op == "leaf":
         return Box(keys[node], "leaf", tuple(filter(None, (short(str(node.value)), axes))), ())
     over = f" over {node.value}" if node.value else ""

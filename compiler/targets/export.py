@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.arm import Arm
-from pzc.compiler.core import Node, leaves_of, topological
+from pzc.compiler.core import Node, leaves_of, topological, value_of
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Metric
 from pzc.compiler.targets.python import argument
@@ -53,7 +53,7 @@ def _module(core: Node) -> torch.fx.GraphModule:
     values: dict[Node, torch.fx.Node] = {}
     for node in topological(core):
         if node.op == "number":
-            values[node] = graph.call_function(torch.full, ((1, 1), float(node.value or 0.0)))
+            values[node] = graph.call_function(torch.full, ((1, 1), value_of(node)))
         elif node.op == "leaf":
             shape = _SHAPES.get(LEAVES[str(node.value)].axes)
             x = inputs[str(node.value)]
@@ -61,7 +61,7 @@ def _module(core: Node) -> torch.fx.GraphModule:
         elif node.op in _ELEMENTWISE:
             values[node] = graph.call_function(_ELEMENTWISE[node.op], tuple(values[a] for a in node.args))
         else:
-            constants = [float(a.value or 0.0) for a in node.args[1:]]
+            constants = [value_of(a) for a in node.args[1:]]
             over = DIMENSIONS[node.value]
             values[node] = graph.call_function(_OVER_AXIS[node.op], (values[node.args[0]], *constants, over))
     matrix = next((x for n, x in inputs.items() if len(LEAVES[n].axes) == 2), values[core])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pzc.compiler.core import Node
+from pzc.compiler.core import Node, value_of
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Metric
 
@@ -155,7 +155,7 @@ def _indices(node: Node, place: Place) -> str:
 def _one(node: Node, place: Place, args: list[Text]) -> Text:
     op = node.op
     if op == "number":
-        return number(float(node.value or 0.0))
+        return number(value_of(node))
     if op == "leaf":
         return Text(_leaf(str(node.value), place), ATOM)
     if op in INFIX:

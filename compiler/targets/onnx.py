@@ -17,7 +17,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from pzc.compiler.arm import Arm
-from pzc.compiler.core import Node, leaves_of, topological
+from pzc.compiler.core import Node, leaves_of, topological, value_of
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Metric
 from pzc.compiler.targets.python import argument
@@ -60,7 +60,7 @@ def model(core: Node) -> ModelProto:
         elif node.op in _ELEMENTWISE:
             values[node] = _ELEMENTWISE[node.op](g, *args)
         else:
-            constants = [float(a.value or 0.0) for a in node.args[1:]]
+            constants = [value_of(a) for a in node.args[1:]]
             values[node] = _OVER_AXIS[node.op](g, args[0], *constants, node.value)
     matrix = next((argument(n) for n, axes in leaves.items() if len(axes) == 2), values[core])
     g.nodes.append(helper.make_node("Expand", [values[core], g.add("Shape", matrix)], ["scores"]))

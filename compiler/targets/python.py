@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pzc.compiler.arm import Arm
-from pzc.compiler.core import Node, leaves_of, topological
+from pzc.compiler.core import Node, leaves_of, topological, value_of
 from pzc.compiler.leaves import AXES, LEAVES
 from pzc.compiler.metric import Metric
 from pzc.compiler.source import number_text
@@ -151,7 +151,7 @@ def _function(name: str, core: Node, dialect: Dialect) -> str:
     free = (name for name in map("t{}".format, itertools.count(1)) if name not in arguments)
     for node in topological(core):
         if node.op == "number":
-            names[node] = dialect.number.format(float(node.value or 0.0))
+            names[node] = dialect.number.format(value_of(node))
         elif node.op == "leaf":
             names[node] = argument(str(node.value))
         else:
@@ -193,5 +193,5 @@ def _operation(node: Node, names: dict[Node, str], dialect: Dialect) -> str:
 def _bare(node: Node, names: dict[Node, str]) -> str:
     if node.op != "number":
         return names[node]
-    value = float(node.value or 0.0)
+    value = value_of(node)
     return f"({number_text(value)})" if value < 0 else number_text(value)

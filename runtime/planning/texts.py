@@ -15,7 +15,7 @@ from pzc.runtime.data.texts import Text, calibrated_part, calibration_side, eval
 from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.loading import Loaded
-from pzc.runtime.models.passes import check_length
+from pzc.runtime.models.passes import check_length, longest_window
 from pzc.runtime.saving.checkpoint import RECORD
 from pzc.runtime.statistics.gather import passes_for
 
@@ -43,7 +43,7 @@ class Texts:
 
 def default_length(model: nn.Module) -> int:
     """Tokens of a window when none are asked for: 512, or as many as the model reads."""
-    return min(LONGEST, int(getattr(model.config, "max_position_embeddings", None) or LONGEST))
+    return min(LONGEST, longest_window(model) or LONGEST)
 
 
 def texts_for(

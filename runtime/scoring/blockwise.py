@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pzc.compiler.core import Node, leaves_of
+from pzc.compiler.core import Node, leaves_of, value_of
 from pzc.compiler.leaves import AXES, LEAVES
 from pzc.runtime.errors import PruningError
 from pzc.runtime.scoring.operations import apply
@@ -76,7 +76,7 @@ def run(
 
 def _whole(node: Node, whole: Mapping[Node, Tensor], given: Given) -> Tensor:
     if node.op == "number":
-        return torch.full((1, 1), float(node.value or 0.0), device=given.device)
+        return torch.full((1, 1), value_of(node), device=given.device)
     if node.op == "leaf":
         return given.values[str(node.value)]
     return apply(node, [whole[arg] for arg in node.args])

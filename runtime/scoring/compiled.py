@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pzc.compiler.core import Node, topological
+from pzc.compiler.core import Node, topological, value_of
 from pzc.runtime.scoring.blockwise import Given
 from pzc.runtime.scoring.operations import apply
 
@@ -48,7 +48,7 @@ def _kernel(core: Node, backend: str) -> Callable[[dict[str, Tensor]], Tensor]:
             if node.op == "leaf":
                 values[node] = leaves[str(node.value)].float()
             elif node.op == "number":
-                values[node] = torch.full((1, 1), float(node.value or 0.0), device=device)
+                values[node] = torch.full((1, 1), value_of(node), device=device)
             else:
                 values[node] = apply(node, [values[arg] for arg in node.args])
         return values[core]

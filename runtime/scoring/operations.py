@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pzc.compiler.core import Node
+from pzc.compiler.core import Node, value_of
 from pzc.compiler.functions import REDUCING
 
 
@@ -26,7 +26,7 @@ def apply(node: Node, args: Sequence[Tensor], out: Tensor | None = None) -> Tens
         return _over_axis(node, args[0])
     rest: list[Tensor | float] = list(args)
     if node.op == "pow" and node.args[1].op == "number":
-        rest[1] = float(node.args[1].value or 0.0)
+        rest[1] = value_of(node.args[1])
     return _ELEMENTWISE[node.op](*rest, out=out)
 
 
@@ -42,7 +42,7 @@ def dims(node: Node) -> tuple[int, ...]:
 
 def constant(node: Node) -> float:
     """The second argument of a norm or quantile."""
-    return float(node.args[1].value or 0.0)
+    return value_of(node.args[1])
 
 
 def _over_axis(node: Node, x: Tensor) -> Tensor:

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pzc.compiler.core import forget
 from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.leaves import ALIASES, AXES, LEAVES, TIERS, Leaf
+from pzc.compiler.leaves import AXES, LEAVES, TIERS, Leaf
+from pzc.compiler.names import is_family, is_leaf
 from pzc.compiler.targets.python import argument
-from pzc.grammar.parse import KEYWORDS
+from pzc.grammar.words import NAME, RESERVED
 from pzc.runtime.errors import PruningError
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ Collect: TypeAlias = "Callable[[Layer], Tensor | ActivationCollector | GradientC
 COLLECTORS: dict[str, Collect] = {}
 """The leaves that users have added, by name; what they are stands in `LEAVES`, as for all others."""
 
-_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
-_TAKEN = {*KEYWORDS, *FUNCTION_NAMES, *AXES, "per", "else"}
+_NAME = re.compile(rf"{NAME}(\.{NAME})?")
 
 
 def register_leaf(leaf: Leaf, collect: Collect) -> None:
@@ -79,7 +79,8 @@ def register_leaf(leaf: Leaf, collect: Collect) -> None:
     """
     if not _NAME.fullmatch(leaf.name):
         raise ValueError(f"`{leaf.name}` is no name for a leaf: write NAME or FAMILY.member")
-    if leaf.name in LEAVES or leaf.name in ALIASES or leaf.name.split(".")[0] in _TAKEN:
+    family, _, member = leaf.name.partition(".")
+    if is_leaf(leaf.name) or family in RESERVED or family in FUNCTION_NAMES or (is_family(family) and not member):
         raise ValueError(f"the name `{leaf.name}` is taken")
     alike = next((name for name in LEAVES if argument(name) == argument(leaf.name)), None)
     if alike is not None:
