@@ -1,7 +1,7 @@
 """What selection means: which weights are kept, by a stable sort of every comparison group.
 
-This is the meaning that the conformance suite is computed from; `runtime.masks` does the same at the speed that models
-need. Scores are float64 `[out, in]` and finite; masks are bool `[out, in]`, True where a weight is kept.
+This is the meaning that the conformance suite is computed from; `runtime.scoring.masks` does the same at the speed that
+models need. Scores are float64 `[out, in]` and finite; masks are bool `[out, in]`, True where a weight is kept.
 """
 
 from __future__ import annotations

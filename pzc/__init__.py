@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pzc.runtime.pruning.mask_files import read_masks as read_masks
     from pzc.runtime.pruning.mask_files import write_masks as write_masks
     from pzc.runtime.pruning.prune import prune as prune
+    from pzc.runtime.pruning.prune import prune_each as prune_each
     from pzc.runtime.statistics.leaves import register_leaf as register_leaf
     from pzc.runtime.statistics.leaves import unregister_leaf as unregister_leaf
 
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "load_model",
     "prune",
+    "prune_each",
     "read_masks",
     "register_leaf",
     "unregister_leaf",
@@ -70,6 +72,7 @@ _LATER = {
     "load": "pzc.compiler.load",
     "load_model": "pzc.runtime.models.loading",
     "prune": "pzc.runtime.pruning.prune",
+    "prune_each": "pzc.runtime.pruning.prune",
     "read_masks": "pzc.runtime.pruning.mask_files",
     "register_leaf": "pzc.runtime.statistics.leaves",
     "unregister_leaf": "pzc.runtime.statistics.leaves",

@@ -4,6 +4,7 @@ the command line no other."""
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +75,20 @@ def test_modules_of_the_floor_itself_import_no_room(floor: str) -> None:
     found = [to for file, to in imports(ROOT / floor) if file.parent.name == floor and to[0] == floor]
     assert found
     assert {to[1] for to in found if len(to) > 1} <= own
+
+
+NAMED = re.findall(rf"`((?:{'|'.join(FLOORS)})(?:\.\w+)+)`", TEXT)
+"""What the page names by its floor: modules, and functions and classes of them."""
+
+BESIDE = [name for row in re.findall(r"^\| .* \| (.*) \|$", TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+"""Modules that the table of the way names beside one that it names in full."""
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_the_page_names_is_there(name: str) -> None:
+    assert pkgutil.resolve_name(f"pzc.{name}")
+
+
+def test_modules_that_the_table_names_in_short_are_there() -> None:
+    assert BESIDE
+    assert set(BESIDE) <= {file.stem for floor in FLOORS for file in (ROOT / floor).rglob("*.py")}

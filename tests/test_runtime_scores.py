@@ -15,7 +15,7 @@ from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.load import inline
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.scoring.operations import apply
-from pzc.runtime.scoring.scores import check_finite, score
+from pzc.runtime.scoring.scores import checked_scores, score
 from tests.strategies import EXPRESSIONS, probe
 
 W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")
@@ -162,12 +162,11 @@ def test_leaves_that_are_missing_or_misshapen_are_named() -> None:
 )
 def test_the_first_expression_that_is_not_finite_is_named(core: Node, share: float, text: str) -> None:
     leaves = tensors()
-    found = score(core, leaves, SHAPE)
     if not text:
-        check_finite(core, leaves, found, "a layer")
+        assert torch.equal(checked_scores(core, leaves, SHAPE, "a layer"), score(core, leaves, SHAPE))
         return
     with pytest.raises(NonFiniteScore) as caught:
-        check_finite(core, leaves, found, "a layer")
+        checked_scores(core, leaves, SHAPE, "a layer")
     assert caught.value.data["expression"] == text
     assert caught.value.data["share"] == pytest.approx(share)
     assert "a layer" in caught.value.message
@@ -175,7 +174,7 @@ def test_the_first_expression_that_is_not_finite_is_named(core: Node, share: flo
 
 def test_a_sum_that_overflows_is_no_error() -> None:
     large = torch.full(SHAPE, 3e38)
-    check_finite(W, {"W": large}, large, "a layer")
+    assert torch.equal(checked_scores(W, {"W": large}, SHAPE, "a layer"), large)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pzc.runtime.scoring.blockwise import Given, run
 from pzc.runtime.scoring.compiled import compiled_score
 from pzc.runtime.scoring.masks import Target, keep_mask, keep_mask_nm
 from pzc.runtime.scoring.partials import BY_PARTS, finish, join, part
-from pzc.runtime.scoring.scores import check_finite, checked_mask, checked_scores, mask_each, score, score_each
+from pzc.runtime.scoring.scores import checked_mask, checked_scores, mask_each, score, score_each
 from pzc.runtime.scoring.stripes import in_stripes
 from pzc.runtime.scoring.tape import plan
 from tests.strategies import EXPRESSIONS, probe
@@ -272,7 +272,6 @@ def test_what_is_not_finite_is_found_in_whatever_block_it_is() -> None:
     for work in (
         lambda: checked_scores(core, given, SHAPE, "a layer"),
         lambda: checked_mask(core, given, SHAPE, "a layer", "row", Target()),
-        lambda: check_finite(core, given, score(core, given, SHAPE), "a layer"),
     ):
         with pytest.raises(NonFiniteScore) as caught:
             work()

@@ -24,6 +24,7 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
 from pzc.compiler.source import expression
 from pzc.compiler.targets import torch as to_torch
+from pzc.compiler.targets.python import argument
 from pzc.runtime.scoring.scores import score
 from tests.strategies import EXPRESSIONS, probe
 
@@ -54,9 +55,7 @@ def compiled(metric: Metric, folder: Path) -> Any:
 
 
 def arguments(metric: Metric, leaves: dict[str, Any]) -> dict[str, Any]:
-    return {
-        to_torch.argument(n): torch.as_tensor(leaves[n]) if LEAVES[n].axes else float(leaves[n]) for n in metric.leaves
-    }
+    return {argument(n): torch.as_tensor(leaves[n]) if LEAVES[n].axes else float(leaves[n]) for n in metric.leaves}
 
 
 def well_behaved(core: Node, leaves: dict[str, Any]) -> float:

@@ -28,11 +28,10 @@ BINARY = {"add": "sub", "sub": "add", "mul": "div", "div": "mul"}
 
 @dataclass(frozen=True)
 class Removal:
-    """A pair that was removed: the operator, its opposite under it, the tree before and after, and whether the
-    release's operators give another value after it than before."""
+    """A pair that was removed: the operator above, the tree before and after, and whether the release's operators give
+    another value after it than before."""
 
     operator: str
-    opposite: str
     before: Tree
     after: Tree
     changed: bool
@@ -63,7 +62,7 @@ def _without_pair(node: Tree, steps: list[Removal]) -> Tree:
         return node
     operator = node["data"]
     changed = canonical(graph(node)) is not canonical(graph(after))
-    steps.append(Removal(operator, (UNARY | BINARY)[operator], node, after, changed))
+    steps.append(Removal(operator, node, after, changed))
     return after
 
 

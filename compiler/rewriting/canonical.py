@@ -6,7 +6,7 @@ expression is defined. It may be defined in more places: `x / x` becomes 1 thoug
 the metric as it is written will meet.
 
 The rules are those of `rules.py`. Arguments come before their users: `arithmetic.py` and `reductions.py` make what the
-table marks `normal`, `rewriting.py` applies the others by matching. A node remembers its canonical form.
+table marks `normal`, `engine.py` applies the others by matching. A node remembers its canonical form.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Step:
     """One application of a rule: `before` becomes `after` where it stands in the expression; `whole` is the whole
     expression after it. `rule.kind` says what is kept: `exact`, `real` or `rank`.
 
-    The nodes may hold n-ary sums and products; `compiler.plain.plain` turns them into what people write.
+    The nodes may hold n-ary sums and products; `compiler.rewriting.plain.plain` turns them into what people write.
     """
 
     rule: Rule

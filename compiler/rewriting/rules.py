@@ -8,7 +8,7 @@ all axes of its argument. `size(axis)` is the number of positions along them.
 The kind says what a rule keeps: `exact`, the value as it is computed; `real`, the real function, wherever the left
 side is defined; `rank`, the order inside every comparison group. Rank rules apply at the root alone, and a minus on
 the right turns the order round. A condition in brackets only keeps a rule to one direction: it is true without. Rules
-marked `normal` are the laws by which the arithmetic normal form (`canonical.py`) works: sorted sums with collected
+marked `normal` are the laws by which the arithmetic normal form (`arithmetic.py`) works: sorted sums with collected
 terms, products with joined powers. The normal form is computed in one pass; all others are applied by matching.
 
 Every rule ends: with a term's weight made up from its parts (leaves and numbers weigh 2, a coefficient, an addend or

@@ -2,7 +2,7 @@
 
 Scores that rank alike have one fingerprint, whatever they look like. So an equal fingerprint is evidence that two
 metrics prune alike, not proof, and `confirm` looks again at probes that no fingerprint has seen. Rewriting
-(`compiler.rank`) is the proof.
+(`compiler.rewriting.rank`) is the proof.
 """
 
 from __future__ import annotations

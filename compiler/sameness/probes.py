@@ -57,7 +57,7 @@ BLOCK_DEPTH = 0.5
 
 @dataclass(frozen=True)
 class Probe:
-    """A small model of one block (`in_block`) or of a layer a block (else)."""
+    """A small model: its layers, and what their leaves are."""
 
     kind: Kind
     layers: tuple[Layer, ...]

@@ -100,8 +100,6 @@ _DIALECT = python.Dialect(
     decorator='@np.errstate(all="ignore")\n',
 )
 
-argument = python.argument
-
 
 def function_name(metric: str) -> str:
     """The name of the function that gives the scores of a metric."""

@@ -75,8 +75,6 @@ _DIALECT = python.Dialect(
     full="torch.broadcast_to({}, {}.shape)",
 )
 
-argument = python.argument
-
 
 def function_name(metric: str) -> str:
     """The name of the function that gives the scores of a metric."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.core import Node, topological
+from pzc.compiler.source import expression
 from pzc.runtime.errors import NonFiniteScore
 from pzc.runtime.scoring.blockwise import Given, Shape, Take, run
 from pzc.runtime.scoring.compiled import compiled_score
@@ -34,14 +35,17 @@ def score(core: Node, leaves: Mapping[str, Any], shape: Shape) -> Tensor:
 
     `leaves` holds a tensor, array or number for each leaf that `core` reads, by its full name; a leaf with
     the axis `in` may be `[in]` or `[1, in]`. Returns float32 `[out, in]`; a score of fewer axes is a
-    broadcast view. What mathematics leaves undefined comes out as NaN or infinity: see `check_finite`. Raises
+    broadcast view. What mathematics leaves undefined comes out as NaN or infinity. Raises
     PruningError for a leaf that is missing or has the wrong size.
     """
     return _scores((core,), Given((core,), leaves, shape))[core]
 
 
 def checked_scores(core: Node, leaves: Mapping[str, Any], shape: Shape, layer: str, fused: bool = False) -> Tensor:
-    """The same, checked within the one evaluation: raises NonFiniteScore, as `check_finite` does.
+    """The same, checked within the one evaluation: raises NonFiniteScore if any score is infinite or NaN.
+
+    Its message names the layer, the share of bad positions, and the first sub-expression, arguments before their users,
+    that is not finite.
 
     With `fused`, on an accelerator, the metric is compiled to one kernel where that can be done; it takes seconds, so
     it is for a metric that scores many large layers.
@@ -83,7 +87,7 @@ def checked_mask(
     fused: bool = False,
 ) -> Tensor:
     """What a metric keeps of one layer, bool `[out, in]`: by the pattern of `target`, or else its sparsity in every
-    `group` (row, col or layer). `fused` is as in `checked_scores`. Raises NonFiniteScore, as `check_finite` does."""
+    `group` (row, col or layer). `fused` is as in `checked_scores`. Raises NonFiniteScore, as `checked_scores` does."""
     if fused:
         return _selected(checked_scores(core, leaves, shape, layer, fused), group, target)
     (mask,) = mask_each((core,), leaves, shape, layer, group, target)
@@ -114,23 +118,6 @@ def mask_each(
         for core in some:
             mask = masks[core]
             yield _why(core, given, layer) if mask is None else mask
-
-
-def check_finite(core: Node, leaves: Mapping[str, Any], scores: Tensor, layer: str) -> None:
-    """Raise NonFiniteScore if any of `scores` `[out, in]` is infinite or NaN.
-
-    The message names the layer, the share of bad positions, and the first sub-expression, arguments before
-    their users, that is not finite.
-    """
-    if not is_finite(scores):
-        raise _why(core, Given((core,), leaves, (scores.shape[0], scores.shape[1])), layer)
-
-
-def written(node: Node) -> str:
-    """A node as source text."""
-    from pzc.compiler.source import expression
-
-    return expression(node)
 
 
 def _scores(cores: tuple[Node, ...], given: Given, bad: set[Node] | None = None) -> dict[Node, Tensor]:
@@ -214,7 +201,7 @@ def _why(core: Node, given: Given, layer: str) -> NonFiniteScore:
     finite, total = (sum(column) for column in zip(*counts, strict=True))
     share = 1.0 - finite / total
     first = next((node for node in topological(core) if node in undefined), core)
-    text = written(first)
+    text = expression(first)
     return NonFiniteScore(
         f"the score is not finite at {share:.3%} of the weights of {layer}: `{text}` gave infinity or NaN",
         hint="the model's files may be damaged; calibrate on other text, or load it as float32"
