@@ -17,7 +17,8 @@ import time
 from pzc.compiler.load import load
 from pzc.runtime.data.texts import sides
 from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
-from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.loading import load_model
 from pzc.runtime.pruning.prune import prune
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.pattern import EXPECTED, pattern_of, pattern_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,11 +57,12 @@ def _sparsity(ctx: click.Context, param: click.Parameter, value: float) -> float
 
 def read_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The callback of an option that takes a pattern N:M."""
-    found = re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", value or "")
-    if value is not None and not (found and 0 < int(found[1]) < int(found[2])):
-        message = f"`{value}` is no pattern; write N:M with 0 < N < M, such as 2:4"
-        raise click.BadParameter(message, ctx, param)
-    return value
+    if value is None:
+        return None
+    pattern = pattern_of(value)
+    if pattern is None:
+        raise click.BadParameter(f"`{value}` is no pattern; {EXPECTED}", ctx, param)
+    return pattern_text(pattern)
 
 
 def parts(values: tuple[str, ...]) -> list[str]:

@@ -13,7 +13,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "block": ("out", "in"),
     "model": ("out", "in"),
 }
-"""Each group with the axes that vary inside it. `block` and `model` compare across layers as well."""
+"""Each group with the axes that vary inside it."""
+
+JOINT = ("block", "model")
+"""The groups that compare the weights of several layers with each other."""
 
 _VARYING = {per: frozenset(axes) for per, axes in GROUPS.items()}
 

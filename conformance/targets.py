@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pzc.compiler import ir, masks
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of
+from pzc.compiler.groups import JOINT
 from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
 from pzc.compiler.sameness.keys import Keys
@@ -30,9 +31,6 @@ Masks = list[masks.Mask]
 
 FOLDER = Path(__file__).parent.parent / "javascript"
 """The JavaScript implementation; beside this package, in a checkout as where it is installed."""
-
-JOINT = ("block", "model")
-"""The groups of several layers; the layers of a case are of one block."""
 
 Select = Callable[[list[Values], str, float | tuple[int, int]], Masks]
 """Masks of layers that one arm scores, by their group and a sparsity or a pattern `(n, m)`."""

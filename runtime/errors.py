@@ -8,6 +8,9 @@ from typing import Any
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 """What a system says when it does not write, at times without naming a file."""
 
+WITHOUT_STREAM = "prune it without --stream"
+"""What to do about a checkpoint that can only be read whole."""
+
 
 class PruningError(Exception):
     """A model, a text or an option that cannot be used.

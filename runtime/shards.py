@@ -18,7 +18,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import WITHOUT_STREAM, PruningError
 from pzc.runtime.files import settle
 
 INDEX = "model.safetensors.index.json"
@@ -85,9 +85,7 @@ def open_shards(folder: Path) -> Shards:
         return Shards((folder / SINGLE,), headers)
     index = folder / INDEX
     if not index.is_file():
-        raise PruningError(
-            f"{folder} holds no safetensors weights: neither {SINGLE} nor {INDEX}", hint="prune it without --stream"
-        )
+        raise PruningError(f"{folder} holds no safetensors weights: neither {SINGLE} nor {INDEX}", hint=WITHOUT_STREAM)
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = tuple(folder / name for name in sorted(set(places.values())))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pzc.compiler.load import inline
 from pzc.compiler.metric import Metric
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 
 Status = Literal[
     "proposed",

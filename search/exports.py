@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import csv_text, replace_file
 from pzc.search.candidate import Candidate
-from pzc.search.fitness import RUNGS
+from pzc.search.fitness import rungs_of
 from pzc.search.pareto import unbeaten
 from pzc.search.predictors import READS
 
@@ -67,11 +67,6 @@ def rows(candidates: Iterable[Candidate], windows: int) -> list[Row]:
     """
     rungs = rungs_of(windows)
     return [{**{name: fill(c) for name, (_, fill) in COLUMNS.items()}, **_by_rung(c, rungs)} for c in candidates]
-
-
-def rungs_of(windows: int) -> list[int]:
-    """After how many windows a candidate may leave the race."""
-    return sorted({max(1, round(share * windows)) for share in RUNGS})
 
 
 def _by_rung(c: Candidate, rungs: Sequence[int]) -> Row:

@@ -31,6 +31,12 @@ from pzc.search.space import Genotype
 RUNGS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Shares of the fitness windows after which a candidate may leave the race."""
 
+
+def rungs_of(windows: int) -> list[int]:
+    """After how many windows a candidate may leave the race."""
+    return sorted({max(1, round(share * windows)) for share in RUNGS})
+
+
 BEHIND = 2.0
 """How many standard errors a candidate must be behind to leave: of 175 that came among the four best of their island in
 four runs on SmolLM2-135M, one would have left, and of 74 that became the best, none."""
@@ -115,10 +121,7 @@ class Fitness:
         """
         self._racing.apply(masks)
         losses: list[float] = []
-        for number, share in enumerate(RUNGS):
-            upto = max(1, round(share * len(self.windows)))
-            if upto == len(losses):
-                continue
+        for number, upto in enumerate(rungs_of(len(self.windows))):
             losses += self._objective.losses(self.model, len(losses), upto)
             rung(number, sum(losses) / len(losses))
             if not all(map(math.isfinite, losses)) or _behind(losses, cutoff):

@@ -16,7 +16,7 @@ from torch import Tensor
 from pzc.compiler.load import zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.passes import Progress, silent
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness

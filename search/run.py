@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.scoring.masks import share_text
 from pzc.search import exports, hall

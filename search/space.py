@@ -16,13 +16,12 @@ import numpy as np
 
 from pzc.compiler.core import Node, leaf, make, number, size, topological, value_of
 from pzc.compiler.functions import REDUCING
-from pzc.compiler.groups import constant_in
 from pzc.compiler.language.lower import write_out
 from pzc.compiler.language.spaces import Op, SpaceSpec
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, file_and_name, read_file
 from pzc.compiler.metric import compile_file
-from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.rank import ranks_nothing
 from pzc.grammar.diagnostics import SourceError, did_you_mean
 
 Rng = np.random.Generator
@@ -272,7 +271,7 @@ def why_not(genotype: Genotype, space: Space) -> str | None:
         return "too deep"
     if any(n.op == "number" and abs(value_of(n)) > LARGEST_NUMBER for n in topological(core)):
         return "number too large"
-    if constant_in(core, genotype.per) or constant_in(canonical(core), genotype.per):
+    if ranks_nothing(core, genotype.per):
         return "constant"
     return None
 

@@ -29,7 +29,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.processes import is_running
 from pzc.search.candidate import REQUIRED, Candidate, attributes, from_attributes
 from pzc.search.errors import StoreError, of_another_version

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.evaluate import kl_divergence, perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import kl_divergence, window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 
 
 def test_losses_are_those_of_transformers(tiny: Callable[..., Any], windows: torch.Tensor) -> None:

@@ -17,7 +17,8 @@ from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric, compile_source
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.compare import compare
-from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.layers import Layer, find_layers
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.prune import prune

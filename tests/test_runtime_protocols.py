@@ -14,7 +14,8 @@ import torch
 
 from pzc.runtime.data.protocols import PROTOCOLS, bytes_predicted, protocol_text, protocol_windows
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.loading import Loaded
 from tests.conftest import WORDS
 from tests.terminal import terminal_of

@@ -261,7 +261,8 @@ def test_a_constant_factor_changes_no_mask(tiny: Callable[..., Any], windows: to
 def test_better_metrics_hurt_a_trained_model_less(shared: Any) -> None:
     from pzc.runtime.data.texts import sides
     from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise
-    from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+    from pzc.runtime.evaluation.evaluate import window_losses
+    from pzc.runtime.evaluation.uncertainty import perplexity
     from pzc.runtime.models.loading import load_model
 
     text = str(shared / "data/text/tinystories-val.txt")

@@ -13,7 +13,7 @@ import torch
 import pzc
 from pzc.compiler.load import inline, load
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.loading import load_model
 from pzc.runtime.pruning import block as blocks
 from pzc.runtime.pruning.masking import masks_each

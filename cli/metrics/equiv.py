@@ -19,6 +19,7 @@ from pzc.compiler.core import topological
 from pzc.compiler.language.findings import findings
 from pzc.compiler.leaves import LEAVES, short
 from pzc.compiler.load import load
+from pzc.compiler.pattern import pattern_of, pattern_text
 from pzc.compiler.rewriting.simplify import form_of
 from pzc.compiler.sameness.counterexample import Counterexample
 from pzc.compiler.sameness.equiv import Equivalence, Pair, Verdict, equivalent
@@ -61,8 +62,7 @@ def command(ctx: click.Context, first: str, second: str, per: str | None, patter
     for metric in (a, b):
         arms_per(metric, per)
     names = (a.name, b.name) if a.name != b.name else ("first", "second")
-    kept = (int(pattern.split(":")[0]), int(pattern.split(":")[1])) if pattern else None
-    found = equivalent(a, b, per, kept)
+    found = equivalent(a, b, per, pattern_of(pattern) if pattern else None)
     if as_json:
         print_json(_as_json(found, pattern))
     else:
@@ -140,7 +140,7 @@ _EVIDENCE = {
 def _counterexample(v: Verdict, c: Counterexample, names: tuple[str, str]) -> Iterator[Text | Table]:
     sizes = " and ".join(f"{out} × {inn}" for out, inn in (layer["W"].shape for layer in c.layers))
     where = f"on this {sizes} layer" if len(c.layers) == 1 else f"on these layers of {sizes}"
-    how = f"{c.pattern[0]}:{c.pattern[1]}" if c.pattern else f"{c.sparsity:.0%} {_groups(v)}"
+    how = pattern_text(c.pattern) if c.pattern else f"{c.sparsity:.0%} {_groups(v)}"
     yield Text.assemble(("different", "error"), f": {where}, at {how}, the masks differ")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for column in range(4):

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pzc.cli import options
 from pzc.cli.console import errors, fail, output, print_json
+from pzc.compiler.pattern import pattern_text
 
 if TYPE_CHECKING:
     from pzc.runtime.evaluation.inspection import Inspected
@@ -90,7 +91,7 @@ def _where(layer: Inspected) -> str:
 def _patterns(layers: list[Inspected]) -> str:
     """The patterns that all these layers have."""
     shared = set(layers[0].patterns).intersection(*(layer.patterns for layer in layers[1:]))
-    return ", ".join(f"{n}:{m}" for n, m in sorted(shared, key=lambda p: p[1]))
+    return ", ".join(map(pattern_text, sorted(shared, key=lambda p: p[1])))
 
 
 def _table(layers: list[Inspected], by: str) -> Table:
@@ -113,7 +114,6 @@ def _table(layers: list[Inspected], by: str) -> Table:
 
 def _summary(record: dict[str, Any]) -> Table:
     """What `pruning.json` says of the run."""
-    from pzc.runtime.scoring.masks import pattern_text
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     metric, target, perplexity = record.get("metric"), record.get("target"), record.get("perplexity") or {}
@@ -149,7 +149,7 @@ def _as_json(
                 "block": x.block,
                 "shape": x.shape,
                 "sparsity": x.sparsity,
-                "patterns": [f"{n}:{m}" for n, m in x.patterns],
+                "patterns": [pattern_text(p) for p in x.patterns],
                 "not_finite": x.odd,
                 "broken": x.broken,
             }

@@ -16,7 +16,8 @@ from pzc.cli.asked import Asked, Opened
 from pzc.cli.console import progress, say, warn
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import Hopeless, PruningError
-from pzc.runtime.evaluation.evaluate import perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import check_space
 from pzc.runtime.models.passes import device_of
 from pzc.runtime.planning.plan import output_size

@@ -8,7 +8,7 @@ from typing import Any
 
 from pzc.compiler.analysis.signs import ALL_SIGNS, Sign
 from pzc.compiler.core import Node, bits_of_axes
-from pzc.compiler.groups import varying, varying_bits
+from pzc.compiler.groups import JOINT, varying, varying_bits
 from pzc.compiler.rewriting.terms import is_turned
 
 Env = list[Any]
@@ -22,8 +22,6 @@ AXIS = PLACES["axis"]
 
 Condition = Callable[[Env], bool]
 Test = Callable[[Node, Env], bool]
-
-SEVERAL_LAYERS = ("block", "model")
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def condition(text: str, setting: Setting) -> Condition:
     if text == "the axis covers the group":
         per, x = _group(setting), PLACES["x"]
         axes = bits_of_axes(varying(per))
-        return lambda env: per not in SEVERAL_LAYERS and not env[x].bits & axes & ~env[AXIS]
+        return lambda env: per not in JOINT and not env[x].bits & axes & ~env[AXIS]
     name, _, words = text.partition(" ")
     place = PLACES[name]
     if words.startswith("<= ") and words[3:] in PLACES:

@@ -12,10 +12,9 @@ from functools import cache
 from operator import attrgetter
 
 from pzc.compiler.core import BOTH, Node, bits_of_leaves, leaf, make
-from pzc.compiler.groups import constant_in, varying_bits
+from pzc.compiler.groups import JOINT, constant_in, varying_bits
 from pzc.compiler.rewriting.arithmetic import multiple, power, product
 from pzc.compiler.rewriting.canonical import canonical
-from pzc.compiler.rewriting.conditions import SEVERAL_LAYERS
 from pzc.compiler.rewriting.engine import HIGHEST, build
 from pzc.compiler.rewriting.makers import MAKERS
 from pzc.compiler.rewriting.matching import Table, compile_rule, dispatch
@@ -222,7 +221,7 @@ def _second_moment(family: str) -> Callable[[Node, str], Node | None]:
     """A factor E[x²] = Var x + (E x)² becomes ‖x‖², which is n times as large, for a layer's n tokens."""
 
     def law(node: Node, per: str) -> Node | None:
-        if per in SEVERAL_LAYERS:  # whose numbers of tokens may differ
+        if per in JOINT:  # whose numbers of tokens may differ
             return None
         for factor in factors_of(node):
             base, e = base_and_exponent(factor)

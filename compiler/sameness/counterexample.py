@@ -18,14 +18,15 @@ import numpy.typing as npt
 from numpy.random import RandomState
 
 from pzc.compiler.core import Node, leaves_of, topological
+from pzc.compiler.groups import JOINT
 from pzc.compiler.leaves import AXES, LEAVES
 from pzc.compiler.masks import Mask, keep, keep_across, keep_pattern
+from pzc.compiler.pattern import Pattern
 from pzc.compiler.reference import Array, apply
 from pzc.compiler.sameness.fingerprint import CLEAR
 from pzc.compiler.sameness.probes import BLOCK_DEPTH, KINDS, Layer, layer, measured
 
 Shape = tuple[int, int]
-Pattern = tuple[int, int]
 Values = tuple[float, ...]
 
 
@@ -222,7 +223,7 @@ def _masks(scores: Sequence[Array], per: str, sparsity: float | None, pattern: P
     if sparsity is None or pattern is not None:
         n, m = pattern or (1, 2)
         return tuple(keep_pattern(s, n, m) for s in scores)
-    if per in ("block", "model"):
+    if per in JOINT:
         return tuple(keep_across(scores, sparsity))
     return tuple(keep(s, per, sparsity) for s in scores)
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pzc.compiler.arm import Arm
+from pzc.compiler.groups import JOINT
 from pzc.compiler.metric import Metric
+from pzc.compiler.pattern import Pattern, pattern_text
 from pzc.compiler.rewriting.derive import Step, derive
-from pzc.compiler.sameness.counterexample import Counterexample, Pattern, Scored, find
+from pzc.compiler.sameness.counterexample import Counterexample, Scored, find
 from pzc.compiler.sameness.fingerprint import confirm, fingerprint
 from pzc.compiler.sameness.keys import keys
 
@@ -90,7 +92,7 @@ def equivalent(a: Metric, b: Metric, per: str | None = None, pattern: Pattern | 
 
 def _split(arms: Sequence[Arm], per: str | None) -> str | None:
     """Why equal scores can prune differently where one metric has several arms."""
-    joint = [arm for arm in arms if (per or arm.per) in ("block", "model")]
+    joint = [arm for arm in arms if (per or arm.per) in JOINT]
     return f"layers of different arms are not compared with each other per {per or joint[0].per}" if joint else None
 
 
@@ -105,7 +107,7 @@ def _pairs(
 
 def compare(a: Scored, b: Scored, pattern: Pattern | None = None) -> Verdict:
     """What is known of two scores, each in its own group or both by a pattern."""
-    groups = tuple(f"{pattern[0]}:{pattern[1]}" if pattern else scored.per for scored in (a, b))
+    groups = tuple(pattern_text(pattern) if pattern else scored.per for scored in (a, b))
     one_group = groups[0] == groups[1]
     kind = _kind(a, b, groups[0], one_group)
     if kind and one_group:

@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.random import RandomState
 
+from pzc.compiler.groups import JOINT
 from pzc.compiler.leaves import AXES, LEAVES, Leaf
 from pzc.compiler.reference import Array
 
@@ -68,7 +69,7 @@ def probe(kind: Kind, seed: int, per: str, along: str = "") -> Probe:
 
     `along` is the axis of scores that have no other, `in` or `out`: the layers are longer there.
     """
-    across = per if per in ("block", "model") else ""
+    across = per if per in JOINT else ""
     return _probe(kind, seed, across, along, tuple(x for n, x in LEAVES.items() if n not in OWN))
 
 

@@ -15,8 +15,10 @@ from tempfile import TemporaryDirectory
 from torch import Tensor, nn
 
 from pzc.compiler.metric import Metric
+from pzc.compiler.pattern import pattern_text
 from pzc.runtime.errors import ConstantScore, NonFiniteScore, PruningError
-from pzc.runtime.evaluation.evaluate import compared_losses, perplexity, window_losses
+from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.layers import Layers, find_layers, zeros
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.pruning.dense import Dense
@@ -25,7 +27,7 @@ from pzc.runtime.pruning.obs import COLUMNS
 from pzc.runtime.pruning.prune import carry_out
 from pzc.runtime.pruning.request import How, Request
 from pzc.runtime.pruning.targets import check_pattern, check_target, group_of
-from pzc.runtime.scoring.masks import Target, pattern_text
+from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import gather
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pzc.compiler.metric import Metric
+from pzc.compiler.pattern import pattern_text
 from pzc.runtime.evaluation.compare import Compared
 from pzc.runtime.evaluation.uncertainty import Estimate, change, exponential, mean
 from pzc.runtime.files import csv_text, replace_file, strict_json
-from pzc.runtime.scoring.masks import Target, pattern_text, share_text
+from pzc.runtime.scoring.masks import Target, share_text
 
 FORMAT = "pzc-comparison/1"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,14 +56,6 @@ def _mapped(at_once: int) -> Iterator[Callable[..., Iterator[list[float]]]]:
 def _losses(model: nn.Module, batch: Tensor) -> list[float]:
     found: list[float] = cross_entropy(logits_of(model, batch), batch).tolist()
     return found
-
-
-def perplexity(losses: Sequence[float]) -> float:
-    """The exponential of the mean loss; windows weigh alike. Infinite where a float ends, NaN of no windows."""
-    if not losses:
-        return math.nan
-    mean = sum(losses) / len(losses)
-    return math.exp(mean) if mean < 700 else math.inf if mean == mean else math.nan
 
 
 def kl_divergence(model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent) -> float:

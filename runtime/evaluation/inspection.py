@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pzc.compiler.pattern import Pattern
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer, find_layers, named_layers
 from pzc.runtime.models.outline import Outline, outline
 from pzc.runtime.saving.checkpoint import FORMAT, RECORD
-from pzc.runtime.scoring.masks import Pattern
 from pzc.runtime.shards import INDEX, SINGLE, Shards, open_shards, read
 
 PERIODS = (2, 4, 8, 16, 32)

@@ -30,11 +30,21 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
 
 
+def perplexity(losses: Sequence[float]) -> float:
+    """The exponential of the mean loss; windows weigh alike. Infinite where a float ends, NaN of no windows."""
+    return _exp(sum(losses) / len(losses)) if losses else math.nan
+
+
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
 def exponential(of: Estimate) -> Estimate:
     """e to the power of an estimate, by the delta method: its error is e^x · error. Infinite where a float ends."""
-    if math.isnan(of.value):
-        return Estimate(math.nan, math.nan)
-    value = math.exp(of.value) if of.value < 700 else math.inf
+    value = _exp(of.value)
     return Estimate(value, value * of.error if math.isfinite(value) else math.nan)
 
 

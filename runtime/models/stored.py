@@ -23,7 +23,7 @@ from transformers.core_model_loading import (
     revert_weight_conversion,
 )
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import WITHOUT_STREAM, PruningError
 from pzc.runtime.shards import Shards, Stored, read, read_as, same_contents
 
 
@@ -141,7 +141,7 @@ def _missing(name: str, missing: Sequence[str], found: Mapping[str, Source], sha
         return PruningError(
             f"the weights of {name} are stored under other names than the model's: {other[0]} is none of its "
             f"parameters, and {missing[0]} is not stored",
-            hint="prune it without --stream",
+            hint=WITHOUT_STREAM,
             model=name,
         )
     return PruningError(

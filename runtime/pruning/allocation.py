@@ -21,6 +21,7 @@ from pzc.runtime.models.layers import Layer
 from pzc.runtime.pruning.allocation_file import read_allocation
 from pzc.runtime.pruning.apportion import Cell, whole_steps
 from pzc.runtime.pruning.measures import BY_BLOCK
+from pzc.runtime.pruning.targets import group_of
 from pzc.runtime.scoring.masks import Target, pruned_count
 from pzc.runtime.statistics.gather import Statistics
 
@@ -70,7 +71,7 @@ def check_reachable(
         return
     if isinstance(allocation, str) and allocation not in BY_BLOCK:
         raise _unknown(allocation)
-    if target.pattern is None and not adaptive and any((target.per or arm.per) == "model" for arm in metric.arms):
+    if target.pattern is None and not adaptive and any(group_of(arm, target) == "model" for arm in metric.arms):
         raise PruningError(
             "one group for the whole model leaves nothing to allocate", hint="choose another group with --per"
         )
@@ -100,9 +101,9 @@ def targets_for(
         return _patterns(target, layers, proposed, by_block)
 
     def cell(layer: Layer) -> Cell:
-        group = "layer" if adaptive else target.per or metric.arm(layer.name).per
+        group = "layer" if adaptive else group_of(metric.arm(layer.name), target)
         step = {"row": layer.shape[0], "col": layer.shape[1]}.get(group, 1)
-        return Cell(layer.shape[0] * layer.shape[1], step, proposed[layer.name])
+        return Cell(layer.size, step, proposed[layer.name])
 
     cells = [cell(layer) for layer in layers]
     counts = whole_steps(cells, pruned_count(sum(cell.size for cell in cells), target.sparsity))
@@ -119,7 +120,7 @@ def _patterns(target: Target, layers: Sequence[Layer], proposed: Proposed, by_bl
     members: dict[Any, list[Layer]] = {}
     for layer in layers:
         members.setdefault(layer.block if by_block else layer.name, []).append(layer)
-    sizes = [sum(layer.shape[0] * layer.shape[1] for layer in group) for group in members.values()]
+    sizes = [sum(layer.size for layer in group) for group in members.values()]
     cells = [
         Cell(size, size // m, proposed[group[0].name]) for size, group in zip(sizes, members.values(), strict=True)
     ]
@@ -153,11 +154,7 @@ def _blocks(layers: Sequence[Layer]) -> dict[int, list[Layer]]:
 def _spread(by_block: Mapping[int, float], share: float, layers: Sequence[Layer], *, scale: bool) -> Proposed:
     """The sparsities of blocks for their layers, moved (or scaled) together until they make `share` of all weights."""
     proposed = {layer.name: by_block[layer.block] for layer in layers}
-    return _to_share(proposed, {layer.name: _size(layer) for layer in layers}, share, scale=scale)
-
-
-def _size(layer: Layer) -> int:
-    return layer.shape[0] * layer.shape[1]
+    return _to_share(proposed, {layer.name: layer.size for layer in layers}, share, scale=scale)
 
 
 def _to_share(proposed: Proposed, sizes: Mapping[str, int], share: float, *, scale: bool) -> Proposed:
@@ -224,7 +221,7 @@ def _by_pattern(patterns: Mapping[str, float], share: float, layers: Sequence[La
         for layer in layers
         if any(matches(p, layer.name) for p in patterns)
     }
-    sizes = {layer.name: _size(layer) for layer in layers}
+    sizes = {layer.name: layer.size for layer in layers}
     total, rest = sum(sizes.values()), sum(size for name, size in sizes.items() if name not in fixed)
     gone = sum(s * sizes[name] for name, s in fixed.items())
     if not rest:

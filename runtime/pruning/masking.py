@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import leaves_of
+from pzc.compiler.groups import JOINT
 from pzc.compiler.metric import Metric
 from pzc.runtime.models.layers import Layer, Layers
 from pzc.runtime.models.passes import Progress, silent
@@ -125,7 +126,7 @@ def _joint_group(metric: Metric, several: Sequence[Targets], layer: Layer) -> Jo
     if target is None:
         return None
     per = group_of(arm, target)
-    if target.pattern or per not in ("block", "model"):
+    if target.pattern or per not in JOINT:
         return None
     return arm, layer.block if per == "block" else None
 

@@ -7,10 +7,11 @@ from typing import TypeAlias
 
 from pzc.compiler.arm import Arm
 from pzc.compiler.metric import Metric
+from pzc.compiler.pattern import pattern_text
 from pzc.compiler.rewriting.rank import ranks_nothing
 from pzc.runtime.errors import ConstantScore, PruningError
 from pzc.runtime.models.layers import Layer
-from pzc.runtime.scoring.masks import Target, pattern_text
+from pzc.runtime.scoring.masks import Target
 
 Targets: TypeAlias = Target | Mapping[str, Target | None]
 """One target for all layers, or one for each by name, None for a layer that stays dense."""

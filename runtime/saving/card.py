@@ -10,8 +10,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from pzc.compiler.pattern import pattern_text
 from pzc.runtime.pruning.obs import COLUMNS
-from pzc.runtime.scoring.masks import pattern_text
 
 CARD = "README.md"
 

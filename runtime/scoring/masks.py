@@ -8,7 +8,6 @@ score need their order. Scores must be finite.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,13 +19,12 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.pattern import EXPECTED, Pattern, pattern_of
 from pzc.runtime.errors import PruningError
 from pzc.runtime.scoring.selection import Choose, by_pattern, by_row, lowest_first
 from pzc.runtime.scoring.stripes import Job, block_rows, blocks, in_stripes
 
-Pattern = tuple[int, int]
-
-_PATTERN_HINT = "write N:M with 0 < N < M, such as 2:4: of every 4 consecutive inputs 2 are kept"
+_PATTERN_HINT = f"{EXPECTED}: of every 4 consecutive inputs 2 are kept"
 _SAMPLED = 1 << 16
 _CHUNK = 1 << 22
 
@@ -70,16 +68,10 @@ def pruned_count(size: int, sparsity: float | Fraction) -> int:
 
 def parse_pattern(text: str) -> Pattern:
     """Read `N:M`: of every M consecutive inputs of a row, N are kept and M − N are pruned."""
-    found = re.fullmatch(r"\s*([0-9]{1,4})\s*:\s*([0-9]{1,4})\s*", text)
-    if not found or not 0 < int(found[1]) < int(found[2]):
+    pattern = pattern_of(text)
+    if pattern is None:
         raise PruningError(f"`{text}` is no pattern", hint=_PATTERN_HINT)
-    return int(found[1]), int(found[2])
-
-
-def pattern_text(pattern: Sequence[int]) -> str:
-    """A pattern as `parse_pattern` reads it."""
-    n, m = pattern
-    return f"{n}:{m}"
+    return pattern
 
 
 def share_text(share: float | Fraction) -> str:

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import WITHOUT_STREAM, PruningError
 from pzc.runtime.models.passes import run_blocks
 from pzc.runtime.statistics.sequential import Call, NoChain, alike, split_call
-
-_HINT = "prune it without --stream"
 
 
 class _Reached(Exception):
@@ -44,7 +42,7 @@ class Flow:
 
         self._run([first] * len(self._blocks), ids)
         if not found or not torch.isfinite(found[0]).all():
-            raise PruningError("the embeddings of this model cannot be run alone", hint=_HINT)
+            raise PruningError("the embeddings of this model cannot be run alone", hint=WITHOUT_STREAM)
         return found[0]
 
     def calls(self, ids: Tensor) -> list[Call]:
@@ -59,12 +57,12 @@ class Flow:
             found = self._passed(ids)
         if len(found) < len(self._blocks):
             raise NoChain(
-                "the blocks of this model are no chain in which each reads the output of the last", hint=_HINT
+                "the blocks of this model are no chain in which each reads the output of the last", hint=WITHOUT_STREAM
             )
         if not alike(found, self._passed(ids.flip(1))):
-            raise NoChain("what this model's blocks read beside hidden states depends on the text", hint=_HINT)
+            raise NoChain("what this model's blocks read beside hidden states depends on the text", hint=WITHOUT_STREAM)
         if any(isinstance(value, dict | list) for args, kwargs in found for value in (*args, *kwargs.values())):
-            raise NoChain("the blocks of this model hand on values to each other", hint=_HINT)
+            raise NoChain("the blocks of this model hand on values to each other", hint=WITHOUT_STREAM)
         return found
 
     def leaving(self, hidden: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GenerationConfig
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import WITHOUT_STREAM, PruningError
 from pzc.runtime.heap import give_back
 from pzc.runtime.models.layers import Layers, find_layers
 from pzc.runtime.models.loading import SPREAD, Loaded, attempt, local_path, resolve_device, resolve_dtype
@@ -27,8 +27,6 @@ from pzc.runtime.models.stored import Source
 from pzc.runtime.quiet import quiet
 from pzc.runtime.shards import Shards, Stored, will_need
 from pzc.runtime.streaming.rows import LookingUp, is_looked_up
-
-_WITHOUT = "prune it without --stream"
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +217,7 @@ def local_folder(name: str) -> Path:
     """The folder of a model's files: of `pocket` or `smollm2`, a folder's own, or that of a hub id's snapshot."""
     path = local_path(name)
     if path is not None and path.is_file():
-        raise PruningError(f"{name} is a file: only folders of safetensors shards are streamed", hint=_WITHOUT)
+        raise PruningError(f"{name} is a file: only folders of safetensors shards are streamed", hint=WITHOUT_STREAM)
     if path is not None:
         return path
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pzc.runtime.errors import REFUSALS, Hopeless, PruningError
-from pzc.runtime.evaluation.evaluate import perplexity
+from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import reason_of
 from pzc.runtime.models.passes import Progress, batches, check_windows, evaluating, silent, singly
 from pzc.runtime.pruning.allocation import is_measured, leaves_for
@@ -37,7 +37,17 @@ from pzc.runtime.streaming.kept import join_blocks, keep_block, kept_file, kept_
 from pzc.runtime.streaming.model import Shell, check_inside
 from pzc.runtime.streaming.outputs import Masks, Output, Weights
 from pzc.runtime.streaming.states import States
-from pzc.runtime.streaming.sweeps import Run, Sweep, backward, evaluate_pruned, find_limits, forward, head, losses
+from pzc.runtime.streaming.sweeps import (
+    Run,
+    Sweep,
+    backward,
+    evaluate_pruned,
+    find_limits,
+    forward,
+    head,
+    losses,
+    pruned,
+)
 from pzc.runtime.streaming.work import Journal, clear, empty, fingerprint, remove, unfinished, work_folder
 
 
@@ -93,7 +103,7 @@ def stream(
             run, evaluation, calibration, file = _prepared(shell, request, windows, outputs, folder, progress)
             with evaluating(shell.model):
                 _sweep(run, calibration, file, measures=bool(evaluation))
-                measured = ["dense", *(f"pruned-{k}" for k in range(len(outputs)))]
+                measured = ["dense", *(pruned(k) for k in range(len(outputs)))]
                 before, *after = (perplexity(losses(run, name, evaluation) if evaluation else []) for name in measured)
             if not run.journal.done("rest"):
                 for each in outputs:
@@ -186,7 +196,7 @@ def _prepared(
                 calls[shape] = flow.calls(ids)
         if not journal.done("embeddings"):
             states.write("calibration", 0, (flow.entering(ids) for ids in calibration))
-            for name in ("dense", *(f"pruned-{k}" for k in range(len(outputs)))):
+            for name in ("dense", *(pruned(k) for k in range(len(outputs)))):
                 states.write(name, 0, (flow.entering(ids) for ids in evaluation))
             cache = str(request.cache.absolute()) if request.cache else None
             journal.finish("embeddings", 1, kept=bool(kept), cache=cache)

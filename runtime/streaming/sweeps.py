@@ -49,6 +49,11 @@ Counts = tuple[int, int, int]
 """Of a layer, weights that are zero before and after it is pruned, and all of them."""
 
 
+def pruned(target: int) -> str:
+    """The name of the states of the model as it is pruned to a target."""
+    return f"pruned-{target}"
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """All that the sweeps of one run share. `windows` is the number of calibration windows, `calls` what each block is
@@ -123,7 +128,7 @@ class Sweep:
         """The sets whose states before block `index` are not needed once it is done."""
         kept = self.keeps == "all" or (self.keeps == "first" and index == 0)
         found = ["dense"] if self.dense else []
-        found += [f"pruned-{k}" for k in range(results)] if self.prunes else []
+        found += [pruned(k) for k in range(results)] if self.prunes else []
         return [*found, "calibration"] if self.moves and not kept else found
 
 
@@ -211,7 +216,7 @@ def prune_block(
         after = zeros(some)
         output.write(index, members, result)
         if evaluates:
-            run.advance(f"pruned-{k}", block, index)
+            run.advance(pruned(k), block, index)
         counts[k] = {**counts[k], **{x.name: (before[x.name], after[x.name], x.size) for x in members}}
     return {"layers": counts, "damped": {**run.journal.value("damped", {}), **results[0].damped}}
 
@@ -225,7 +230,8 @@ def _put_on(members: Sequence[Layer], dense: Mapping[str, Tensor], result: Block
 def evaluate_pruned(run: Run) -> None:
     """Take the evaluation windows through the blocks as they were written."""
     for k, output in enumerate(run.outputs):
-        stage, name = "pruned" if k == 0 else f"pruned-{k}", f"pruned-{k}"
+        name = pruned(k)
+        stage = "pruned" if k == 0 else name
         for index in range(run.journal.done(stage), run.depth):
             following = index + 1 if index + 1 < run.depth else None
             with torch.no_grad(), output.pruned(index, following) as block:
