@@ -50,7 +50,7 @@ def growth() -> None:
     for size in SIZES:
         source = "pzm 1\n" + "".join(METRIC.format(i=i, e=1 + i % 7 / 10) for i in range(size))
         start = time.perf_counter()
-        metrics, _ = compile_source(source, "many.pzm")
+        metrics = compile_source(source, "many.pzm").metrics
         taken = time.perf_counter() - start
         print(f"{len(metrics):>6} metrics: {taken:.2f} s, {taken / size * 1e3:.3f} ms each")
 

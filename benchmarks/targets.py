@@ -21,6 +21,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from pzc.compiler.arguments import argument
 from pzc.compiler.core import Node, leaves_of
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import zoo
@@ -28,7 +29,6 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
 from pzc.compiler.targets import export, numpy, onnx
 from pzc.compiler.targets import torch as to_torch
-from pzc.compiler.targets.python import argument
 
 Program = Callable[[dict[str, np.ndarray]], Any]
 NUMBERS = itertools.count()

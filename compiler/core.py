@@ -60,9 +60,29 @@ class Node:
         """The axes that a value has: a subset of `out` and `in`."""
         return _AXES[self.bits & BOTH]
 
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Node:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The graph as a flat list, of which `_rebuilt` makes the nodes of the process that reads it."""
+        place: dict[Node, int] = {}
+        for node in topological(self):
+            place[node] = len(place)
+        return _rebuilt, ([(n.op, tuple(place[a] for a in n.args), n.value) for n in place],)
+
     def __repr__(self) -> str:
         inner = ", ".join([repr(a) for a in self.args] + ([] if self.value is None else [str(self.value)]))
         return f"{self.op}({inner})"
+
+
+def _rebuilt(parts: list[tuple[str, tuple[int, ...], Value]]) -> Node:
+    built: list[Node] = []
+    for op, places, value in parts:
+        built.append(intern(op, tuple(built[i] for i in places), value))
+    return built[-1]
 
 
 _Key = tuple[str, tuple["Node", ...], Value]

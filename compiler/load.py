@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from pzc.compiler.metric import Metric, compile_file, compile_source
+from pzc.compiler.language.modules import libraries, library_source
+from pzc.compiler.metric import Metric, compile_source
 from pzc.compiler.names import is_leaf
 from pzc.grammar.diagnostics import SourceError, did_you_mean
-from pzc.grammar.parse import without_mark
+from pzc.grammar.parse import parse, without_mark
+from pzc.grammar.syntax import Fn, Let, MetricDefinition, Param, RolesDefinition
 
 
 class MetricNotFound(Exception):
@@ -23,6 +27,8 @@ def read_file(path: Path) -> str:
         return without_mark(path.read_text(encoding="utf-8"))  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise MetricNotFound(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except ValueError as error:  # a name that no file can have
+        raise MetricNotFound(f"cannot read {str(path)!r}: {error}") from error
     except OSError as error:
         raise MetricNotFound(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
 
@@ -31,6 +37,16 @@ def zoo() -> dict[str, Metric]:
     """Every published metric of the zoo by name, in the order of their names."""
     files = sorted(f.name for f in resources.files("pzc.metrics").iterdir() if f.name.endswith(".pzm"))
     return {name: zoo_metric(name) for name in (f.removesuffix(".pzm") for f in files)}
+
+
+@cache
+def packaged_names() -> frozenset[str]:
+    """The names that the sources of the zoo and the libraries define, and the libraries' own."""
+    sources = (*map(zoo_source, zoo_names()), *map(library_source, libraries()))
+    statements = [s for source in sources for s in parse(source)[0].statements]
+    named = {s.name for s in statements if isinstance(s, Let | Param | Fn | MetricDefinition | RolesDefinition)}
+    parameters = {p.text for s in statements if isinstance(s, Fn) for p in s.parameters}
+    return frozenset(named | parameters | set(libraries()))
 
 
 def zoo_names() -> list[str]:
@@ -46,7 +62,7 @@ def zoo_source(name: str) -> str:
 
 def zoo_metric(name: str, settings: Mapping[str, float] | None = None) -> Metric:
     """One metric of the zoo."""
-    return compile_source(zoo_source(name), f"{name}.pzm", settings)[0][0]
+    return compile_source(zoo_source(name), f"{name}.pzm", settings).metrics[0]
 
 
 def load(reference: str | os.PathLike[str], settings: Mapping[str, float] | None = None) -> Metric:
@@ -75,7 +91,7 @@ def load_all(reference: str) -> list[Metric]:
     """The metric that `load` finds, or all metrics of a file that is named alone."""
     path, name = file_and_name(reference.strip())
     if path.endswith(".pzm") and not name:
-        return list(compile_source(read_file(Path(path)), path, path=Path(path))[0])
+        return list(compile_source(read_file(Path(path)), path, path=Path(path)).metrics)
     return [load(reference)]
 
 
@@ -96,7 +112,10 @@ def _is_file(text: str) -> bool:
 def _with_settings(
     source: str, filename: str, name: str, settings: Mapping[str, float] | None, path: Path | None = None
 ) -> Metric:
-    metrics, _ = compile_source(source, filename, settings, path=path)
+    for parameter, value in (settings or {}).items():
+        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise MetricNotFound(f"the parameter `{parameter}` cannot be {value!r}: it takes a number")
+    metrics = compile_source(source, filename, settings, path=path).metrics
     names = [m.name for m in metrics]
     if not metrics:
         raise MetricNotFound(f"{filename} defines no metric")
@@ -122,7 +141,7 @@ def inline(text: str, name: str = "inline", *, analyse: bool = True) -> Metric:
         raise MetricNotFound(f"{one}; a metric by role is written in a file")
     head = f"pzm 1 metric {name} = "
     try:
-        compiled = compile_file(head + text, "expression", analyse=analyse)
+        compiled = compile_source(head + text, "expression", analyse=analyse)
     except SourceError as error:
         raise SourceError([d.moved(-len(head), len(text)) for d in error.diagnostics], text, "expression") from None
     unused = any(d.code == "PZ0401" for d in compiled.diagnostics)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pzc.compiler.arguments import argument
 from pzc.compiler.arm import Arm as Arm
 from pzc.compiler.core import Node, leaves_of, size
 from pzc.compiler.language.check import check
@@ -37,9 +38,13 @@ class Metric:
     name: str
     core: Node
     per: str
-    doc: str = ""
+    doc: str = field(default="", repr=False)
     params: tuple[tuple[str, float], ...] = ()
     roles: tuple[Arm, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process needs: no cached property, since some are numbered anew in every process."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -97,12 +102,13 @@ class Metric:
         """The scores of a layer's weights; `layer` is its dotted name, which a metric by role needs.
 
         Leaves are given by name, `W=…` of shape `[out, in]`, `X=…` of shape `[in]`, members of a family with an
-        underscore: `X_mean=…`. torch tensors give a float32 tensor, anything else a float64 array, both of shape
-        `[out, in]`. Where the metric is not defined a score is NaN or infinite; `pzc.prune` refuses those. Raises
-        TypeError for a leaf that is missing or unknown, ValueError or PruningError for a wrong shape.
+        underscore: `X_mean=…`. If any is a torch tensor the scores are a float32 tensor, else a float64 array, both of
+        shape `[out, in]` and for reading only: a score that lacks an axis is a view. Where the metric is not defined a
+        score is NaN or infinite; `pzc.prune` refuses those. Raises TypeError for a leaf that is missing or unknown,
+        ValueError for a wrong shape.
         """
         core = self._core(layer)
-        given = {_leaf_name(name): value for name, value in leaves.items()}
+        given = _by_name(leaves)
         missing = sorted(leaves_of(core) - set(given))
         if missing:
             raise TypeError(f"the metric {self.name} needs {', '.join(map(short, missing))}")
@@ -110,16 +116,20 @@ class Metric:
             from pzc.runtime.scoring.scores import score
 
             return score(core, given, _layer_shape(given))
-        return self.reference_score(layer=layer, **leaves)
+        return self._reference(core, given)
 
     def reference_score(self, *, layer: str = "", **leaves: Any) -> Array:
-        """The scores by the reference evaluator in numpy float64; arguments as for `score`."""
+        """The scores by the reference evaluator in numpy float64; arguments as for `score`, tensors too."""
+        return self._reference(self._core(layer), _by_name(leaves))
+
+    def _reference(self, core: Node, given: Mapping[str, Any]) -> Array:
         import numpy as np  # a checker that never scores must not wait for numpy
 
         from pzc.compiler.reference import evaluate
 
-        given = {_leaf_name(name): np.asarray(value) for name, value in leaves.items()}
-        scores: Array = np.broadcast_to(evaluate(self._core(layer), given), _layer_shape(given))
+        arrays = {n: v.detach().cpu().double().numpy() if hasattr(v, "detach") else v for n, v in given.items()}
+        shape = _layer_shape(given)
+        scores: Array = np.broadcast_to(evaluate(core, arrays), shape)
         return scores
 
     def _core(self, layer: str) -> Node:
@@ -128,26 +138,37 @@ class Metric:
         return self.arm(layer).core
 
 
-def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:
-    """`(out, in)` as far as the leaves tell; 1 for an axis that none of them has."""
-    rows, columns = 1, 1
+def _by_name(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by their full names, as arrays or tensors. Raises TypeError for a leaf that there is not, or twice."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
     for name, value in leaves.items():
-        shape = tuple(getattr(value, "shape", ()))
-        if len(LEAVES[name].axes) == 2 and len(shape) == 2:
-            return shape[0], shape[1]
-        if LEAVES[name].axes == ("in",) and shape:
-            columns = shape[-1]
-        if LEAVES[name].axes == ("out",) and shape:
-            rows = shape[0]
-    return rows, columns
+        full = next((n for n in LEAVES if name in (argument(n), n, n.replace(".", "_"))), None)
+        if full is None:
+            raise TypeError(f"there is no leaf {name}; there are {', '.join([*ALIASES, *LEAVES])}")
+        if full in found:
+            raise TypeError(f"the leaf {short(full)} is given twice")
+        found[full] = value if hasattr(value, "detach") else np.asarray(value, dtype=np.float64)
+    return found
 
 
-def _leaf_name(argument: str) -> str:
-    for name in (argument, argument.replace("_", ".", 1)):
-        full = ALIASES.get(name, name)
-        if full in LEAVES:
-            return full
-    raise TypeError(f"there is no leaf {argument}; there are {', '.join([*ALIASES, *LEAVES])}")
+def _layer_shape(leaves: Mapping[str, Any]) -> tuple[int, int]:
+    """`(out, in)` as far as the leaves tell; 1 for an axis that none of them has.
+
+    Raises ValueError for leaves that are not of one layer.
+    """
+    sizes: dict[str, int] = {}
+    for name, value in leaves.items():
+        axes, shape = LEAVES[name].axes, tuple(value.shape)
+        if len(shape) != len(axes) or 0 in shape:
+            wanted = f"[{', '.join(axes)}]" if axes else "a single number"
+            raise ValueError(f"`{short(name)}` has shape {list(shape)}; it takes {wanted}")
+        for axis, n in zip(axes, shape, strict=True):
+            if sizes.setdefault(axis, n) != n:
+                others = f"`{axis}` is {sizes[axis]} in the other leaves"
+                raise ValueError(f"`{short(name)}` has shape {list(shape)}, but {others}")
+    return sizes.get("out", 1), sizes.get("in", 1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +180,7 @@ class Compiled:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def compile_file(
+def compile_source(
     source: str,
     filename: str,
     settings: Mapping[str, float] | None = None,
@@ -179,11 +200,3 @@ def compile_file(
         raise SourceError([d for d in diagnostics if d.severity != "note"], source, filename)  # first things first
     metrics = [Metric(c.name, c.arms[-1].core, c.arms[-1].per, c.doc, c.params, c.arms[:-1]) for c in checked.metrics]
     return Compiled(tuple(metrics), checked.spaces, tuple(diagnostics))
-
-
-def compile_source(
-    source: str, filename: str, settings: Mapping[str, float] | None = None, *, path: Path | None = None
-) -> tuple[list[Metric], list[Diagnostic]]:
-    """The metrics of a source text and its warnings and notes, as `compile_file`."""
-    compiled = compile_file(source, filename, settings, path=path)
-    return list(compiled.metrics), list(compiled.diagnostics)

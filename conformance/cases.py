@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -66,7 +67,7 @@ class Case:
         return []
 
     @cached_property
-    def compiled(self) -> tuple[list[Metric], list[Diagnostic]]:
+    def compiled(self) -> tuple[Sequence[Metric], Sequence[Diagnostic]]:
         """The metrics of its source, and what there is to say about the source."""
         with TemporaryDirectory() as folder:
             path = Path(folder, "case.pzm")
@@ -74,9 +75,10 @@ class Case:
                 (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
                 (path.parent / name).write_text(text, encoding="utf-8")
             try:
-                return compile_source(self.content["source"], path.name, self.content.get("set"), path=path)
+                found = compile_source(self.content["source"], path.name, self.content.get("set"), path=path)
+                return found.metrics, found.diagnostics
             except SourceError as error:
-                return [], list(error.diagnostics)
+                return (), error.diagnostics
 
     @cached_property
     def metric(self) -> Metric | None:

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pzc.compiler import ir, masks
+from pzc.compiler.arguments import argument
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of
 from pzc.compiler.groups import JOINT
 from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
 from pzc.compiler.sameness.keys import Keys
-from pzc.compiler.targets.python import argument
 from pzc.conformance.cases import Case, Layer, Values, exported
 
 Masks = list[masks.Mask]

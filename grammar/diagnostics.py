@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from pzc.grammar.syntax import Span
 
@@ -103,6 +103,10 @@ class SourceError(Exception):
         self.filename = filename
         errors = [d for d in self.diagnostics if d.severity == "error"]
         super().__init__(f"{filename}: {errors[0].message}" + (f" (+{len(errors) - 1})" if errors[1:] else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, and sent to another process, by what it was made of."""
+        return type(self), (self.diagnostics, self.source, self.filename)
 
 
 def some(names: Collection[str]) -> str:

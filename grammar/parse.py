@@ -85,7 +85,8 @@ _OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CARET"}
 _VALUES = {"NAME", "NUMBER", "LPAR", "MINUS"}
 _LAYERS = {"NAME", "STRING"}
 _STARTS = frozenset(KEYWORDS.values())
-_UNFINISHED = _OPERATORS | set(KEYWORDS.values()) | {"EQUAL", "LPAR", "COMMA", "LSQB"}
+_UNFINISHED = _OPERATORS | _STARTS | {"EQUAL", "LPAR", "LSQB", "LBRACE", "COMMA", "COLON", "DOT", "PER"}
+"""Behind these a name or a value should stand."""
 
 
 def without_mark(text: str) -> str:
@@ -285,15 +286,15 @@ def _begins(tokens: list[Token], i: int, previous: Token, depth: int) -> bool:
     """Whether a statement begins at a token, `depth` parentheses and braces being open before it."""
     token = tokens[i]
     if token.type in _STARTS:
-        misplaced = previous.type in _UNFINISHED and previous.line == token.line
-        member = previous.type == "DOT" and previous.end_pos == token.start_pos  # a file without its quotes
-        return not misplaced and not member
+        return previous.type not in _UNFINISHED or previous.line != token.line
     if token.type == "DOC":
         while i < len(tokens) and tokens[i].type == "DOC":
             i += 1
         goes_on = i < len(tokens) and tokens[i].type not in _STARTS
         return not (goes_on and (depth > 0 or previous.type in _UNFINISHED))
-    if token.type != "NAME" or token.line == previous.line or depth > 0 or previous.type in _UNFINISHED:
+    if token.type != "NAME" or token.line == previous.line or depth > 0:
+        return False
+    if previous.type in _UNFINISHED and previous.type != "COLON":  # which asks for nothing outside of braces
         return False
     following = tokens[i + 1].type if i + 1 < len(tokens) else ""
     return following in ("NAME", "EQUAL")  # no expression goes on so: a keyword is missing or misspelt

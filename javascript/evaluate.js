@@ -61,13 +61,22 @@ function matchesGlob(text, pattern) {
 
 // Values
 
+/** Whether numbers are nested in lists of these lengths. */
+function hasSizes(value, sizes) {
+  if (sizes.length === 0) return typeof value === "number";
+  const [size, ...rest] = sizes;
+  const list = Array.isArray(value) || value instanceof Float64Array;
+  return list && value.length === size && value.every((item) => hasSizes(item, rest));
+}
+
 function leafOf(name, leaves, layerRows, layerColumns) {
   const rows = LEAVES[name].includes("out") ? layerRows : 1;
   const columns = LEAVES[name].includes("in") ? layerColumns : 1;
   const given = leaves[name];
   if (given === undefined) throw new Error(`the metric reads ${name}, which is not given`);
+  const sizes = LEAVES[name].map((axis) => (axis === "out" ? rows : columns));
+  if (!hasSizes(given, sizes)) throw new Error(`${name} does not fit a layer of ${layerRows} × ${layerColumns}`);
   const data = Float64Array.from([given].flat(2));
-  if (data.length !== rows * columns) throw new Error(`${name} does not fit a layer of ${layerRows} × ${layerColumns}`);
   return { rows, columns, data };
 }
 

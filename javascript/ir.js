@@ -41,9 +41,16 @@ const MOST_CHARACTERS = 10_000_000;
 const MOST_PARTS = 2000;
 const MOST_LEVELS = 200;
 
+/** Characters of a text: code points, of which UTF-16 writes some with two units. */
+function characters(text) {
+  let count = 0;
+  for (const _ of text) count += 1;
+  return count;
+}
+
 /** The document of a text. Throws InvalidDocument where it is none. */
 export function parse(text) {
-  demand(text.length <= MOST_CHARACTERS, "the document is too long");
+  demand(text.length <= MOST_CHARACTERS || characters(text) <= MOST_CHARACTERS, "the document is too long");
   let document;
   try {
     document = JSON.parse(text);

@@ -19,7 +19,7 @@ from pzc.lsp.tokens import Token, tokens
 
 Kind = Literal["let", "param", "fn", "metric", "space", "parameter", "import", "library"]
 
-_UNFINISHED = {*KEYWORDS, *"+-*/^=(,["}
+_UNFINISHED = {*KEYWORDS, *"+-*/^=([{,:.", "per"}
 """Behind these, on their line, a keyword is a mistake and begins no statement."""
 
 

@@ -20,7 +20,7 @@ from pzc.compiler.language.lower import write_out
 from pzc.compiler.language.spaces import Op, SpaceSpec
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, file_and_name, read_file
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.compiler.rewriting.rank import ranks_nothing
 from pzc.grammar.diagnostics import SourceError, did_you_mean
 
@@ -99,12 +99,12 @@ def load_space(reference: str) -> SpaceSpec:
     """
     if reference in space_names():
         source = resources.files("pzc.search").joinpath("spaces", f"{reference}.pzm").read_text(encoding="utf-8")
-        return compile_file(source, f"{reference}.pzm").spaces[0]
+        return compile_source(source, f"{reference}.pzm").spaces[0]
     file, name = file_and_name(reference.strip())
     if not file.endswith(".pzm"):
         hint = did_you_mean(reference, space_names()) or f"there are {', '.join(space_names())}, or a .pzm file"
         raise MetricNotFound(f"there is no space `{reference}`; {hint}")
-    found = compile_file(read_file(Path(file)), file, path=Path(file)).spaces
+    found = compile_source(read_file(Path(file)), file, path=Path(file)).spaces
     named = [s for s in found if not name or s.name == name]
     if len(named) != 1:
         has = f"it has {', '.join(s.name for s in found)}" if found else "it declares no space"
@@ -157,7 +157,7 @@ _HEAD = "pzm 1\nfn {}({}) = "
 def _function(body: str, name: str, argument: str = "hole") -> Op:
     """An expression, which may end in a comment, as a function of `argument`."""
     source = f"{_HEAD.format(name, argument)}{body}\nspace filled {{ leaves: W ops: {name} }}"
-    return compile_file(source, name).spaces[0].ops[0][0]
+    return compile_source(source, name).spaces[0].ops[0][0]
 
 
 def pick(rng: Rng, table: Sequence[tuple[T, float]]) -> T:

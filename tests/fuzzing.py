@@ -19,7 +19,7 @@ from pzc.cli import console
 from pzc.cli.metrics import reports, sarif
 from pzc.compiler import ir
 from pzc.compiler.leaves import LEAVES
-from pzc.compiler.metric import Compiled, Metric, compile_file
+from pzc.compiler.metric import Compiled, Metric, compile_source
 from pzc.compiler.paper.export import export_paper_tree
 from pzc.compiler.paper.trees import TreeError, import_paper_tree, read_tree, source_of_tree
 from pzc.compiler.targets import torch as to_torch
@@ -61,7 +61,7 @@ def examine(source: str, path: Path | None = None) -> Compiled | None:
     """Check a text and everything that follows from it. None where it has errors."""
     with watchdog():
         try:
-            compiled = compile_file(source, NAME, path=path)
+            compiled = compile_source(source, NAME, path=path)
         except SourceError as error:
             assert any(d.severity == "error" for d in error.diagnostics)
             examine_diagnostics(error.diagnostics, source)
@@ -121,13 +121,13 @@ def _formats(source: str, path: Path | None = None) -> list[Any]:
     assert again == file
     assert format_source(again, formatted) == formatted
     with suppress(SourceError):
-        return _meaning(compile_file(formatted, NAME, path=path))
+        return _meaning(compile_source(formatted, NAME, path=path))
     return []
 
 
 def examine_metric(metric: Metric) -> None:
     """Keys, source, document, torch module and scores of a metric, each of which must say the same metric again."""
-    again = compile_file(metric.source, NAME)
+    again = compile_source(metric.source, NAME)
     assert [(m.name, m.arms) for m in again.metrics] == [(metric.name, metric.arms)]
     assert again.metrics[0].keys == metric.keys
     assert ir.parse(ir.emit(metric)).arms == metric.arms

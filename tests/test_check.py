@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def diagnostics(source: str, **settings: float) -> list[Diagnostic]:
     """Errors and warnings but for those about values, which have tests of their own."""
     try:
-        found = compile_source(source, "m.pzm", settings)[1]
+        found = list(compile_source(source, "m.pzm", settings).diagnostics)
     except SourceError as error:
         found = list(error.diagnostics)
     return [d for d in found if d.code not in ("PZ0302", "PZ0303", "PZ0304", "PZ0305", "PZ0307")]
@@ -52,7 +53,7 @@ AXES = [
 
 @pytest.mark.parametrize(("text", "axes"), AXES)
 def test_values_combine_by_the_names_of_their_axes(text: str, axes: set[str]) -> None:
-    (metric,) = compile_source(f"pzm 1 metric m = W * ({text}) per row", "m.pzm")[0]
+    (metric,) = compile_source(f"pzm 1 metric m = W * ({text}) per row", "m.pzm").metrics
     assert metric.core.args[1].axes == axes
 
 
@@ -135,7 +136,7 @@ def test_what_nothing_uses_is_a_warning() -> None:
 
 def test_settings_replace_defaults() -> None:
     source = "pzm 1 param a = 0.5 in [0, 1] param b = 2 metric m = abs(W) * X ^ a * b per row"
-    (metric,) = compile_source(source, "m.pzm", {"a": 0.75})[0]
+    (metric,) = compile_source(source, "m.pzm", {"a": 0.75}).metrics
     assert metric.params == (("a", 0.75), ("b", 2.0))
     assert metric.formula == "abs(W) * X ^ 0.75 * 2"
     assert codes(source, a=1.5) == ["PZ0207"]
@@ -167,7 +168,7 @@ def test_metrics_without_an_error_are_kept_beside_those_with_one() -> None:
 
 @pytest.mark.parametrize("name", zoo_names())
 def test_the_zoo_is_without_warnings(name: str) -> None:
-    found = compile_source(zoo_source(name), name)[1]
+    found = compile_source(zoo_source(name), name).diagnostics
     assert [d for d in found if d.severity != "note"] == []
 
 
@@ -201,7 +202,7 @@ def test_bounds_of_a_parameter_are_numbers_of_float32(bounds: str) -> None:
 def places(source: str, code: str) -> list[str]:
     """The lines at which something of this code is found."""
     try:
-        found = compile_source(source, "m.pzm")[1]
+        found = list(compile_source(source, "m.pzm").diagnostics)
     except SourceError as error:
         found = list(error.diagnostics)
     return [source[source.rfind("\n", 0, d.primary.span.start) + 1 :].split("\n")[0] for d in found if d.code == code]
@@ -236,3 +237,19 @@ def test_a_mistake_in_two_metrics_is_reported_for_both() -> None:
 
 def test_a_name_whose_first_definition_does_not_parse_is_known_by_its_second() -> None:
     assert codes("pzm 1\nlet a = )\nlet a = abs(W)\nfn f(x) = x * a\nmetric m = f(X)\n") == ["PZ0101"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "settings", "says"),
+    [
+        ("a\0b.pzm", {}, "cannot read"),
+        ("\ud800.pzm", {}, "cannot read"),
+        ("gblm", {"alpha": "x"}, "`alpha` cannot be 'x'"),
+        ("gblm", {"alpha": None}, "`alpha` cannot be None"),
+        ("gblm", {"alpha": float("nan")}, "`alpha` cannot be nan"),
+        ("gblm", {"alpha": 10**400}, "`alpha` cannot be 1000"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(reference: str, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(MetricNotFound, match=says):
+        load(reference, settings)

@@ -240,7 +240,7 @@ def test_github_levels_and_places_of_several_lines(capsys: pytest.CaptureFixture
 
 
 def test_a_note_is_neither_an_error_nor_a_warning(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pzc.cli.metrics.check.compile_file", lambda source, name, path: Compiled((), (), (NOTED,)))
+    monkeypatch.setattr("pzc.cli.metrics.check.compile_source", lambda source, name, path: Compiled((), (), (NOTED,)))
     Path("m.pzm").write_text("pzm 1\n")
     shown = terminal("check", "m.pzm")
     assert (shown.code, shown.out) == (0, "m.pzm: no metric\n")

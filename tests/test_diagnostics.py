@@ -38,7 +38,7 @@ def test_what_the_terminal_shows(name: str, terminal: Terminal, monkeypatch: pyt
 
 def errors_of(source: str, path: Path | None = None) -> list[Diagnostic]:
     try:
-        return compile_source(source, "m.pzm", path=path)[1]
+        return list(compile_source(source, "m.pzm", path=path).diagnostics)
     except SourceError as error:
         return list(error.diagnostics)
 
@@ -89,8 +89,8 @@ def test_a_file_is_read_for_a_hundred_errors() -> None:
 
 def test_the_deepest_expression_that_is_read_can_be_compiled_and_printed() -> None:
     for deep in ("abs(" * 199 + "W" + ")" * 199, "-" * 199 + "W", "W" + " + X" * 199, "2" + " ^ 2" * 198 + " * W"):
-        metric = compile_source(f"pzm 1\nmetric m = {deep}  per row\n", "m.pzm")[0][0]
-        assert compile_source(metric.source, "m.pzm")[0][0].core is metric.core
+        metric = compile_source(f"pzm 1\nmetric m = {deep}  per row\n", "m.pzm").metrics[0]
+        assert compile_source(metric.source, "m.pzm").metrics[0].core is metric.core
         assert metric.keys.rank
 
 
@@ -99,7 +99,7 @@ def test_what_is_shared_at_every_level_is_not_written_out_at_every_level() -> No
     cubes = "W"
     for _ in range(60):
         cubes = f"({cubes}) ^ 3 + W"
-    (metric,), _ = compile_source(f"pzm 1\nmetric m = {cubes}  per row\n", "m.pzm")
+    (metric,) = compile_source(f"pzm 1\nmetric m = {cubes}  per row\n", "m.pzm").metrics
     assert len(metric.keys.rank) == 64
     source = f"pzm 1\nmetric m = 0 * ({cubes}) + X  per col\n"
     (found,) = [d for d in errors_of(source) if d.severity == "error"]

@@ -15,7 +15,7 @@ from pzc.compiler.language.modules import MAX_FILES, MAX_NESTING, libraries, lib
 from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.limits import MAX_PARTS, MAX_SIZE
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import CODES, MAX_ERRORS
 from pzc.grammar.parse import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, parse
 from pzc.grammar.printer import format_source
@@ -105,7 +105,7 @@ def test_every_example_of_the_docs_and_the_readme_is_a_metric() -> None:
     blocks = [b.split("```")[0] for text in (readme, *pages) for b in text.split("```pzm\n")[1:]]
     assert len(blocks) > 4
     for block in blocks:
-        found = compile_file(block, "example")
+        found = compile_source(block, "example")
         assert found.metrics or found.spaces
         assert format_source(parse(block)[0], block) == block
 

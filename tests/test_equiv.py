@@ -198,7 +198,7 @@ ROLES = "pzm 1 metric m {{ gate_proj: {} per row else: abs(W) * X per {} }}"
 
 
 def by_role(score: str, per: str = "row") -> Metric:
-    return compile_source(ROLES.format(score, per), "m.pzm")[0][0]
+    return compile_source(ROLES.format(score, per), "m.pzm").metrics[0]
 
 
 def test_arms_are_compared_in_their_order() -> None:
@@ -220,7 +220,7 @@ def test_one_score_stands_beside_every_arm() -> None:
 
 def test_arms_for_other_layers_are_not_compared() -> None:
     a = by_role("abs(W)")
-    b = compile_source("pzm 1 metric m { up_proj: abs(W) else: abs(W) * X }", "m.pzm")[0][0]
+    b = compile_source("pzm 1 metric m { up_proj: abs(W) else: abs(W) * X }", "m.pzm").metrics[0]
     found = equivalent(a, b)
     assert (found.same, found.pairs) == (None, ())
     assert found.reason is not None
@@ -269,7 +269,7 @@ def test_numbers_beyond_a_float_are_no_trouble(text: str) -> None:
         short = expression(simplest(core, "row", keep))
         assert "inf" not in short
         assert inline(short, analyse=False).core
-    (metric,), _ = compile_source(f"pzm 1 metric m = {text} per row", "m.pzm")
+    (metric,) = compile_source(f"pzm 1 metric m = {text} per row", "m.pzm").metrics
     assert metric.core is core
 
 

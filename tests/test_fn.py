@@ -16,7 +16,7 @@ from tests.programs import EXPRESSIONS
 
 def diagnostics(source: str) -> list[Diagnostic]:
     try:
-        return compile_source(source, "m.pzm")[1]
+        return list(compile_source(source, "m.pzm").diagnostics)
     except SourceError as error:
         return list(error.diagnostics)
 
@@ -26,7 +26,7 @@ def codes(source: str) -> list[str]:
 
 
 def metric(source: str) -> Metric:
-    return compile_source(f"pzm 1 {source}", "m.pzm")[0][-1]
+    return compile_source(f"pzm 1 {source}", "m.pzm").metrics[-1]
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_a_function_means_what_its_body_means_written_out(body: Expression) -> N
     by_hand = f"{head} metric m = W * ({replaced(body, 'a', 'abs(W)')})"
     called = f"{head} fn f_(a, b) = ({printer.expression(body)}) + 0 * b metric m = W * (f_(abs(W), 1))"
     try:
-        found = compile_source(by_hand, "m.pzm")[0][-1]
+        found = compile_source(by_hand, "m.pzm").metrics[-1]
     except SourceError:
         return
     if uses(body, "b"):
         return
-    inner = compile_source(called, "m.pzm")[0][-1].core.args[1].args[0]
+    inner = compile_source(called, "m.pzm").metrics[-1].core.args[1].args[0]
     assert inner is found.core.args[1]
 
 
@@ -137,8 +137,8 @@ def test_a_function_named_as_a_reduction_takes_values(source: str) -> None:
 
 
 def test_a_minus_before_a_call_that_is_a_number_belongs_to_it() -> None:
-    metric = compile_source("pzm 1 fn f(x) = x metric m = abs(W) * X ^ -f(2)", "m.pzm")[0][0]
-    again = compile_source(metric.source, "again.pzm")[0][0]
+    metric = compile_source("pzm 1 fn f(x) = x metric m = abs(W) * X ^ -f(2)", "m.pzm").metrics[0]
+    again = compile_source(metric.source, "again.pzm").metrics[0]
     assert again.keys.exact == metric.keys.exact
     assert metric.formula == "abs(W) * X ^ -2"
 
@@ -176,7 +176,7 @@ def test_scores_of_a_metric_with_functions() -> None:
 
 def test_parameters_that_a_metric_reads_are_known_through_functions_and_lets() -> None:
     source = "pzm 1 param a = 1 param b = 2 param c = 3 let s = a * W fn f(x) = x * b metric m = f(s) metric n = W ^ c"
-    assert [m.params for m in compile_source(source, "m.pzm")[0]] == [(("a", 1.0), ("b", 2.0)), (("c", 3.0),)]
+    assert [m.params for m in compile_source(source, "m.pzm").metrics] == [(("a", 1.0), ("b", 2.0)), (("c", 3.0),)]
 
 
 def test_calls_inside_calls_count_as_levels() -> None:

@@ -24,7 +24,7 @@ from pzc.compiler.language.modules import libraries, library_source
 from pzc.compiler.language.spaces import ENTRIES
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import zoo, zoo_names, zoo_source
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.compiler.paper.trees import BINARY, UNARY
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import SourceError
@@ -184,7 +184,7 @@ def test_files_that_use_each_other(folder: Path, uses: list[list[tuple[str, str]
         source = path.read_text(encoding="utf-8")
         with watchdog():
             try:
-                compiled = compile_file(source, name, path=path)
+                compiled = compile_source(source, name, path=path)
             except SourceError as error:
                 examine_diagnostics(error.diagnostics, source)
                 said = " ".join(d.message for d in error.diagnostics)
@@ -197,14 +197,14 @@ def test_what_lies_outside_is_never_read(folder: Path) -> None:
     for outside in OUTSIDE:
         (folder / "a.pzm").write_text(f'pzm 1\nuse "{outside}" (x)\nmetric m = W * x\n', encoding="utf-8")
         with pytest.raises(SourceError) as caught:
-            compile_file((folder / "a.pzm").read_text(encoding="utf-8"), "a.pzm", path=folder / "a.pzm")
+            compile_source((folder / "a.pzm").read_text(encoding="utf-8"), "a.pzm", path=folder / "a.pzm")
         assert [d.code for d in caught.value.diagnostics] == ["PZ0504"], outside
 
 
 def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     (folder / "a.pzm").write_text('pzm 1\nuse "pipe.pzm" (x)\nmetric m = W * x\n', encoding="utf-8")
     with watchdog(), pytest.raises(SourceError) as caught:
-        compile_file((folder / "a.pzm").read_text(encoding="utf-8"), "a.pzm", path=folder / "a.pzm")
+        compile_source((folder / "a.pzm").read_text(encoding="utf-8"), "a.pzm", path=folder / "a.pzm")
     assert [d.code for d in caught.value.diagnostics] == ["PZ0501"]
 
 
@@ -300,21 +300,21 @@ HOSTILE = {
 def test_what_would_take_hours_is_refused(text: str) -> None:
     """Each stands for millions of parts, in well under a million characters."""
     with watchdog(120), pytest.raises(SourceError) as caught:
-        compile_file(f"pzm 1\n{text}", "m.pzm", analyse=False)
+        compile_source(f"pzm 1\n{text}", "m.pzm", analyse=False)
     assert "PZ0103" in {d.code for d in caught.value.diagnostics}
 
 
 def test_many_names_do_not_slow_down_a_hint() -> None:
     names = "".join(f"let a{i}bcdefgh = W\n" for i in range(30_000))
     with watchdog(60), pytest.raises(SourceError) as caught:
-        compile_file(f"pzm 1\n{names}metric m = {balanced([f'a{i}bxdefgh' for i in range(99)])}", "m.pzm")
+        compile_source(f"pzm 1\n{names}metric m = {balanced([f'a{i}bxdefgh' for i in range(99)])}", "m.pzm")
     assert "did you mean `a0bcdefgh`?" in caught.value.diagnostics[0].message
 
 
 def test_thousands_of_warnings_can_be_shown() -> None:
     source = "pzm 1\n" + "".join(f"metric m{i} = W / X\n" for i in range(8_000))
     with watchdog(120):
-        compiled = compile_file(source, "m.pzm")
+        compiled = compile_source(source, "m.pzm")
         assert len(compiled.diagnostics) == 8_000
         examine_diagnostics(compiled.diagnostics, source)
 
@@ -328,7 +328,7 @@ def test_a_file_with_an_error_is_checked_once(tmp_path: Path) -> None:
     for side in "ab":
         (tmp_path / f"{side}19.pzm").write_text(f"pzm 1\nlet x{side} = $\n", encoding="utf-8")
     with watchdog(), pytest.raises(SourceError) as caught:
-        compile_file((tmp_path / "a0.pzm").read_text(), "a0.pzm", path=tmp_path / "a0.pzm")
+        compile_source((tmp_path / "a0.pzm").read_text(), "a0.pzm", path=tmp_path / "a0.pzm")
     assert {d.code for d in caught.value.diagnostics} == {"PZ0503"}
 
 
@@ -337,7 +337,7 @@ def test_used_files_are_limited_together(tmp_path: Path) -> None:
         (tmp_path / f"f{i}.pzm").write_text(f"pzm 1\nlet x{i} = 1\n# " + "#" * (MAX_LENGTH // 2), encoding="utf-8")
     source = "pzm 1\n" + "".join(f'use "f{i}.pzm" (x{i})\n' for i in range(3)) + "metric m = W * x0 * x1 * x2"
     with pytest.raises(SourceError) as caught:
-        compile_file(source, "m.pzm", path=tmp_path / "m.pzm")
+        compile_source(source, "m.pzm", path=tmp_path / "m.pzm")
     assert [d.code for d in caught.value.diagnostics] == ["PZ0505", "PZ0505"]
 
 
@@ -347,7 +347,7 @@ def test_a_place_in_another_file_of_the_same_name_is_not_shown_in_this_one(tmp_p
     (tmp_path / "sub" / "m.pzm").write_text(f"pzm 1\n{padding}\nfn f(x) = sum(x, out)\n", encoding="utf-8")
     source = 'pzm 1\nuse "sub/m.pzm" (f)\nmetric m = W * f(X)'
     with pytest.raises(SourceError) as caught:
-        compile_file(source, "sub/m.pzm", path=tmp_path / "m.pzm")
+        compile_source(source, "sub/m.pzm", path=tmp_path / "m.pzm")
     assert [d.code for d in caught.value.diagnostics] == ["PZ0203"]
     examine_diagnostics(caught.value.diagnostics, source)
 

@@ -71,7 +71,7 @@ def test_the_document_of_a_metric() -> None:
 
 def test_the_arms_of_a_metric_by_role_share_their_nodes() -> None:
     source = 'pzm 1 metric m { up_proj, "mlp.*": abs(W) * Y per col  else: abs(W) * 2 }'
-    content = json.loads(ir.emit(compile_source(source, "m.pzm")[0][0]))
+    content = json.loads(ir.emit(compile_source(source, "m.pzm").metrics[0]))
     assert content["arms"] == [
         {"layers": ["up_proj", "mlp.*"], "per": "col", "score": 3},
         {"layers": [], "per": "row", "score": 5},
@@ -368,8 +368,8 @@ def test_the_order_of_a_norm_may_be_as_small_as_a_number_can_be() -> None:
 @pytest.mark.parametrize("formula", ["min(W, -a)", "W * -a", "W ^ -a", "min(W, --2)", "W * -b"])
 def test_a_minus_before_a_number_is_written_as_it_is_read(formula: str) -> None:
     """`-a` once was the `neg` of a number, which no source says but by a name."""
-    (metric,), _ = compile_source(f"pzm 1\n\nparam a = 0.5\nlet b = -3\nmetric m = {formula} per row\n", "m.pzm")
-    (again,), _ = compile_source(metric.source, "m.pzm")
+    (metric,) = compile_source(f"pzm 1\n\nparam a = 0.5\nlet b = -3\nmetric m = {formula} per row\n", "m.pzm").metrics
+    (again,) = compile_source(metric.source, "m.pzm").metrics
     assert again.core is metric.core
 
 

@@ -217,7 +217,7 @@ def test_a_text_that_is_too_long_has_one_diagnostic_and_no_names() -> None:
 @pytest.mark.parametrize("source", [PROGRAM, "let a = $", "pzm 1\nmetric m = foo", *map(zoo_source, zoo_names())])
 def test_diagnostics_are_those_of_the_compiler(source: str) -> None:
     try:
-        want = list(compile_source(source, "x")[1])
+        want = list(compile_source(source, "x").diagnostics)
     except SourceError as error:
         want = list(error.diagnostics)
     found = Document(source).diagnostics
@@ -489,7 +489,7 @@ def test_renaming_gives_the_same_program_with_another_name(nth: int) -> None:
     renamed = PROGRAM
     for s in sorted(spans, key=lambda s: -s.start):
         renamed = renamed[: s.start] + "fresh" + renamed[s.end :]
-    before, after = (compile_source(source, "x")[0] for source in (PROGRAM, renamed))
+    before, after = (compile_source(source, "x").metrics for source in (PROGRAM, renamed))
     assert [m.arms for m in before] == [m.arms for m in after]
     assert symbol.name not in [s.name for s in names(renamed).symbols]
     assert "mlp.b" in renamed, "a layer of that name is something else"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -12,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pzc
+from pzc.compiler.core import leaf, make
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.load import inline
 from pzc.compiler.reference import aligned, evaluate
@@ -220,3 +225,79 @@ def test_a_layer_has_the_shape_that_its_leaves_tell(torch_too: bool) -> None:
     assert tuple(metric.score(**given).shape) == (2, 3)
     assert metric.reference_score(**given).shape == (2, 3)
     assert tuple(pzc.load("Y per layer").score(Y=made(2)).shape) == (2, 1)
+
+
+@pytest.mark.parametrize("torch_too", [False, True])
+@pytest.mark.parametrize(
+    ("formula", "shapes"),
+    [
+        ("abs(W) * X", {"W": (2, 3), "X": (1,)}),
+        ("abs(W) * X", {"W": (2, 3), "X": (2,)}),
+        ("abs(W) * G", {"W": (2, 3), "G": (1, 3)}),
+        ("abs(W) * X", {"W": (3,), "X": (3,)}),
+        ("abs(W) * X", {"W": (0, 3), "X": (3,)}),
+        ("abs(W) * windows", {"W": (2, 3), "windows": (1,)}),
+    ],
+)
+def test_leaves_that_do_not_fit_one_layer_are_refused(
+    formula: str, shapes: dict[str, tuple[int, ...]], torch_too: bool
+) -> None:
+    import torch
+
+    made = torch.ones if torch_too else np.ones
+    metric = inline(formula)
+    for score in (metric.score, metric.reference_score):
+        with pytest.raises(ValueError, match="has shape"):
+            score(**{name: made(shape) for name, shape in shapes.items()})
+
+
+def test_lists_arrays_and_tensors_may_be_mixed() -> None:
+    import torch
+
+    w, x = [[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]], [1.0, 10.0, 100.0]
+    expected = np.abs(w) * np.array(x)
+    metric = inline("abs(W) * X")
+    for leaves in ({"W": w, "X": x}, {"W": torch.tensor(w), "X": x}, {"W": w, "X_l2": torch.tensor(x).bfloat16()}):
+        np.testing.assert_allclose(metric.score(**leaves), expected, rtol=1e-2)
+        np.testing.assert_allclose(metric.reference_score(**leaves), expected, rtol=1e-2)
+    assert tuple(inline("X * 2").score(X=torch.tensor(x), W=w).shape) == (2, 3)
+    weight = torch.nn.Parameter(torch.tensor(w).bfloat16())
+    np.testing.assert_array_equal(metric.reference_score(W=weight, X=torch.tensor(x)), expected)
+    with pytest.raises(TypeError, match="the leaf X is given twice"):
+        metric.score(W=w, X=x, X_l2=x)
+
+
+@pytest.mark.parametrize("name", [*pzc.zoo()])
+def test_a_copy_of_a_metric_is_the_metric(name: str) -> None:
+    metric = pzc.load(name)
+    assert metric.keys
+    for again in (copy.copy(metric), copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):  # noqa: S301 - our own
+        assert again == metric
+        assert (again.keys, again.leaves, again.source) == (metric.keys, metric.leaves, metric.source)
+
+
+def test_a_metric_that_another_process_made_reads_the_same_leaves() -> None:
+    """Leaves are numbered in the order in which a process meets them."""
+    program = (
+        "import pickle, sys, pzc; pzc.load('abs(G.mean) * Y.var + H.diag'); m = pzc.load('X.max * abs(W) + X.mean');"
+        "m.keys; sys.stdout.buffer.write(pickle.dumps(m))"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=600).stdout
+    metric = pickle.loads(made)  # noqa: S301 - our own
+    assert metric == inline("X.max * abs(W) + X.mean")
+    assert metric.leaves == {"W", "X.max", "X.mean"}
+
+
+def test_a_deep_metric_travels() -> None:
+    core = leaf("W")
+    for i in range(5000):
+        core = make("mul" if i % 2 else "sub", core, leaf("X.l2"))
+    assert pickle.loads(pickle.dumps(core)) is core  # noqa: S301 - our own
+    assert copy.deepcopy(core) is core
+
+
+def test_errors_in_a_source_travel() -> None:
+    with pytest.raises(pzc.SourceError) as raised:
+        pzc.load("abs(W")
+    again = pickle.loads(pickle.dumps(raised.value))  # noqa: S301 - our own
+    assert (str(again), again.diagnostics) == (str(raised.value), raised.value.diagnostics)

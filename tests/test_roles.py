@@ -27,7 +27,7 @@ metric by_role {
 
 @pytest.fixture
 def by_role() -> Metric:
-    return compile_source(SOURCE, "m.pzm")[0][0]
+    return compile_source(SOURCE, "m.pzm").metrics[0]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_first_arm_whose_layers_match_is_taken(by_role: Metric, layer: str, 
 
 
 def test_brackets_are_plain_characters() -> None:
-    core = compile_source("pzm 1 metric m = W", "m")[0][0].core
+    core = compile_source("pzm 1 metric m = W", "m").metrics[0].core
     assert Arm(core, "row", ("a[1].*",)).takes("a[1].b")
     assert not Arm(core, "row", ("a[1].*",)).takes("a1.b")
 
@@ -65,7 +65,7 @@ def test_everything_a_metric_says_covers_its_arms(by_role: Metric) -> None:
 
 
 def test_its_source_reads_back(by_role: Metric) -> None:
-    again = compile_source(by_role.source, "m.pzm")[0][0]
+    again = compile_source(by_role.source, "m.pzm").metrics[0]
     assert again.arms == by_role.arms
     assert again.keys == by_role.keys
 
@@ -77,16 +77,16 @@ def test_the_keys_tell_arms_and_layers_apart(by_role: Metric) -> None:
         ("gate_proj", "o_proj"),
         ("else:                   abs", "else: "),
     ):
-        other = compile_source(SOURCE.replace(old, new), "m.pzm")[0][0]
+        other = compile_source(SOURCE.replace(old, new), "m.pzm").metrics[0]
         assert other.keys.rank != by_role.keys.rank, new
-    alike = compile_source(SOURCE.replace("abs(W) * Y", "sqr(W) * sqr(Y)"), "m.pzm")[0][0]
+    alike = compile_source(SOURCE.replace("abs(W) * Y", "sqr(W) * sqr(Y)"), "m.pzm").metrics[0]
     assert alike.keys.rank == by_role.keys.rank
     assert alike.keys.real != by_role.keys.real
 
 
 def test_a_pattern_with_a_comma_is_not_two() -> None:
     one, two = (
-        compile_source(f"pzm 1\nmetric m {{ {layers}: abs(W) per row  else: abs(W) * X per row }}", "m.pzm")[0][0]
+        compile_source(f"pzm 1\nmetric m {{ {layers}: abs(W) per row  else: abs(W) * X per row }}", "m.pzm").metrics[0]
         for layers in ('"a, b"', "a, b")
     )
     assert not {one.keys.exact, one.keys.real, one.keys.rank} & {two.keys.exact, two.keys.real, two.keys.rank}
@@ -103,7 +103,7 @@ def test_scores_need_the_layer(by_role: Metric) -> None:
 
 def diagnostics(source: str) -> list[Diagnostic]:
     try:
-        return compile_source(f"pzm 1 {source}", "m.pzm")[1]
+        return list(compile_source(f"pzm 1 {source}", "m.pzm").diagnostics)
     except SourceError as error:
         return list(error.diagnostics)
 
@@ -141,8 +141,8 @@ def test_it_is_found_by_name_in_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["else", "param", "attention.out", "in.attention"])
 def test_patterns_that_are_words_of_the_language_keep_their_quotes(pattern: str) -> None:
-    first = compile_source(f'pzm 1 metric m {{ "{pattern}": abs(W) else: abs(W) * X }}', "m.pzm")[0][0]
-    again = compile_source(first.source, "m.pzm")[0][0]
+    first = compile_source(f'pzm 1 metric m {{ "{pattern}": abs(W) else: abs(W) * X }}', "m.pzm").metrics[0]
+    again = compile_source(first.source, "m.pzm").metrics[0]
     assert [(a.layers, a.core) for a in again.arms] == [(a.layers, a.core) for a in first.arms]
 
 

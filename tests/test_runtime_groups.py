@@ -214,7 +214,7 @@ def test_a_metric_that_cannot_rank_in_a_group_fails_alone() -> None:
 
 def test_arms_that_no_layer_gets_are_named() -> None:
     source = "pzm 1 metric m { qproj: W  k_proj, v_prj: W  nope: W  else: abs(W) }"
-    metric = compile_source(source, "m.pzm")[0][0]
+    metric = compile_source(source, "m.pzm").metrics[0]
     assert idle_roles(metric, find_layers(make_tiny()).layers) == [
         "`m`: no layer for `qproj`; did you mean `q_proj`?",
         "`m`: no layer for `nope`",

@@ -13,7 +13,7 @@ import torch
 
 import pzc
 from pzc.compiler.leaves import LEAVES
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.conformance import targets
 from pzc.conformance.cases import Case
 from pzc.conformance.targets import PASSED, Outcome
@@ -270,7 +270,40 @@ def test_the_family_of_a_new_leaf_is_known_as_such(source: str, code: str, says:
     """As `H` is, since there is `H.diag`."""
     pzc.register_leaf(pzc.Leaf("A.b", ("in",), "forward", ""), FourthPowers)
     with pytest.raises(SourceError) as raised:
-        compile_file(source, "m.pzm")
+        compile_source(source, "m.pzm")
     (found,) = raised.value.diagnostics
     assert found.code == code
     assert says in (found.message, found.help)
+
+
+@pytest.mark.parametrize("name", ["a", "x", "paper", "relative", "wanda", "paper.mine"])
+def test_a_name_of_the_zoo_or_of_a_library_is_taken(name: str) -> None:
+    with pytest.raises(ValueError, match="is taken"):
+        pzc.register_leaf(pzc.Leaf(name, ("in",), "forward", ""), FourthPowers)
+
+
+def test_a_new_leaf_breaks_nothing_that_comes_with_the_language() -> None:
+    pzc.register_leaf(pzc.Leaf("my_own.leaf_x", ("in",), "forward", ""), FourthPowers)
+    for name in pzc.zoo():
+        pzc.load(name)
+    metric = pzc.load("abs(W) * my_own.leaf_x")
+    assert metric.score(W=[[1.0, -2.0]], my_own_leaf_x=[3.0, 4.0]).tolist() == [[3.0, 8.0]]
+
+
+@pytest.mark.parametrize("tier", ["forward", "backward"])
+def test_a_collector_that_changes_what_it_is_given_is_refused(
+    tier: Any, tiny: Callable[..., Any], windows: torch.Tensor
+) -> None:
+    class Slip:
+        def __init__(self, layer: Layer) -> None:
+            self.total = torch.zeros(layer.shape[1])
+
+        def update(self, *given: torch.Tensor) -> None:
+            self.total += given[0].pow_(2).sum(0)
+
+        def finish(self) -> torch.Tensor:
+            return self.total
+
+    pzc.register_leaf(pzc.Leaf("slip", ("in",), tier, ""), Slip)
+    with pytest.raises(PruningError, match="the collector of `slip` changes the tensors that it is given"):
+        pzc.prune(tiny(), "abs(W) * slip", windows=windows)

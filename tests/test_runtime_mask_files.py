@@ -145,3 +145,14 @@ def test_a_mask_fits_whatever_else_the_model_has(tiny: Callable[..., Any]) -> No
     assert (model.get_submodule(names[0]).weight >= 0).all()
     with pytest.raises(PruningError, match="is no linear layer that pzc knows"):
         pzc.apply_masks(model, {"nothing": torch.ones(2, 2, dtype=torch.bool)})
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.ones(3, dtype=torch.bool), torch.ones(2, 2, dtype=torch.uint8), np.ones((2, 2), dtype=bool)]
+)
+def test_what_is_no_mask_is_not_written(mask: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="the mask of a is no bool tensor"):
+        pzc.write_masks(tmp_path / "masks", {"a": mask})
+    with pytest.raises(ValueError, match="JSON"):
+        pzc.write_masks(tmp_path / "masks", {"a": torch.ones(2, 2, dtype=torch.bool)}, {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import pzc
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.prune import prune, prune_each
+from pzc.runtime.pruning.request import Request
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import gather
 
@@ -303,3 +307,35 @@ def test_several_sparsities_are_pruned_one_shot(
 ) -> None:
     with pytest.raises(PruningError, match="statistics of the dense model"):
         next(prune_each(tiny(), "wanda", windows=windows, sparsity=sparsities, **how))
+
+
+def test_options_may_be_given_as_people_write_them(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    """A path for a metric, one pattern of layers without a list, a folder as a text."""
+    file = tmp_path / "m.pzm"
+    file.write_text("pzm 1\nmetric m = abs(W)\n", encoding="utf-8")
+    model, other = tiny(), tiny()
+    prune(model, file, include="*q_proj", cache=str(tmp_path / "kept"))
+    prune(other, "abs(W)", include=["*q_proj"])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": "0.5"}, "a sparsity of '0.5' is no number"),
+        ({"pattern": (2,)}, "2 is no pattern"),
+        ({"pattern": (2.0, 4.0)}, r"2\.0:4\.0 is no pattern"),
+        ({"windows": torch.zeros(16, dtype=torch.long)}, r"not one of shape \[16\]"),
+        ({"windows": torch.zeros(1, 2, 16, dtype=torch.long)}, r"not one of shape \[1, 2, 16\]"),
+        ({"windows": torch.full((1, 16), -1)}, "the windows hold token -1"),
+    ],
+)
+def test_options_of_another_kind_are_said_to_be(
+    options: dict[str, Any], message: str, tiny: Callable[..., Any]
+) -> None:
+    with pytest.raises(PruningError, match=message):
+        prune(tiny(), "wanda", **{"windows": torch.zeros(1, 16, dtype=torch.long), **options})
+
+
+def test_a_copy_of_sparsegpt_is_the_published_method() -> None:
+    assert Request.of(copy.deepcopy(pzc.load("sparsegpt"))).update == "sparsegpt"

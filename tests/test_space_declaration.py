@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from pzc.compiler.language.spaces import SpaceSpec
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 
 
 def space(body: str, before: str = "") -> SpaceSpec:
-    (found,) = compile_file(f"pzm 1 {before} space s {{ {body} }}", "s.pzm").spaces
+    (found,) = compile_source(f"pzm 1 {before} space s {{ {body} }}", "s.pzm").spaces
     return found
 
 
 def diagnostics(source: str) -> list[Diagnostic]:
     try:
-        return list(compile_file(f"pzm 1 {source}", "s.pzm").diagnostics)
+        return list(compile_source(f"pzm 1 {source}", "s.pzm").diagnostics)
     except SourceError as error:
         return list(error.diagnostics)
 

@@ -17,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import pzc
+from pzc.compiler.arguments import argument
 from pzc.compiler.core import Node, leaf, make, number, topological
 from pzc.compiler.leaves import AXES, LEAVES
 from pzc.compiler.load import inline, zoo, zoo_names
@@ -24,7 +25,6 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.reference import evaluate
 from pzc.compiler.source import expression
 from pzc.compiler.targets import torch as to_torch
-from pzc.compiler.targets.python import argument
 from pzc.runtime.scoring.scores import score
 from tests.strategies import EXPRESSIONS, probe
 
@@ -130,7 +130,7 @@ def test_numbers_among_themselves(text: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["torch", "lambda", "None", "class", "t1", "print"])
 def test_names_that_python_or_torch_takes(name: str, folder: Path) -> None:
-    metric = pzc.compiler.metric.compile_source(f"pzm 1 metric {name} = abs(W) per row", "m.pzm")[0][0]
+    metric = pzc.compiler.metric.compile_source(f"pzm 1 metric {name} = abs(W) per row", "m.pzm").metrics[0]
     assert compiled(metric, folder)(torch.tensor([[-1.0]])).item() == 1
 
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pzc
+from pzc.compiler.arguments import argument
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import inline, zoo_names
@@ -28,7 +29,6 @@ from pzc.compiler.reference import evaluate
 from pzc.compiler.source import expression
 from pzc.compiler.targets import export
 from pzc.compiler.targets import numpy as to_numpy
-from pzc.compiler.targets.python import argument
 from tests.strategies import EXPRESSIONS, probe
 from tests.test_targets import SHAPE, module, well_behaved
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_role() -> Metric:
-    return compile_source(ROLES, "m.pzm")[0][0]
+    return compile_source(ROLES, "m.pzm").metrics[0]
 
 
 def as_export(core: Node) -> Run:
@@ -144,7 +144,7 @@ ln(W)  ln(abs(W))
 @pytest.mark.parametrize("target", PROGRAMS)
 @pytest.mark.parametrize("text", re.split(r"\s{2,}|\n", DELICATE.strip()))
 def test_nan_and_infinity_go_where_they_should(target: str, text: str) -> None:
-    core = compile_source(f"pzm 1 metric m = {text} + G.mean per model", "m.pzm")[0][0].core
+    core = compile_source(f"pzm 1 metric m = {text} + G.mean per model", "m.pzm").metrics[0].core
     leaves = {"W": np.array(AWKWARD), "X.l2": np.array([1.0, 0.0, 2.0, 3.0]), "G.mean": np.zeros((3, 4))}
     want = np.broadcast_to(evaluate(core, leaves), (3, 4))
     found = np.broadcast_to(PROGRAMS[target](core)(in_float32(core, leaves)), (3, 4))
@@ -155,7 +155,7 @@ def test_a_numpy_module_of_what_is_delicate(folder: Path) -> None:
     texts = [f"({text}) + G.mean" for text in re.split(r"\s{2,}|\n", DELICATE.strip())]
     leaves = {"W": np.array(AWKWARD), "X.l2": np.array([1.0, 0.0, 2.0, 3.0]), "G.mean": np.zeros((3, 4))}
     for text in texts:
-        metric = compile_source(f"pzm 1 metric m = {text} per model", "m.pzm")[0][0]
+        metric = compile_source(f"pzm 1 metric m = {text} per model", "m.pzm").metrics[0]
         found = module(to_numpy.emit(metric, "0"), folder).m(**{argument(n): leaves[n] for n in metric.leaves})
         want = np.broadcast_to(evaluate(metric.core, leaves), (3, 4))
         np.testing.assert_allclose(found, want, rtol=1e-14, err_msg=text)
@@ -233,7 +233,7 @@ print(by_role("lm_head", W=[[1.0, -2.0]], X=[3.0, 4.0]).tolist())
 @pytest.mark.parametrize("name", ["np", "variance", "any", "ARMS", "fnmatchcase", "lambda"])
 def test_names_that_a_numpy_module_takes(name: str, folder: Path) -> None:
     roles = f"pzm 1 metric {name} {{ a: sigmoid(W) * std(W, in) else: abs(W) }}"
-    metric = compile_source(roles, "m.pzm")[0][0]
+    metric = compile_source(roles, "m.pzm").metrics[0]
     function = getattr(module(to_numpy.emit(metric, "0"), folder), to_numpy.function_name(name))
     assert function("b", W=[[-1.0]]).tolist() == [[1]]
     np.testing.assert_allclose(function("a", W=[[-1.0, 1.0]]), metric.score(layer="a", W=[[-1.0, 1.0]]))

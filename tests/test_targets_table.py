@@ -58,7 +58,7 @@ def test_a_program_for_each_arm(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("name", [n for n, t in TARGETS.items() if not t.binary and n != "paper-json"])
 def test_a_text_holds_every_arm(name: str) -> None:
-    metric = compile_source(ROLES, "m.pzm")[0][0]
+    metric = compile_source(ROLES, "m.pzm").metrics[0]
     [file] = compiled(metric, TARGETS[name], "0")
     assert isinstance(file.content, str)
     assert all(re.search(rf"{word}", file.content) for word in ("gate.?_proj", "up.?_proj", r"layers\.0\."))

@@ -122,7 +122,7 @@ def test_the_zoo_as_text(name: str) -> None:
 
 def test_a_metric_by_role_as_cases() -> None:
     text = 'pzm 1 metric m { up_proj, "a_%*": W * 2 per col  else: abs(W) }'
-    assert latex.emit(compile_source(text, "m.pzm")[0][0], "0") == (
+    assert latex.emit(compile_source(text, "m.pzm").metrics[0], "0") == (
         "% m, by layer; written by pzc 0\n"
         "S_{ij} = \\begin{cases}\n"
         "  W_{ij} \\cdot 2 & \\texttt{up\\_proj}, \\texttt{a\\_\\%*}, \\text{per col} \\\\\n"
@@ -145,7 +145,7 @@ RATIO = "pzm 1 metric m = abs(W) / sum(abs(W), in) per layer"
 
 
 def test_a_drawing_has_every_node_once() -> None:
-    metric = compile_source(RATIO, "m.pzm")[0][0]
+    metric = compile_source(RATIO, "m.pzm").metrics[0]
     assert dot.emit(metric, "0").splitlines()[6:] == [
         '    n0 [label="W\\n[out, in]", shape=box, style="rounded,filled", fillcolor="#cfe8f3"]',
         '    n1 [label="abs\\n[out, in]", shape=box]',
@@ -175,7 +175,7 @@ def test_a_drawing_has_every_node_once() -> None:
 
 
 def test_arms_share_their_nodes() -> None:
-    metric = compile_source("pzm 1 metric m { q_proj: abs(W) else: abs(W) * X }", "m.pzm")[0][0]
+    metric = compile_source("pzm 1 metric m { q_proj: abs(W) else: abs(W) * X }", "m.pzm").metrics[0]
     for text in (dot.emit(metric, "0"), mermaid.emit(metric, "0")):
         assert text.count('"abs') == 1
         assert [re.findall(key, text) for key in (r"\bs\d(?=[ \[]*\[)", "q_proj", "else")] == [

@@ -9,7 +9,7 @@ import pytest
 import pzc
 from pzc.compiler.language.modules import MAX_FILES, MAX_NESTING, libraries, library_source
 from pzc.compiler.load import MetricNotFound
-from pzc.compiler.metric import Metric, compile_source
+from pzc.compiler.metric import Compiled, Metric, compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import MAX_LENGTH, parse
 from pzc.grammar.printer import format_source
@@ -25,14 +25,14 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 def errors(path: Path) -> list[Diagnostic]:
     try:
-        _, found = compile_source(path.read_text(encoding="utf-8"), path.name, path=path)
+        found = list(compile_source(path.read_text(encoding="utf-8"), path.name, path=path).diagnostics)
     except SourceError as error:
         found = list(error.diagnostics)
     return [d for d in found if d.severity != "note"]
 
 
 def metric(source: str) -> Metric:
-    return compile_source(f"pzm 1 {source}", "m.pzm")[0][-1]
+    return compile_source(f"pzm 1 {source}", "m.pzm").metrics[-1]
 
 
 NORMS = "fn share(x, axis) = x / sum(x, axis)\nlet size = abs(W)\nparam a = 0.5\nlet scaled = W * a\nmetric own = W"
@@ -52,7 +52,7 @@ def test_a_name_of_a_library_may_stand_before_the_core() -> None:
 @pytest.mark.parametrize("name", libraries())
 def test_every_library_is_sound_documented_and_in_canonical_layout(name: str) -> None:
     source = library_source(name)
-    assert compile_source(source, f"{name}.pzm") == ([], [])
+    assert compile_source(source, f"{name}.pzm") == Compiled((), (), ())
     assert format_source(parse(source)[0], source) == source
     assert all(getattr(s, "doc", "") for s in parse(source)[0].statements if type(s).__name__ == "Fn")
 

@@ -10,7 +10,7 @@ from pzc.cli.metrics import inputs, reports
 from pzc.cli.metrics.reports import Report
 from pzc.cli.metrics.sarif import sarif
 from pzc.compiler.load import MetricNotFound
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import SourceError
 
 FORMATS: dict[str, Callable[[Iterable[Report], bool], None]] = {
@@ -67,7 +67,7 @@ def _reports(arguments: Iterable[str]) -> Iterator[Report]:
 def _report(name: str) -> Report:
     try:
         given = inputs.read(name)
-        compiled = compile_file(given.text, given.name, path=given.path)
+        compiled = compile_source(given.text, given.name, path=given.path)
     except MetricNotFound as error:
         return Report(name, unread=str(error))
     except SourceError as error:

@@ -26,7 +26,7 @@ SHOWN = 10
 def command(ctx: click.Context, targets: tuple[str, ...], export: bool, as_json: bool) -> None:
     """Run the conformance suite against every target.
 
-    Exits with 1 when a case fails.
+    Exits with 1 when a case fails, or a target that was asked for runs none.
 
     \b
     pzc conformance
@@ -44,7 +44,9 @@ def command(ctx: click.Context, targets: tuple[str, ...], export: bool, as_json:
         output.print(_table(cases, outcomes))
         for target, found in outcomes.items():
             _show(target, cases, found)
-    ctx.exit(int(any(o.status == "failed" for found in outcomes.values() for o in found)))
+    failed = any(o.status == "failed" for found in outcomes.values() for o in found)
+    unrun = any(all(o.status == "skipped" for o in outcomes[target]) for target in targets)
+    ctx.exit(int(failed or unrun))
 
 
 def _report(cases: list[Case], found: list[Outcome]) -> dict[str, object]:

@@ -98,7 +98,7 @@ def what_it_prints(files: dict[str, str]) -> list[Diagnostic]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         try:
-            return compile_source(files[MAIN], MAIN, path=Path(folder, MAIN))[1]
+            return list(compile_source(files[MAIN], MAIN, path=Path(folder, MAIN)).diagnostics)
         except SourceError as error:
             return list(error.diagnostics)
 

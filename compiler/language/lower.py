@@ -429,7 +429,8 @@ class Lowering:
         self, call: Call, function: Builtin, nodes: list[Node], axes: list[Expression | AxisName]
     ) -> Node | None:
         argument = nodes[0]
-        if function.op in _CONSTANTS and not self._trying:
+        known = nodes[-1].op == "number" or not self._trying  # a parameter may be any number
+        if function.op in _CONSTANTS and known:
             code, message, fits = _CONSTANTS[function.op]
             if nodes[1].op != "number" or not fits(value_of(nodes[1])):
                 share = value_of(nodes[1]) if nodes[1].op == "number" else 0.0

@@ -16,7 +16,7 @@ from typing import Any
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.language.lower import write_out
 from pzc.compiler.language.spaces import Op
-from pzc.compiler.metric import compile_file
+from pzc.compiler.metric import compile_source
 from pzc.compiler.rewriting.canonical import canonical
 
 Tree = dict[str, Any]
@@ -87,7 +87,7 @@ def _left_of_pair(node: Tree) -> Tree | None:
 @cache
 def _operators() -> dict[str, Op]:
     source = "pzm 1 use paper space all { leaves: W ops: paper.* }"
-    return {op.name.removeprefix("paper."): op for op, _ in compile_file(source, "paper").spaces[0].ops}
+    return {op.name.removeprefix("paper."): op for op, _ in compile_source(source, "paper").spaces[0].ops}
 
 
 @cache

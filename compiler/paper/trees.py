@@ -126,7 +126,7 @@ def import_paper_tree(tree: Tree, name: str = "imported") -> Metric:
 
     Raises TreeError for what is no tree or no name, and SourceError for one whose score could not rank anything.
     """
-    return compile_source(source_of_tree(tree, name), f"{name}.pzm")[0][0]
+    return compile_source(source_of_tree(tree, name), f"{name}.pzm").metrics[0]
 
 
 @dataclass(frozen=True)

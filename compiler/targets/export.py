@@ -15,11 +15,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pzc.compiler.arguments import argument
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of, topological, value_of
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Metric
-from pzc.compiler.targets.python import argument
 from pzc.compiler.targets.table import about
 
 Dims = tuple[int, ...]

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
+from pzc.compiler.arguments import argument
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of, topological, value_of
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Metric
-from pzc.compiler.targets.python import argument
 from pzc.compiler.targets.table import about
 
 OPSET = 18

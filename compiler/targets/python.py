@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pzc.compiler.arguments import argument, escaped
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, leaves_of, topological, value_of
 from pzc.compiler.leaves import AXES, LEAVES
@@ -44,9 +44,6 @@ DIMENSION = {"out": "0", "in": "1", None: "(0, 1)"}
 
 _USED = frozenset({"AssertionError", "ARMS", "any", "float", "fnmatchcase", "int", "len", "min", "range", "str"})
 """Names that the source itself reads, so that no function may take them."""
-
-_OWN = frozenset({"layer", "np", "scores", "self", "torch", "variance"})
-"""Names that functions, programs and models of any target have themselves, so that no argument may take them."""
 
 _MODULE = '''"""{title}
 
@@ -93,16 +90,7 @@ def {name}(layer: str, **leaves: {array} | float) -> {array}:
 
 def function_name(metric: str, dialect: Dialect) -> str:
     """The metric's name as a Python function, with an underscore behind it where Python or the module takes it."""
-    return _escaped(metric, dialect.taken | _USED)
-
-
-def argument(leaf: str) -> str:
-    """A leaf's name as a Python argument: `X` for `X.l2`, `X_mean` for `X.mean`, `lambda_` for `lambda`."""
-    return _escaped(leaf.removesuffix(".l2").replace(".", "_"), _OWN)
-
-
-def _escaped(name: str, taken: frozenset[str]) -> str:
-    return f"{name}_" if keyword.iskeyword(name) or name == "__debug__" or name in taken else name
+    return escaped(metric, dialect.taken | _USED)
 
 
 def emit(metric: Metric, version: str, dialect: Dialect) -> str:

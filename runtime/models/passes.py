@@ -109,9 +109,14 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
     if not isinstance(windows, Tensor) or windows.is_floating_point():
         kind = str(windows.dtype).removeprefix("torch.") if isinstance(windows, Tensor) else type(windows).__name__
         raise PruningError(f"windows of tokens are an integer tensor [n, length], not {kind}")
-    if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
-        raise PruningError("at least one window of two tokens is needed", shape=tuple(windows.shape))
-    check_length(model, windows.shape[1])
+    shape = tuple(windows.shape)
+    if len(shape) != 2:
+        raise PruningError(f"windows of tokens are a tensor [n, length], not one of shape {list(shape)}", shape=shape)
+    if shape[0] < 1 or shape[1] < 2:
+        raise PruningError("at least one window of two tokens is needed", shape=shape)
+    check_length(model, shape[1])
+    if int(windows.min()) < 0:
+        raise PruningError(f"the windows hold token {int(windows.min())}; tokens are counted from 0")
     highest, known = int(windows.max()), vocabulary_of(model)
     if highest >= known:
         raise PruningError(

@@ -48,8 +48,12 @@ class MaskFile:
 def write_masks(path: Path | str, masks: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> Path:
     """Write bool masks `[out, in]` by layer name to a file, whole or not at all; `about` is anything that JSON holds.
 
-    Raises PruningError when the file cannot be written.
+    Raises PruningError when the file cannot be written, TypeError for what is no such mask, ValueError for what no JSON
+    holds.
     """
+    for name, mask in masks.items():
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 2:
+            raise TypeError(f"the mask of {name} is no bool tensor [out, in]")
     path = Path(path).absolute()
     metadata = metadata_of({name: tuple(mask.shape) for name, mask in masks.items()}, about or {})
     with refused_as(f"{path} cannot be written"):
@@ -65,7 +69,7 @@ def metadata_of(shapes: Mapping[str, tuple[int, ...]], about: Mapping[str, Any])
     return {
         "format": FORMAT,
         "layers": json.dumps({name: list(shape) for name, shape in shapes.items()}),
-        "about": json.dumps(dict(about), ensure_ascii=False),
+        "about": json.dumps(dict(about), ensure_ascii=False, allow_nan=False),
     }
 
 
@@ -138,7 +142,7 @@ def masked_layers(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[Layer,
     found = _check(_named(model, masks), {name: tuple(mask.shape) for name, mask in masks.items()})
     for name, mask in masks.items():
         if mask.dtype != torch.bool:
-            raise PruningError(f"the mask of {name} is {mask.dtype}, not bool", layer=name)
+            raise PruningError(f"the mask of {name} holds {mask.dtype}, not torch.bool", layer=name)
     return found
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any, TypeAlias, Unpack
 
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class Pruned:
 
 def prune(
     model: nn.Module,
-    metric: Metric | str,
+    metric: Metric | str | PathLike[str],
     *,
     windows: Tensor | None = None,
     progress: Progress = silent,
@@ -110,7 +111,7 @@ def prune(
 
 def prune_each(
     model: nn.Module,
-    metric: Metric | str,
+    metric: Metric | str | PathLike[str],
     *,
     windows: Tensor | None = None,
     progress: Progress = silent,

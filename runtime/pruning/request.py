@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -56,10 +57,10 @@ class How(TypedDict, total=False):
     sequential: bool | None
     update: str | None
     allocation: Allocated
-    include: Sequence[str]
-    exclude: Sequence[str]
+    include: Sequence[str] | str
+    exclude: Sequence[str] | str
     seed: int
-    cache: Path | None
+    cache: Path | str | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Request:
     cache: Path | None = None
 
     @classmethod
-    def of(cls, metric: Metric | str, **how: Unpack[How]) -> Request:
+    def of(cls, metric: Metric | str | PathLike[str], **how: Unpack[How]) -> Request:
         """The request for a metric (or what `pzc.load` takes) with some options; the others are as usual.
 
         Raises TypeError for an option that there is none of, and PruningError for values that are none or do not go
@@ -86,9 +87,9 @@ class Request:
         """
         if unknown := how.keys() - How.__annotations__.keys():
             raise TypeError(f"there is no option `{min(unknown)}`; there are {', '.join(How.__annotations__)}")
-        metric = load(metric) if isinstance(metric, str) else metric
+        metric = metric if isinstance(metric, Metric) else load(metric)
         sparsity, pattern = how.get("sparsity", Target.sparsity), how.get("pattern")
-        shares = [sparsity] if not isinstance(sparsity, Sequence) else list(sparsity)
+        shares = list(sparsity) if isinstance(sparsity, Sequence) and not isinstance(sparsity, str) else [sparsity]
         if len(set(shares)) < len(shares) or not shares:
             raise PruningError("sparsities are given twice" if shares else "there is no sparsity")
         parsed = parse_pattern(pattern) if isinstance(pattern, str) else pattern
@@ -101,8 +102,8 @@ class Request:
         if not isinstance(allocation, str):
             allocation = check_allocation(allocation, "the allocation")
         return cls(
-            metric, targets, sequential, update, allocation, tuple(how.get("include", ())),
-            tuple(how.get("exclude", ())), how.get("seed", 0), how.get("cache"),
+            metric, targets, sequential, update, allocation, _patterns(how.get("include", ())),
+            _patterns(how.get("exclude", ())), how.get("seed", 0), Path(cache) if (cache := how.get("cache")) else None,
         )  # fmt: skip
 
     @property
@@ -173,6 +174,10 @@ class Request:
         for target in self.targets:
             check_target(self.metric, target, layers)
             check_reachable(self.allocation, self.metric, target, layers, adaptive=self.chooses)
+
+
+def _patterns(given: Sequence[str] | str) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def as_tiers(leaves: Collection[str]) -> frozenset[str]:

@@ -49,9 +49,8 @@ class Target:
                 f"`{self.per}` is no comparison group", hint=f"use {', '.join(others)} or {last}", group=self.per
             )
         check_sparsity(self.sparsity)
-        if self.pattern and not 0 < self.pattern[0] < self.pattern[1]:
-            n, m = self.pattern
-            raise PruningError(f"{n}:{m} is no pattern", hint=_PATTERN_HINT)
+        if self.pattern is not None and not _is_pattern(self.pattern):
+            raise PruningError(f"{':'.join(map(str, self.pattern))} is no pattern", hint=_PATTERN_HINT)
 
     @property
     def share(self) -> float:
@@ -64,6 +63,14 @@ def pruned_count(size: int, sparsity: float | Fraction) -> int:
     if isinstance(sparsity, Fraction):
         return math.floor(sparsity * size)
     return math.floor(Fraction(repr(float(sparsity))) * size + Fraction(1, 10**9))
+
+
+def _is_pattern(given: Sequence[object]) -> bool:
+    match tuple(given):
+        case (int(n), int(m)):
+            return 0 < n < m
+        case _:
+            return False
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -80,7 +87,9 @@ def share_text(share: float | Fraction) -> str:
 
 
 def check_sparsity(sparsity: float | Fraction) -> None:
-    """Raise PruningError unless the sparsity is between 0 and 1."""
+    """Raise PruningError unless the sparsity is a number between 0 and 1."""
+    if not isinstance(sparsity, float | int | Fraction):
+        raise PruningError(f"a sparsity of {sparsity!r} is no number")
     if not 0.0 < sparsity < 1.0:
         raise PruningError(
             f"a sparsity of {float(sparsity):g} is not between 0 and 1",

@@ -14,7 +14,7 @@ from pzc.runtime.models.layers import Layer
 from pzc.runtime.models.matrices import LINEARS
 from pzc.runtime.statistics.activations import Sums, Table, rows
 from pzc.runtime.statistics.hessian import Hessians
-from pzc.runtime.statistics.leaves import COLLECTORS, as_leaf, own_leaves
+from pzc.runtime.statistics.leaves import COLLECTORS, as_leaf, collect_from, own_leaves
 from pzc.runtime.statistics.unreached import neutral, warn_of
 from pzc.runtime.statistics.watch import See, watching
 
@@ -118,9 +118,7 @@ class _Own:
         return bool(self._collectors)
 
     def add(self, layer: str, inputs: Tensor, outputs: Tensor) -> None:
-        x, y = rows(inputs), rows(outputs)
-        for collector in self._collectors[layer].values():
-            collector.update(x, y)
+        collect_from(self._collectors[layer], layer, rows(inputs), rows(outputs))
 
     def finish(self, layer: str) -> Table:
         collectors = self._collectors.pop(layer)

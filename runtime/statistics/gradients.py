@@ -16,7 +16,7 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.models.passes import Progress, cross_entropy, device_of, logits_of
 from pzc.runtime.statistics.activations import Table
-from pzc.runtime.statistics.leaves import COLLECTORS, as_leaf, own_leaves
+from pzc.runtime.statistics.leaves import COLLECTORS, as_leaf, collect_from, own_leaves
 from pzc.runtime.statistics.unreached import mark, warn_of
 
 _HALF_SCALE = 1024.0
@@ -105,8 +105,7 @@ class _Gradients:
         for name, total in self._totals.items():
             _FOLDED[name](total, g)
         for layer in self._layers if self._own else ():
-            for collector in self._own[layer.name].values():
-                collector.update(layer.oriented(g))
+            collect_from(self._own[layer.name], layer.name, layer.oriented(g))
 
     def unreached(self) -> list[Layer]:
         """The experts whose gradients were all zero."""

@@ -19,14 +19,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from pzc.compiler.arguments import argument
 from pzc.compiler.core import forget
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.leaves import AXES, LEAVES, TIERS, Leaf
+from pzc.compiler.load import packaged_names
 from pzc.compiler.names import is_family, is_leaf
-from pzc.compiler.targets.python import argument
 from pzc.grammar.words import NAME, RESERVED
 from pzc.runtime.errors import PruningError
 
@@ -40,7 +41,8 @@ class ActivationCollector(Protocol):
     """Gathers a leaf of the tiers "forward" and "hessian" of one layer.
 
     `update` gets the float32 rows of some tokens, `inputs` `[tokens, in]` and the layer's `outputs` `[tokens, out]`, on
-    the layer's device; every token comes once. `finish` gives the leaf.
+    the layer's device; every token comes once. It must not change or keep them: they are the model's own memory.
+    `finish` gives the leaf.
     """
 
     def update(self, inputs: Tensor, outputs: Tensor) -> None: ...
@@ -74,13 +76,15 @@ def register_leaf(leaf: Leaf, collect: Collect) -> None:
     "forward", but one decoder block after another where the model allows it: for collectors that hold much. The
     weights that a collector sees are dense, whatever is pruned later.
 
-    Raises ValueError when the name is no `NAME` or `FAMILY.member`, or is taken, or is that of another leaf as an
-    argument of compiled metrics (`A_b` and `A.b`), or when the axes or the tier are none.
+    Raises ValueError when the name is no `NAME` or `FAMILY.member`, or is taken, by the language, the zoo or a library,
+    or is that of another leaf as an argument of compiled metrics (`A_b` and `A.b`), or when the axes or the tier are
+    none.
     """
     if not _NAME.fullmatch(leaf.name):
         raise ValueError(f"`{leaf.name}` is no name for a leaf: write NAME or FAMILY.member")
     family, _, member = leaf.name.partition(".")
-    if is_leaf(leaf.name) or family in RESERVED or family in FUNCTION_NAMES or (is_family(family) and not member):
+    reserved = family in RESERVED or family in FUNCTION_NAMES or family in packaged_names()
+    if is_leaf(leaf.name) or reserved or (is_family(family) and not member):
         raise ValueError(f"the name `{leaf.name}` is taken")
     alike = next((name for name in LEAVES if argument(name) == argument(leaf.name)), None)
     if alike is not None:
@@ -107,6 +111,20 @@ def unregister_leaf(name: str) -> None:
 def own_leaves(leaves: Collection[str], *tiers: str) -> list[str]:
     """Those of the `leaves` that users have added, of some tiers."""
     return [name for name in COLLECTORS if name in leaves and LEAVES[name].tier in tiers]
+
+
+def collect_from(collectors: Mapping[str, Any], layer: str, *given: Tensor) -> None:
+    """Hand tensors to the collectors of a layer. Raises PruningError where one changes them: they are the model's."""
+    versions = [tensor._version for tensor in given]
+    for name, collector in collectors.items():
+        collector.update(*given)
+        if [tensor._version for tensor in given] != versions:
+            raise PruningError(
+                f"the collector of `{name}` changes the tensors that it is given",
+                hint="use operations that make a new tensor: `x.pow(2)`, not `x.pow_(2)`",
+                leaf=name,
+                layer=layer,
+            )
 
 
 def as_leaf(name: str, layer: Layer, value: Any) -> Tensor:

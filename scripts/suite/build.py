@@ -200,7 +200,7 @@ def alike(description: str, a: str, b: str, *same: str) -> Content:
     """A case of two metrics and which of their keys are equal: `exact`, `real`, `rank`."""
     source = f"pzm 1\n\nmetric a = {a}\n\nmetric b = {b}\n"
     try:
-        first, second = (m.keys for m in compile_source(source, "case.pzm")[0])
+        first, second = (m.keys for m in compile_source(source, "case.pzm").metrics)
     except SourceError as error:
         raise AssertionError(source) from error
     keys = {k: getattr(first, k) == getattr(second, k) for k in ("exact", "real", "rank")}
