@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -10,7 +11,8 @@ class Function:
     """A function as it is written, the core operation it means, how many arguments it takes, and where it is defined.
 
     A function of an axis may be given it after its `arity` arguments; without one it takes both. It removes them,
-    unless it `keeps` them.
+    unless it `keeps` them. `constant` is the least and the largest number that the last argument may be, where it must
+    be a number.
     """
 
     name: str
@@ -19,6 +21,7 @@ class Function:
     doc: str
     domain: str = "everywhere"
     keeps: bool = False
+    constant: tuple[float, float] | None = None
 
     @property
     def written(self) -> str:
@@ -55,7 +58,7 @@ REDUCTIONS: dict[str, Function] = {
         Function("var", "var", 1, "sample variance, divisor n − 1", "n ≥ 2"),
         Function("min", "amin", 1, "smallest value"),
         Function("max", "amax", 1, "largest value"),
-        Function("norm", "norm", 2, "(Σ|x|ᵖ)^(1/p)", "a number p > 0"),
+        Function("norm", "norm", 2, "(Σ|x|ᵖ)^(1/p)", "a number p > 0", constant=(math.ulp(0.0), math.inf)),
         Function("median", "median", 1, "middle value; the mean of both where there are two"),
         Function(
             "quantile",
@@ -63,6 +66,7 @@ REDUCTIONS: dict[str, Function] = {
             2,
             "the q-quantile, linear between neighbours",
             "a number 0 ≤ q ≤ 1",
+            constant=(0.0, 1.0),
         ),
         Function("rank", "rank", 1, "how many values are smaller than x", keeps=True),
     )

@@ -47,18 +47,16 @@ def constant_in(node: Node, per: str) -> bool:
     return not node.bits & varying_bits(per)
 
 
-def constant_axes(score: Node, per: str) -> tuple[str, str] | None:
+_SAME = {"row": "the same for every input of a row", "col": "the same for every output of a column"}
+_TRY = {"row": "try `per col` or `per layer`", "col": "try `per row` or `per layer`"}
+
+
+def why_constant(score: Node, per: str) -> tuple[str, str] | None:
     """Why a score cannot rank anything inside its groups, and what would help; None when it can."""
     if not constant_in(score, per):
         return None
     has = ", ".join(a for a in ("out", "in") if a in score.axes)
     about = f"has axes [{has}]" if has else "is a single number"
-    if per == "row":
-        return f"{about}: the same for every input of a row", "which weights are pruned would be arbitrary; " + (
-            "try `per col` or `per layer`" if has else "a score needs a value for each weight"
-        )
-    if per == "col":
-        return f"{about}: the same for every output of a column", "which weights are pruned would be arbitrary; " + (
-            "try `per row` or `per layer`" if has else "a score needs a value for each weight"
-        )
-    return about, "which weights are pruned would be arbitrary; a score needs a value for each weight"
+    same = f": {_SAME[per]}" if per in _SAME else ""
+    hint = _TRY[per] if has and per in _TRY else "a score needs a value for each weight"
+    return about + same, f"which weights are pruned would be arbitrary; {hint}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pzc.compiler.core import Node, leaf, make, number, topological, value_of
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.leaves import AXES, LEAVES
-from pzc.compiler.limits import FLOAT32_MAX, MAX_SIZE, in_float32
+from pzc.compiler.limits import MAX_SIZE, in_float32
 from pzc.compiler.metric import Metric
 from pzc.compiler.names import is_name, taken
 from pzc.grammar.parse import MAX_DEPTH
@@ -47,16 +46,11 @@ class Operation:
     constant: tuple[float, float] | None = None
 
 
-_CONSTANTS = {"norm": (math.ulp(0.0), FLOAT32_MAX), "quantile": (0.0, 1.0)}
-
 OPERATIONS: dict[str, Operation] = {
     "neg": Operation("elementwise", 1),
     **{op: Operation("elementwise", 2) for op in OPERATORS.values()},
     **{f.op: Operation("elementwise", f.arity) for f in ELEMENTWISE.values()},
-    **{
-        f.op: Operation("ranking" if f.keeps else "reduction", f.arity, _CONSTANTS.get(f.op))
-        for f in REDUCTIONS.values()
-    },
+    **{f.op: Operation("ranking" if f.keeps else "reduction", f.arity, f.constant) for f in REDUCTIONS.values()},
 }
 """Every operation of a document beside `number` and `leaf`."""
 

@@ -13,12 +13,7 @@ from pzc.compiler.load import MetricNotFound, inline, load, zoo_names, zoo_sourc
 from pzc.compiler.metric import compile_source
 from pzc.grammar.diagnostics import Diagnostic, SourceError
 from pzc.grammar.parse import parse
-from tests.terminal import Terminal, terminal_of
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
+from tests.terminal import Terminal
 
 
 def diagnostics(source: str, **settings: float) -> list[Diagnostic]:

@@ -29,17 +29,12 @@ from pzc.conformance.targets import TARGETS, node_program
 from pzc.grammar.diagnostics import CODES
 from scripts.suite import exact
 from tests.strategies import EXPRESSIONS, probe
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent
 CASES = suite()
 
 needs_node = pytest.mark.skipif(node_program() is None, reason="there is no node")
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
 
 
 def failures(target: str, cases: list[Case] = CASES) -> list[str]:

@@ -16,15 +16,10 @@ from pzc.grammar.diagnostics import CODES, MAX_ERRORS, Diagnostic, Label, Source
 from pzc.grammar.parse import MAX_LENGTH
 from pzc.grammar.render import render
 from pzc.grammar.syntax import Span
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 FOLDER = Path(__file__).parent / "invalid"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.pzm"))
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -13,17 +13,12 @@ from pzc.cli.metrics.explain import what_it_prints
 from pzc.grammar.diagnostics import CODES
 from pzc.grammar.pages import MAIN, page
 from pzc.grammar.render import render
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 PAGES = Path(__file__).parent.parent / "grammar" / "errors"
 
 WITHOUT_EXAMPLE = {"PZ0505"}
 """Codes whose examples would be too long for a page."""
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
 
 
 def test_every_code_has_a_page_and_every_page_its_code() -> None:

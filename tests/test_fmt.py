@@ -15,12 +15,7 @@ from pzc.grammar.parse import parse
 from pzc.grammar.printer import WIDTH, format_source
 from pzc.grammar.syntax import Expression, Let, Statement
 from tests.programs import COMMENTS, EXPRESSIONS, STATEMENTS, spaced
-from tests.terminal import Terminal, terminal_of
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
+from tests.terminal import Terminal
 
 
 def formatted(source: str) -> str:

@@ -18,14 +18,9 @@ from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.saving.checkpoint import save
 from tests.families import FAMILIES, make_family
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
 
 
 def by_hand(weight: np.ndarray, n: int, m: int) -> int:

@@ -15,7 +15,7 @@ from pzc.compiler.load import inline
 from pzc.compiler.paper.export import export_paper_tree
 from pzc.compiler.paper.trees import MAX_LEVELS, TreeError, import_paper_tree, read_tree, source_of_tree
 from pzc.grammar.diagnostics import SourceError
-from tests.terminal import Terminal, terminal_of
+from tests.terminal import Terminal
 
 Array = np.ndarray
 Tree = dict[str, Any]
@@ -242,11 +242,6 @@ def test_the_deepest_tree_that_is_read() -> None:
     for _ in range(MAX_LEVELS - 1):
         tree = {"data": "neg", "left": tree}
     assert import_paper_tree(tree).leaves == {"W"}
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return terminal_of(monkeypatch)
 
 
 def test_the_commands(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

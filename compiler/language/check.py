@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, number, size
 from pzc.compiler.functions import FUNCTION_NAMES
-from pzc.compiler.groups import GROUPS, constant_axes
+from pzc.compiler.groups import GROUPS, why_constant
 from pzc.compiler.language.findings import findings
 from pzc.compiler.language.lower import Lowering, TooManyErrors, axis_parameters
 from pzc.compiler.language.modules import Files, Module, UseError, library
@@ -367,10 +367,10 @@ class _Checker:
 
     def _ranks(self, metric: str, node: Node, per: str, at: Span) -> bool:
         """Whether a score can rank the weights inside its groups."""
-        reason, simplified = constant_axes(node, per), ""
+        reason, simplified = why_constant(node, per), ""
         if reason is None:
             form = canonical(node)
-            reason = constant_axes(form, per)
+            reason = why_constant(form, per)
             if reason:
                 written = f"`{expression(plain(form))}`, which" if size(form) <= MAX_SHOWN else "a score that"
                 simplified = f"simplifies to {written} "

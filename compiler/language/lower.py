@@ -5,7 +5,6 @@ A part that has an error lowers to None, and whatever contains it is not reporte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -430,13 +429,12 @@ class Lowering:
     ) -> Node | None:
         argument = nodes[0]
         known = nodes[-1].op == "number" or not self._trying  # a parameter may be any number
-        if function.op in _CONSTANTS and known:
-            code, message, fits = _CONSTANTS[function.op]
-            if nodes[1].op != "number" or not fits(value_of(nodes[1])):
-                share = value_of(nodes[1]) if nodes[1].op == "number" else 0.0
-                hint = f"{share:g} % is {share / 100:g}" if code == "PZ0209" and 1 < share <= 100 else None
-                self.report(code, message, call.arguments[1].span, help=hint)
-                return None
+        if function.constant and known and not _is_constant(nodes[1], function.constant):
+            code, message = _CONSTANTS[function.op]
+            share = value_of(nodes[1]) if nodes[1].op == "number" else 0.0
+            hint = f"{share:g} % is {share / 100:g}" if code == "PZ0209" and 1 < share <= 100 else None
+            self.report(code, message, call.arguments[1].span, help=hint)
+            return None
         axis = self._axis(axes[0]) if axes else None
         missing = axis not in argument.axes if axis else not argument.axes
         if missing:
@@ -474,11 +472,15 @@ def write_out(function: Function, arguments: Sequence[Node]) -> Node | None:
         return None
 
 
+def _is_constant(node: Node, of: tuple[float, float]) -> bool:
+    return node.op == "number" and of[0] <= value_of(node) <= of[1]
+
+
 _CONSTANTS = {
-    "norm": ("PZ0208", "the order of a norm is a number above 0", lambda p: 0 < p < math.inf),
-    "quantile": ("PZ0209", "the share of a quantile is a number from 0 to 1", lambda q: 0 <= q <= 1),
+    "norm": ("PZ0208", "the order of a norm is a number above 0"),
+    "quantile": ("PZ0209", "the share of a quantile is a number from 0 to 1"),
 }
-"""The reductions whose second argument is a number: the code and message of any other, and which numbers fit."""
+"""The code and the message for what is no constant of a reduction that takes one."""
 
 
 def axis_parameters(parameters: tuple[str, ...], body: Expression, scope: Mapping[str, Definition]) -> frozenset[str]:

@@ -21,7 +21,7 @@ from pzc.compiler.rewriting.engine import HIGHEST, SPELLINGS, settle
 from pzc.compiler.rewriting.makers import MAKERS, reduced
 from pzc.compiler.rewriting.matching import Table, compile_rule, dispatch
 from pzc.compiler.rewriting.rank import divided, rank_form
-from pzc.compiler.rewriting.rules import BY_NAME, RULES, Rule
+from pzc.compiler.rewriting.rules import BY_NAME, MATCHED, Rule
 from pzc.compiler.rewriting.terms import over_of
 
 Place = Callable[[Node], Node]
@@ -63,7 +63,7 @@ def derive(root: Node, per: str) -> list[Step]:
 def _table() -> Table:
     """The rules of canonical forms, with right sides that are written down as they stand."""
     writers = Makers(node=_noted, reduction=_written, size=MAKERS.size, at_most=MAKERS.at_most)
-    return dispatch(compile_rule(rule, MAKERS, writers) for rule in RULES if rule.kind != "rank" and not rule.normal)
+    return dispatch(compile_rule(rule, MAKERS, writers) for rule in MATCHED)
 
 
 def _noted(op: str, args: tuple[Node, ...]) -> Node:

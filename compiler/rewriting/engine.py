@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pzc.compiler.core import Node, Value, existing, intern, value_of
-from pzc.compiler.rewriting.rules import RULES
+from pzc.compiler.rewriting.rules import MATCHED
 from pzc.compiler.rewriting.terms import coefficient, number_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def table() -> Table:
     from pzc.compiler.rewriting.makers import MAKERS  # which make what the rules write, by this module
     from pzc.compiler.rewriting.matching import compile_rule, dispatch
 
-    return dispatch(compile_rule(rule, MAKERS) for rule in RULES if rule.kind != "rank" and not rule.normal)
+    return dispatch(compile_rule(rule, MAKERS) for rule in MATCHED)
 
 
 def build(op: str, args: tuple[Node, ...], value: Value = None) -> Node:

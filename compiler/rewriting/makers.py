@@ -13,7 +13,7 @@ from pzc.compiler.rewriting.building import Makers
 from pzc.compiler.rewriting.engine import NORMAL, build
 from pzc.compiler.rewriting.matching import compile_reduction, compile_spelling
 from pzc.compiler.rewriting.reductions import reduction, sizes
-from pzc.compiler.rewriting.rules import RULES
+from pzc.compiler.rewriting.rules import MATCHED
 
 
 def made(op: str, args: tuple[Node, ...]) -> Node:
@@ -42,16 +42,14 @@ def at_most(x: Node, y: Node) -> bool:
 
 MAKERS = Makers(node=made, reduction=reduced, size=sizes, at_most=at_most, product=product, total=total)
 
-_SPELLINGS = [rule for rule in RULES if rule.kind != "rank" and not rule.normal]
-
 
 @cache
 def spellings() -> dict[str, Callable[[tuple[Node, ...]], Node]]:
     """What the rules without a pattern mean, `x - y`: functions of the arguments."""
-    return dict(found for rule in _SPELLINGS if (found := compile_spelling(rule, MAKERS)))
+    return dict(found for rule in MATCHED if (found := compile_spelling(rule, MAKERS)))
 
 
 @cache
 def spelled_reductions() -> dict[str, Callable[[tuple[Node, ...], int], Node]]:
     """The same of reductions, `mean(x, axis)`: functions of the arguments and the axes."""
-    return dict(found for rule in _SPELLINGS if (found := compile_reduction(rule, MAKERS)))
+    return dict(found for rule in MATCHED if (found := compile_reduction(rule, MAKERS)))

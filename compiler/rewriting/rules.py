@@ -276,6 +276,9 @@ RULES: tuple[Rule, ...] = _parse(TABLE)
 
 BY_NAME: dict[str, Rule] = {rule.name: rule for rule in RULES}
 
+MATCHED: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.kind != "rank" and not rule.normal)
+"""The rules of canonical forms that are applied by matching."""
+
 
 @cache
 def sides(rule: Rule) -> tuple[Expression, Expression]:

@@ -4,19 +4,19 @@ so which passes over the calibration windows there are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from pzc.compiler.leaves import LEAVES, TIERS, Tier
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer
-from pzc.runtime.pruning.allocation import check_reachable, leaves_for
+from pzc.runtime.pruning.allocation import Allocation, check_reachable, leaves_for
 from pzc.runtime.pruning.allocation_file import check_allocation
 from pzc.runtime.pruning.targets import check_sequential, check_target
 from pzc.runtime.scoring.masks import Target, parse_pattern
@@ -27,9 +27,6 @@ from pzc.runtime.statistics.hessian import FACTOR
 UPDATES = ("none", "obs", "sparsegpt")
 """What becomes of the weights that are kept: nothing; SparseGPT's update, for the metric's mask; or the same with
 SparseGPT's own mask, chosen on the way."""
-
-Allocated: TypeAlias = str | Mapping[str, Any]
-"""`uniform`, `owl`, `alpha`, or what an allocation file holds: {"blocks": […]} or {"layers": {…}}."""
 
 
 class How(TypedDict, total=False):
@@ -56,7 +53,7 @@ class How(TypedDict, total=False):
     per: str | None
     sequential: bool | None
     update: str | None
-    allocation: Allocated
+    allocation: Allocation
     include: Sequence[str] | str
     exclude: Sequence[str] | str
     seed: int
@@ -72,7 +69,7 @@ class Request:
     targets: tuple[Target, ...] = (Target(),)
     sequential: bool = False
     update: str = "none"
-    allocation: Allocated = "uniform"
+    allocation: Allocation = "uniform"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     seed: int = 0
