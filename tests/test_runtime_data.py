@@ -117,7 +117,7 @@ def test_texts_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(PruningError, match="there is no text") as caught:
         sides("wikitext")
     assert "wikitext2" in str(caught.value.hint)
-    with pytest.raises(PruningError, match="Is a directory"):
+    with pytest.raises(PruningError, match="is a directory"):
         sides(str(tmp_path))
     with pytest.raises(PruningError, match="and there is none here"):
         sides("self")
@@ -270,3 +270,13 @@ def test_tokens_to_calibrate_on_are_those_of_a_run(tmp_path: Path, tokenizer: An
     name = written(tmp_path, "a.txt", "the of and a to in is it\n" * 50)
     expected = calibration_windows(tokenise(tokenizer, sides(name)[0].text), 3, 16)
     assert torch.equal(pzc.calibration_tokens(tokenizer, name, windows=3, length=16), expected)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.ndjson", "rows.json", "rows.jsonl.gz", "rows.json.gz"])
+def test_rows_may_be_packed_as_the_shards_of_c4_are(name: str, tmp_path: Path) -> None:
+    file, text = tmp_path / name, "".join(f'{{"text": "row {i}"}}\n' for i in range(5))
+    file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    assert sides(str(file))[0].text == "row 0\n\nrow 1\n\nrow 2\n\nrow 3"
+    plain = tmp_path / "lines.txt.gz"
+    plain.write_bytes(gzip.compress(b"a\nb\n"))
+    assert evaluation_side(str(file), str(plain)).text == "a\nb\n"

@@ -6,17 +6,16 @@ does by default, so that LLaMA's begins with its BOS, and cut into windows of th
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.data.texts import Text, hub_rows
+from pzc.runtime.data import hub
+from pzc.runtime.data.reading import is_jsonl, read_text, text_rows
+from pzc.runtime.data.texts import Text
 from pzc.runtime.data.windows import evaluation_windows
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.loading import Loaded
@@ -35,20 +34,11 @@ class Protocol:
     windows: int | None = None
 
 
-def _wikitext2() -> list[str]:
-    return hub_rows("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1", split="test")
-
-
-def _c4() -> list[str]:
-    shard = {"validation": "en/c4-validation.00000-of-00008.json.gz"}
-    return hub_rows("c4", "allenai/c4", data_files=shard, split="validation", rows=1100)
-
-
 PROTOCOLS = {
     p.name: p
     for p in (
-        Protocol("wanda-wikitext2", _wikitext2, "\n\n"),
-        Protocol("wanda-c4", _c4, " ", rows=1100, windows=256),
+        Protocol("wanda-wikitext2", partial(hub.wikitext2, "test"), "\n\n"),
+        Protocol("wanda-c4", partial(hub.c4, "validation"), " ", rows=hub.C4_DOCUMENTS, windows=256),
     )
 }
 
@@ -56,7 +46,7 @@ PROTOCOLS = {
 def protocol_text(protocol: Protocol, file: str | None = None) -> Text:
     """The text of a protocol, from the hub or from a file with the same rows.
 
-    A JSONL file (`.jsonl`, `.json`, either with `.gz`) has rows with a field `text`. Of any other file a line is a row,
+    A JSONL file (`reading.is_jsonl`) has rows with a field `text`. Of any other file a line is a row,
     as the dataset `wikitext` has them: with its line end, and empty where it is blank. Raises PruningError for what
     cannot be read, and for fewer rows than the protocol has.
     """
@@ -91,24 +81,9 @@ def model_length(model: nn.Module) -> int:
 
 
 def _rows_of(file: str) -> list[str]:
-    path = Path(file).expanduser()
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "it is no gzip file"
-        raise PruningError(f"{file} cannot be read: {reason.lower()}", data=file) from error
-    except UnicodeDecodeError as error:
-        raise PruningError(f"{file} is no text in UTF-8: byte {error.start} is not part of it", data=file) from error
-    if Path(path.name.removesuffix(".gz")).suffix not in (".jsonl", ".json", ".ndjson"):
-        return [f"{line}\n" if line.strip() else "" for line in text.removesuffix("\n").split("\n")]
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            rows += [str(json.loads(line)["text"])] if line.strip() else []
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise PruningError(f"{file}, line {number}, is no JSON with a field `text`", data=file) from error
-    return rows
+    if is_jsonl(file):
+        return text_rows(file)
+    return [f"{line}\n" if line.strip() else "" for line in read_text(file).removesuffix("\n").split("\n")]
 
 
 def bytes_predicted(loaded: Loaded, text: Text, windows: Tensor, *, special: bool) -> int | None:

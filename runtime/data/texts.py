@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from pzc.runtime.data import hub
+from pzc.runtime.data.reading import is_jsonl, read_text, text_rows
 from pzc.runtime.errors import PruningError
 
 Side = Literal["calibration", "evaluation"]
@@ -149,33 +150,11 @@ def check_named(data: str, eval_data: str | None = None) -> None:
 
 def _read(name: str) -> _Pieces:
     check_named(name)
-    path = Path(name).expanduser()
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise PruningError(f"{name} cannot be read: {error.strerror}", data=name) from error
-    except UnicodeDecodeError as error:
-        raise PruningError(f"{name} is no text in UTF-8: byte {error.start} is not part of it", data=name) from error
-    rows = _rows(name, text) if path.suffix in (".jsonl", ".ndjson") else None
-    pieces = _Pieces(tuple(text.split("\n")), "\n") if rows is None else _Pieces(rows, "\n\n")
+    rows = is_jsonl(name)
+    pieces = _Pieces(tuple(text_rows(name)), "\n\n") if rows else _Pieces(tuple(read_text(name).split("\n")), "\n")
     if not pieces.whole.strip():
         raise PruningError(f"{name} holds no text", data=name)
     return pieces
-
-
-def _rows(name: str, text: str) -> tuple[str, ...]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PruningError(f"{name}, line {number}, is no JSON", data=name, line=number) from error
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise PruningError(f"{name}, line {number}, has no field `text` that is a string", data=name, line=number)
-        rows.append(row["text"])
-    return tuple(rows)
 
 
 # Named texts
@@ -199,47 +178,13 @@ def _pydoc(side: Side) -> str:
 
 def _wikitext2(side: Side) -> str:
     """The rows of the train or test split joined by blank lines, as Wanda and SparseGPT do."""
-    split = "train" if side == "calibration" else "test"
-    rows = hub_rows("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1", split=split)
-    return "\n\n".join(rows)
+    return "\n\n".join(hub.wikitext2("train" if side == "calibration" else "test"))
 
 
 def _c4(side: Side) -> str:
-    """Calibration: the first 1,100 rows of the first training shard, with blank lines between. Evaluation:
-    the first 1,100 rows of the first validation shard, joined by spaces, as Wanda does."""
-    if side == "calibration":
-        shard, split, joint = "en/c4-train.00000-of-01024.json.gz", "train", "\n\n"
-    else:
-        shard, split, joint = "en/c4-validation.00000-of-00008.json.gz", "validation", " "
-    return joint.join(hub_rows("c4", "allenai/c4", data_files={split: shard}, split=split, rows=1100))
-
-
-def hub_rows(name: str, *place: str, rows: int | None = None, **options: Any) -> list[str]:
-    """The field `text` of the first `rows` rows of a dataset of the Hugging Face hub; `name` is what messages call it.
-
-    Raises PruningError where the package `datasets` is missing or the dataset cannot be fetched.
-    """
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise PruningError(
-            f"the text `{name}` needs the package `datasets`",
-            hint="pip install 'pzc[datasets]', or use a file or pydoc",
-            data=name,
-        ) from error
-    from pzc.runtime.quiet import hub_quiet  # imports transformers
-
-    try:
-        with hub_quiet():
-            table = load_dataset(*place, **options)
-        return list((table if rows is None else table.select(range(rows)))["text"])
-    except Exception as error:  # datasets raises what its network and file layers raise
-        reason = str(error).strip().splitlines()
-        raise PruningError(
-            f"the text `{name}` cannot be fetched: {reason[0] if reason else type(error).__name__}",
-            hint="it needs a network the first time; a file or pydoc does not",
-            data=name,
-        ) from error
+    """Documents of the training split with blank lines between, or of the validation split joined by spaces, as Wanda
+    does."""
+    return "\n\n".join(hub.c4("train")) if side == "calibration" else " ".join(hub.c4("validation"))
 
 
 _NAMED: dict[str, Callable[[Side], str]] = {

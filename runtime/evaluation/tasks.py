@@ -7,7 +7,6 @@ lm-eval; after any other a choice follows at once, with a blank between.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from pzc.runtime.data.reading import json_rows
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import Estimate
 from pzc.runtime.models.loading import Loaded
@@ -133,23 +133,13 @@ class Question:
 
 def read_questions(file: str) -> list[Question]:
     """The questions of a JSONL file. Raises PruningError, with the line, where it is none."""
-    try:
-        text = Path(file).expanduser().read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise PruningError(f"{file} cannot be read: {(error.strerror or 'no file').lower()}", data=file) from error
-    except UnicodeDecodeError as error:
-        raise PruningError(f"{file} is no text in UTF-8: byte {error.start} is not part of it", data=file) from error
-    found = [_question(file, n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    found = [_question(file, number, row) for number, row in json_rows(file)]
     if not found:
         raise PruningError(f"{file} holds no questions", data=file)
     return found
 
 
-def _question(file: str, number: int, line: str) -> Question:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise PruningError(f"{file}, line {number}, is no JSON", data=file, line=number) from error
+def _question(file: str, number: int, row: Any) -> Question:
     given: Any = row if isinstance(row, dict) else {}
     query, choices, gold = given.get("query"), given.get("choices"), given.get("gold")
     texts = isinstance(choices, list) and len(choices) > 1 and all(isinstance(c, str) and c.strip() for c in choices)
