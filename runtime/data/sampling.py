@@ -12,8 +12,11 @@ from pzc.runtime.data.windows import tokenise
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.passes import device_of, evaluating
 
-_ROUNDS = 8
 _TOGETHER = 16
+"""Texts that are sampled together."""
+
+_ROUNDS = 8
+"""How many times the rounds that full texts would take: some models end their texts early."""
 
 
 def sampler(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, seed: int) -> Sampler:

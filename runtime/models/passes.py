@@ -18,8 +18,13 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 _LOGITS_AT_ONCE = {"cpu": 2**22}
 _LOGITS_AT_ONCE_ELSEWHERE = 2**27
 _LARGEST_BATCH = 32
-_NOTHING_TO_PREDICT = -100
+"""Windows that are run together: the memory is that of their logits."""
+
 _IN_CACHE = 2**18
+"""Logits that stay in a processor's cache: a megabyte."""
+
+_NOTHING_TO_PREDICT = -100
+"""The target of a position that has none, as torch's cross-entropy has it."""
 
 
 def silent(stage: str, done: int, total: int) -> None:

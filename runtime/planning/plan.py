@@ -30,6 +30,16 @@ from pzc.runtime.streaming.sweeps import LOGITS_AT_ONCE
 BASE = 550_000_000
 """Bytes that Python, torch and transformers take before there is a model."""
 
+HELD, SAVED = 6, 12
+"""Tensors `[tokens, hidden]` beside the outputs of its layers that a block holds at once in a forward pass, and keeps
+for a backward pass: the sum that runs through the blocks, norms, attention, products of gates."""
+
+LOSS = 8
+"""Bytes for each logit beside itself while the loss is worked out: two tensors in float32."""
+
+SINGULAR_VALUES = 10.0
+"""Operations for each weight of a matrix and each of its shorter side that its singular values take."""
+
 WAYS = ("memory", "stream")
 
 
@@ -187,12 +197,12 @@ def _memory(
     widest = max(groups, key=list(GROUPS).index)
     compared = {"row": 0, "model": sizes.weights, "block": sizes.block_weights}.get(widest, 2 * sizes.largest)
     batch = length * together
-    activations = batch * (sizes.rows + 6 * sizes.hidden) * sizes.element
-    graph = length * (sizes.rows + 12 * sizes.hidden) * sizes.element if "backward" in tiers else 0
-    logits = length * together * sizes.vocabulary * (sizes.element + 8) if eval_windows else 0
-    chunk = min(LOGITS_AT_ONCE, length * sizes.vocabulary) * (sizes.element + 8) if eval_windows else 0
+    activations = batch * (sizes.rows + HELD * sizes.hidden) * sizes.element
+    graph = length * (sizes.rows + SAVED * sizes.hidden) * sizes.element if "backward" in tiers else 0
+    logits = length * together * sizes.vocabulary * (sizes.element + LOSS) if eval_windows else 0
+    chunk = min(LOGITS_AT_ONCE, length * sizes.vocabulary) * (sizes.element + LOSS) if eval_windows else 0
     if "backward" in tiers:
-        backward = length * sizes.vocabulary * (3 * sizes.element + 12)
+        backward = length * sizes.vocabulary * 3 * (sizes.element + 4)
         logits, chunk = max(logits, backward), max(chunk, backward)
     hessians = 8 * 2 * sizes.inputs if "hessian" in tiers else 0
     swept = 12 * sizes.largest if request.update != "none" else 0  # weights before and after, and what is lost
@@ -259,7 +269,7 @@ def _products(
         if request.update != "none":  # a factor an input, and half of a product with it for each weight
             found[way] += sizes.depth * (sizes.inputs**1.5 + sizes.block_weights * sizes.inputs**0.5)
         if request.allocation == "alpha":  # singular values
-            found[way] += 10.0 * sizes.weights * sizes.hidden
+            found[way] += SINGULAR_VALUES * sizes.weights * sizes.hidden
     return found
 
 
