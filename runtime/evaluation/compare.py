@@ -96,43 +96,74 @@ def compare(
         "sequential": sequential, "update": None if update == "own" else update, "include": include,
         "exclude": exclude, "seed": seed,
     }  # fmt: skip
-    runs = [(metric, target, _request(metric, target, how)) for metric in metrics for target in targets]
-    leaves = frozenset().union(*(metric.leaves for metric, _, asked in runs if not _walks(asked)))
+    runs = [_Run(metric, target, _request(metric, target, how)) for metric in metrics for target in targets]
+    leaves = frozenset().union(*(run.metric.leaves for run in runs if not run.walks))
     gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress, cache=cache)
     statistics = replace(gathered, weights=dense.weights)
     reference = _twin(model, layers, dense) if divergence else None
     with TemporaryDirectory(prefix="pzc-") as shared:
         try:
-            for metric, target, asked in runs:
+            for run in runs:
                 start = time.perf_counter()
-                written = _groups(metric, target, asked)
                 try:
-                    if isinstance(asked, PruningError):
-                        raise asked
-                    if _walks(asked):
+                    if isinstance(run.asked, PruningError):
+                        raise run.asked
+                    if run.asked.by_block:
                         dense.put_back()
-                        walked = replace(asked, cache=cache or Path(shared))
+                        walked = replace(run.asked, cache=cache or Path(shared))
                         carry_out(model, walked, calibration, restores=False)
                     else:
-                        check_target(metric, target)
-                        dense.apply(masks_for(metric, target, statistics, layers.layers))
+                        check_target(run.metric, run.target)
+                        dense.apply(masks_for(run.metric, run.target, statistics, layers.layers))
                 except PruningError as error:
-                    if error is not asked and not isinstance(error, ConstantScore | NonFiniteScore):
+                    if error is not run.asked and not isinstance(error, ConstantScore | NonFiniteScore):
                         raise
-                    seconds = time.perf_counter() - start
-                    yield Compared(metric, target, written, math.nan, (), seconds, failure=error.message)
-                    continue
-                sparsity = sum(zeros(layers).values()) / layers.size
-                if reference is None:
-                    losses, divergences = window_losses(model, evaluation), []
+                    yield run.failed(error.message, time.perf_counter() - start)
                 else:
-                    both = compared_losses(model, reference, evaluation)
-                    losses, divergences = both.losses, both.divergences
-                yield Compared(
-                    metric, target, written, sparsity, tuple(losses), time.perf_counter() - start, tuple(divergences)
-                )
+                    losses, divergences = _measured(model, reference, evaluation)
+                    sparsity = sum(zeros(layers).values()) / layers.size
+                    yield run.measured(sparsity, losses, divergences, time.perf_counter() - start)
         finally:
             dense.put_back()
+
+
+def _measured(model: nn.Module, reference: nn.Module | None, windows: Tensor) -> tuple[list[float], list[float]]:
+    """The losses of windows `[n, length]`, and their divergences from the reference where there is one."""
+    if reference is None:
+        return window_losses(model, windows), []
+    both = compared_losses(model, reference, windows)
+    return both.losses, both.divergences
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A metric at a target, and the request for it or why there is none."""
+
+    metric: Metric
+    target: Target
+    asked: Request | PruningError
+
+    @property
+    def walks(self) -> bool:
+        """Whether it goes block by block through what is pruned already, or updates weights."""
+        return isinstance(self.asked, Request) and self.asked.by_block
+
+    @property
+    def groups(self) -> str:
+        """What it compares weights inside of."""
+        if self.target.pattern:
+            return pattern_text(self.target.pattern)
+        if isinstance(self.asked, Request) and self.asked.chooses:
+            return f"{COLUMNS} columns"
+        return ", ".join(dict.fromkeys(group_of(arm, self.target) for arm in self.metric.arms))
+
+    def measured(
+        self, sparsity: float, losses: Sequence[float], divergences: Sequence[float], seconds: float
+    ) -> Compared:
+        return Compared(self.metric, self.target, self.groups, sparsity, tuple(losses), seconds, tuple(divergences))
+
+    def failed(self, why: str, seconds: float) -> Compared:
+        return Compared(self.metric, self.target, self.groups, math.nan, (), seconds, failure=why)
 
 
 def _request(metric: Metric, target: Target, how: How) -> Request | PruningError:
@@ -143,19 +174,6 @@ def _request(metric: Metric, target: Target, how: How) -> Request | PruningError
         return Request.of(metric, **own)
     except PruningError as error:
         return error
-
-
-def _walks(asked: Request | PruningError) -> bool:
-    """Whether a run goes block by block through what is pruned already, or updates weights."""
-    return isinstance(asked, Request) and asked.by_block
-
-
-def _groups(metric: Metric, target: Target, asked: Request | PruningError) -> str:
-    if target.pattern:
-        return pattern_text(target.pattern)
-    if isinstance(asked, Request) and asked.chooses:
-        return f"{COLUMNS} columns"
-    return ", ".join(dict.fromkeys(group_of(arm, target) for arm in metric.arms))
 
 
 def _twin(model: nn.Module, layers: Layers, dense: Dense) -> nn.Module:
