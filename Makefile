@@ -26,8 +26,8 @@ test: lint types pytest
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pzc fmt --check metrics/*.pzm
-	$(BIN)/pzc check --quiet metrics/*.pzm
+	$(BIN)/pzc fmt --check metrics
+	$(BIN)/pzc check --quiet metrics
 
 types: .venv/dev
 	rm -rf build && mkdir -p build/wheel build/typed

@@ -182,3 +182,15 @@ def test_a_comment_below_a_doc_comment_stays_out_of_the_braces(head: str) -> Non
     assert text.startswith(f"# why\n## Doc.\n{head.split(' {')[0]} {{\n    ")
     assert text.count("#") == 3
     assert formatted(text) == text
+
+
+def test_a_folder_stands_for_the_files_below_it(tmp_path: Path, terminal: Terminal) -> None:
+    for name in ("a.pzm", "in/b.pzm", ".hidden/c.pzm"):
+        (tmp_path / "some" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "some" / name).write_text("pzm 1 metric m=W", encoding="utf-8")
+    shown = terminal("fmt", "some")
+    assert (shown.code, shown.err.splitlines()) == (0, ["formatted some/a.pzm", "formatted some/in/b.pzm"])
+    assert (tmp_path / "some" / ".hidden" / "c.pzm").read_text(encoding="utf-8") == "pzm 1 metric m=W"
+    (tmp_path / "empty").mkdir()
+    shown = terminal("fmt", "empty", "some")
+    assert (shown.code, shown.err.splitlines()) == (1, ["error: there is no .pzm file below empty"])

@@ -13,7 +13,7 @@ import click
 
 from pzc.cli.console import fail, output, say
 from pzc.cli.diagnostics import show
-from pzc.cli.metrics.inputs import standard_input
+from pzc.cli.metrics.inputs import expanded, standard_input
 from pzc.compiler.load import MetricNotFound, read_file
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.parse import parse
@@ -28,15 +28,22 @@ from pzc.grammar.printer import format_source
 def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool) -> None:
     """Write metrics in the one canonical layout, keeping every comment but a doc comment without text.
 
-    `-` reads standard input and writes standard output.
+    FILE is a file, a folder (every .pzm file below it), or `-`, which reads standard input and writes standard output.
 
     \b
     pzc fmt my.pzm
-    pzc fmt --check metrics/*.pzm
+    pzc fmt --check metrics/
     pzc fmt - < my.pzm
     """
     changed = bad = 0
-    for name in files:
+    names: list[str] = []
+    for argument in files:
+        try:
+            names += expanded(argument)
+        except MetricNotFound as error:
+            fail(str(error))
+            bad += 1
+    for name in names:
         try:
             source = standard_input() if name == "-" else read_file(Path(name))
             formatted = formatted_source(source, name)
