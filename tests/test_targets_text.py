@@ -45,6 +45,7 @@ FORMULAE = {
     "W - max(W / sum(W, in), in)": r"W_{ij} - \max_{j'} \frac{W_{ij'}}{\sum_{j''} W_{ij''}}",
     "W + norm(W * X, 3, in)": r"W_{ij} + \left\lVert \left(W_{ij'} \cdot \lVert X_{j'} \rVert_2\right)_{j'} "
     r"\right\rVert_{3}",
+    "W * norm(G, 2, in)": r"W_{ij} \cdot \left\lVert \left(\lVert G_{ij'} \rVert_2\right)_{j'} \right\rVert_{2}",
     "W + norm(W, 2)": r"W_{ij} + \left\lVert \left(W_{i'j'}\right)_{i',j'} \right\rVert_{2}",
     "W * norm(X.mean, 1)": r"W_{ij} \cdot \left\lVert \left(\overline{X_{j'}}\right)_{j'} \right\rVert_{1}",
     "rank(W * 2, out)": r"\#\left\{ i' : W_{i'j} \cdot 2 < W_{ij} \cdot 2 \right\}",

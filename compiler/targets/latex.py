@@ -144,7 +144,8 @@ def _inner(node: Node, place: Place) -> Place:
 
 
 def _is_matrix(node: Node) -> bool:
-    return node.op == "leaf" and len(node.axes) == 2
+    """Whether a node is a leaf that is written as an entry of a matrix, not as the norm or the mean of one."""
+    return node.op == "leaf" and len(node.axes) == 2 and not LEAF_TEX.get(str(node.value), "").startswith("\\")
 
 
 def _indices(node: Node, place: Place) -> str:
