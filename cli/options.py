@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from pzc.cli import completion
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.pattern import EXPECTED, pattern_of, pattern_text
 
@@ -127,6 +128,7 @@ model = click.option(
     default="pocket",
     show_default=True,
     metavar="MODEL",
+    shell_complete=completion.models,
     help="pocket, smollm2, a folder, a GGUF file or a Hugging Face id.",
 )
 metric = click.option(
@@ -136,6 +138,7 @@ metric = click.option(
     multiple=True,
     callback=_only,
     metavar="METRIC",
+    shell_complete=completion.metrics,
     help="A zoo name, a .pzm file, FILE:NAME, or an expression such as 'abs(W) * X per row'.",
 )
 parameter = click.option(
@@ -211,11 +214,13 @@ data = click.option(
     default="pydoc",
     show_default=True,
     metavar="TEXT",
+    shell_complete=completion.texts,
     help="Text to calibrate on: pydoc, self, wikitext2, c4, or a text or JSONL file.",
 )
 eval_data = click.option(
     "--eval-data",
     metavar="TEXT",
+    shell_complete=completion.texts,
     help="Text to evaluate on. By default the part of --data that calibration does not read.",
 )
 windows = click.option(

@@ -9,9 +9,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 import pzc
 from pzc.cli.main import COMMANDS
@@ -301,3 +303,23 @@ def test_an_output_without_a_name(terminal: Terminal) -> None:
     shown = terminal("compile", "wanda", "--to", "torch", "-o", "")
     assert shown.code == 2
     assert "--output names no file" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("pzc simp", ["simplify"]),
+        ("pzc equiv wanda_", ["wanda_max", "wanda_variance"]),
+        ("pzc prune -f stade_", ["stade_w"]),
+        ("pzc prune --metric my", [("file", "my")]),
+        ("pzc explain PZ020", [f"PZ020{i}" for i in range(1, 10)]),
+        ("pzc check wan", [("file", "wan")]),
+        ("pzc prune -m sm", ["smollm2"]),
+        ("pzc compare --data wiki", ["wikitext2"]),
+        ("pzc compile wanda --to la", ["latex"]),
+    ],
+)
+def test_what_the_tab_key_offers(words: str, offered: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    *before, incomplete = words.split()[1:]
+    found = ShellComplete(root, {}, "pzc", "_PZC_COMPLETE").get_completions(before, incomplete)
+    assert [item.value if item.type == "plain" else (item.type, item.value) for item in found] == offered

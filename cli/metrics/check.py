@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
+from pzc.cli import completion
 from pzc.cli.metrics import inputs, reports
 from pzc.cli.metrics.reports import Report
 from pzc.cli.metrics.sarif import sarif
@@ -23,7 +24,7 @@ FORMATS: dict[str, Callable[[Iterable[Report], bool], None]] = {
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="How to report.  [default: text]")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--quiet", "-q", is_flag=True, help="Errors and warnings alone: no notes, no summary.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import pzc
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import fail, say
 from pzc.cli.metrics.fmt import replace_file
 from pzc.compiler.load import load
@@ -27,7 +27,7 @@ def _needs(target: Target) -> str:
 
 
 @click.command("compile", epilog=_listed())
-@click.argument("metric")
+@click.argument("metric", shell_complete=completion.metrics)
 @click.option(
     "--to",
     "target",

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.metrics.derivation import as_json as steps_as_json
 from pzc.cli.metrics.derivation import drawn, written
@@ -37,8 +37,8 @@ _HEADS = {
 
 
 @click.command("equiv")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completion.metrics)
+@click.argument("second", metavar="B", shell_complete=completion.metrics)
 @options.per
 @options.pattern
 @options.as_json

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import formula, output
 from pzc.cli.diagnostics import drawn
 from pzc.compiler.metric import compile_source
@@ -24,7 +24,7 @@ from pzc.grammar.render import render
 
 
 @click.command("explain")
-@click.argument("what", nargs=-1, metavar="[METRIC | CODE...]")
+@click.argument("what", nargs=-1, metavar="[METRIC | CODE...]", shell_complete=completion.metrics_and_codes)
 @options.per
 @options.parameter
 @click.option("--steps", is_flag=True, help="Show how a metric's rank form is derived.")

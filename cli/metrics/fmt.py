@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from pzc.cli import completion
 from pzc.cli.console import fail, output, say
 from pzc.cli.diagnostics import show
 from pzc.cli.metrics.inputs import expanded, standard_input
@@ -21,7 +22,7 @@ from pzc.grammar.printer import format_source
 
 
 @click.command("fmt")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 when a file would change.")
 @click.option("--diff", is_flag=True, help="Change nothing; show what would change.")
 @click.pass_context

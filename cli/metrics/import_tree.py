@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pzc.cli import completion
 from pzc.cli.console import fail, say
 from pzc.cli.metrics.fmt import replace_file
 from pzc.cli.metrics.inputs import standard_input
@@ -24,7 +25,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 @click.command("import")
-@click.argument("tree", metavar="TREE.json")
+@click.argument("tree", metavar="TREE.json", shell_complete=completion.files)
 @click.option("--name", default="imported", show_default=True, callback=_name, help="The metric's name.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write a file, not stdout.")
 @click.pass_context

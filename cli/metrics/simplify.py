@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import formula, output, print_json, shortened
 from pzc.cli.metrics.derivation import as_json as steps_as_json
 from pzc.cli.metrics.derivation import visible, written
@@ -22,7 +22,7 @@ from pzc.compiler.source import expression
 
 
 @click.command("simplify")
-@click.argument("metric")
+@click.argument("metric", shell_complete=completion.metrics)
 @click.option(
     "--keep",
     type=click.Choice(["rank", "real"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import formula, output, print_json, shortened
 from pzc.compiler.load import MetricNotFound, zoo, zoo_names, zoo_source
 from pzc.grammar.diagnostics import did_you_mean
@@ -39,7 +39,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.metrics)
 def show(name: str) -> None:
     """Print a metric's source, with its citation."""
     if name not in zoo_names():

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.cautions import NOTABLE, caution, whole_weights
 from pzc.cli.console import errors, fail, formula, output, print_json, progress, say, shortened, warn
 from pzc.compiler.load import load, zoo
@@ -34,6 +34,7 @@ LONGEST_NAME = 22
     "references",
     multiple=True,
     metavar="METRIC",
+    shell_complete=completion.metrics,
     help="A metric; may be repeated. [default: the whole zoo]",
 )
 @options.loading

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import errors, output, print_json, progress
 from pzc.compiler.load import load
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completion.metrics)
+@click.argument("second", metavar="B", shell_complete=completion.metrics)
 @options.loading
 @options.target
 @options.per

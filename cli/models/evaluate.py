@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import output, print_json, progress, say
 
 if TYPE_CHECKING:
@@ -28,7 +28,13 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 @click.command("eval")
 @options.loading
-@click.option("--data", "-d", metavar="TEXT", help="pydoc, self, wikitext2, c4, or a file. [default: pydoc]")
+@click.option(
+    "--data",
+    "-d",
+    metavar="TEXT",
+    shell_complete=completion.texts,
+    help="pydoc, self, wikitext2, c4, or a file. [default: pydoc]",
+)
 @click.option(
     "--protocol",
     type=click.Choice(PROTOCOLS),
@@ -53,6 +59,7 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--reference",
     "against",
     metavar="MODEL",
+    shell_complete=completion.models,
     help="A second model, the dense one: also print KL(dense ‖ model).",
 )
 @click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pzc.cli import options
+from pzc.cli import completion, options
 from pzc.cli.console import print_json, progress, say
 from pzc.cli.search import status, transfer
 from pzc.cli.search.join import HERE, join
@@ -115,6 +115,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "--seed-metrics",
     multiple=True,
     metavar="METRIC",
+    shell_complete=completion.metrics,
     help="Begin with these: .pzm files, names or expressions; may be repeated.",
 )
 @click.option(
