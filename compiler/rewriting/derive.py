@@ -13,11 +13,10 @@ from functools import cache
 from pzc.compiler.core import BOTH, OUT, Node, make
 from pzc.compiler.functions import REDUCING
 from pzc.compiler.memo import forget_results
-from pzc.compiler.rewriting import engine
 from pzc.compiler.rewriting.arithmetic import product
 from pzc.compiler.rewriting.building import Makers
 from pzc.compiler.rewriting.canonical import canonical
-from pzc.compiler.rewriting.engine import HIGHEST, SPELLINGS, settle
+from pzc.compiler.rewriting.engine import HIGHEST, SPELLINGS, noting, settle
 from pzc.compiler.rewriting.makers import MAKERS, reduced
 from pzc.compiler.rewriting.matching import Table, compile_rule, dispatch
 from pzc.compiler.rewriting.rank import divided, rank_form
@@ -132,13 +131,10 @@ class _Derivation:
 
     def _by_laws(self, before: Node, compute: Callable[[], Node], place: Place) -> Node:
         """The arithmetic normal form is computed at once: one step, named for the first law that was needed."""
-        before.form, engine.laws = None, []
+        before.form = None
         forget_results()  # which laws led to them is not remembered
-        try:
+        with noting() as laws:
             after = compute()
-            laws = engine.laws
-        finally:
-            engine.laws = None
         if after is not before and laws:
             self.steps.append(Step(BY_NAME[laws[0]], before, after, place(after)))
         return after

@@ -4,7 +4,8 @@ fits. A node remembers what became of it."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,24 @@ SPELLINGS = frozenset({"neg", "sub", "div", "sqr", "sqrt", "clamp", "norm", "mea
 NORMAL: dict[str, Make] = {}
 """What makes the canonical form of an operation whose arguments are canonical at once: filled by `arithmetic.py`."""
 
-laws: list[str] | None = None
-"""Where the normal form notes the laws that it used, while a derivation is traced."""
+_laws: list[str] | None = None
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """The laws that the normal form needs inside this context, in their order."""
+    global _laws
+    before, _laws = _laws, []
+    try:
+        yield _laws
+    finally:
+        _laws = before
 
 
 def note(law: str) -> None:
     """A law of the normal form was needed."""
-    if laws is not None:
-        laws.append(law)
+    if _laws is not None:
+        _laws.append(law)
 
 
 _FOLDS: dict[str, Callable[..., float]] = {
