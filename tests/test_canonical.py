@@ -211,3 +211,30 @@ def test_nor_on_which_of_two_equal_bounds_comes_first(op: str, root: str, a: flo
 def test_exponents_of_a_product_of_any_sign_are_not_scaled(score: str) -> None:
     form = canonical(inline(f"{score} per row").core)
     assert rank_form(form, "row") is form
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("(W * X + W) + Y", "W * X + (W + Y)", "W + (Y + X * W)", "W * (X + 1) + Y", "Y - W * (-1 - X)"),
+        ("(W * X + W * G) + X * G", "W * X + (X * G + W * G)", "W * (X + G) + X * G", "X * (W + G) + W * G"),
+        ("W * (X + 1) + G * (X + 2)", "W * X + (W + (G * X + 2 * G))", "X * (W + G) + (2 * G + W)"),
+        ("(W + X) * Y + Y * G", "Y * W + (X * Y + G * Y)", "Y * (W + (X + G))"),
+        ("sum(X + in_features + 0.25)", "in_features * (in_features + 0.25) + sum(X)"),
+        ("sum(X + Y + 0.25, in)", "sum(X) + in_features * Y + in_features / 4"),
+        ("X ^ 1.5 * W + (X ^ 0.5 + Y)", "Y + X ^ 0.5 * (X * W + 1)"),
+    ],
+)
+def test_sums_are_one_however_their_terms_were_added_up(spellings: tuple[str, ...]) -> None:
+    forms = {canonical(inline(f"G.l1 * ({text}) per layer", analyse=False).core) for text in spellings}
+    assert len(forms) == 1, [expression(plain(form)) for form in forms]
+
+
+def test_what_is_constant_inside_of_a_sum_behind_a_constant_factor_changes_no_order() -> None:
+    for per, score, rank in (
+        ("row", "sqr(X) / windows - mean(X) / windows + W", "W + sqr(X) / windows"),
+        ("row", "(Y - 1) * (abs(W) - mean(abs(W), in))", "(Y - 1) * abs(W)"),
+    ):
+        first, second = (keys(inline(f"{text} per {per}", analyse=False).core, per) for text in (score, rank))
+        assert first.rank == second.rank
+        assert first.real != second.real

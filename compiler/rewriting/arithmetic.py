@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from operator import attrgetter
 
-from pzc.compiler.core import ONE, Node, intern
+from pzc.compiler.core import BOTH, ONE, Node, intern
 from pzc.compiler.memo import remembered
 from pzc.compiler.rewriting.engine import NORMAL, build, folded, in_order, note, rewritten, settle
 from pzc.compiler.rewriting.terms import (
@@ -34,6 +34,9 @@ from pzc.compiler.rewriting.terms import (
 Weighted = tuple[tuple[Node, float], ...]
 """Terms with their weights, or factors with their exponents."""
 
+LONGEST = 8
+"""Terms of a sum into which a factor goes: more could square the size of a deep expression."""
+
 _digest = attrgetter("digest")
 
 # Sums
@@ -41,8 +44,8 @@ _digest = attrgetter("digest")
 
 @remembered
 def total(terms: Weighted) -> Node:
-    """Σ weight · term: nested sums flattened, equal terms collected, zeros dropped, common factors moved out, terms
-    sorted by what they are without their numbers."""
+    """Σ weight · term: nested sums flattened, equal terms collected, zeros dropped, factors of all terms moved out, and
+    then those of some, terms sorted by what they are without their numbers."""
     weights: dict[Node, float] = {}
     unchanged: dict[Node, Node] = {}
     for value, times in terms:
@@ -71,10 +74,111 @@ def total(terms: Weighted) -> Node:
         if common:
             inner = total(tuple([(product(_without(rest, common)), w) for rest, w in weights.items()]))
             return product((*common.items(), (inner, 1.0)))
+    if _may_share(weights):
+        spread = _spread(weights)
+        if spread:
+            return total(spread)
+        grouped = _grouped(weights)
+        if len(grouped) == 1:
+            return total(tuple(grouped.items()))
+        if len(grouped) < len(weights) and not any([rest.op == "add" for rest in grouped]):
+            weights, unchanged = grouped, {}
     return settled(
         "add",
         tuple([unchanged.get(rest) or scaled(weights[rest], rest) for rest in sorted(weights, key=_digest)]),
     )
+
+
+_Shared = tuple[Node, float | bool]
+"""A factor as terms have it in common: the base, and its exponent, or of a base that is never negative whether that is
+positive."""
+
+
+def _may_share(rests: Iterable[Node]) -> bool:
+    """Whether some two terms may have a factor in common, as they are or with their sums spread."""
+    seen = 0
+    for rest in rests:
+        if rest is not ONE:
+            marks = _marks(rest)
+            inner = _sum_of(rest)
+            if inner:
+                for each in inner.args:
+                    marks |= _marks(each)
+            if seen & marks:
+                return True
+            seen |= marks
+    return False
+
+
+def _sum_of(term: Node) -> Node | None:
+    """The sum among the factors of a product, if there is one that is not long, and no other."""
+    if term.op != "mul":
+        return None
+    found = None
+    for factor in term.args:
+        if factor.op == "add":
+            if found:
+                return None
+            found = factor
+    return found if found and len(found.args) <= LONGEST else None
+
+
+def _sharable(term: Node) -> list[_Shared]:
+    """The factors of a term but for its number."""
+    _, rest = split(term)
+    found = factors_of(rest or term)
+    return [(base, e > 0 if base.sign.non_negative else e) for base, e in map(_magnitude, found) if base.op != "number"]
+
+
+def _spread(weights: dict[Node, float]) -> Weighted:
+    """The terms, with those of a sum behind a factor that could share one with another term: as if its own had never
+    been moved out. Empty where there is no such sum."""
+    parts: dict[Node, list[Node]] = {}
+    having: dict[_Shared, set[Node]] = {}
+    for rest in weights:
+        inner = _sum_of(rest)
+        others = [(factor, 1.0) for factor in factors_of(rest) if factor is not inner]
+        parts[rest] = [product(((each, 1.0), *others)) for each in inner.args] if inner else [rest]
+        for part in parts[rest]:
+            for each in _sharable(part):
+                having.setdefault(each, set()).add(rest)
+    found: list[tuple[Node, float]] = []
+    for rest, weight in weights.items():
+        some = parts[rest]
+        if len(some) > 1 and any([len(having[each]) > 1 for part in some for each in _sharable(part)]):
+            note("spread terms")
+            found += [(part, weight) for part in some]
+        else:
+            found.append((rest, weight))
+    return tuple(found) if len(found) > len(weights) else ()
+
+
+def _grouped(weights: dict[Node, float]) -> dict[Node, float]:
+    """The terms, those that share a factor as one with the factor before it: first the factor that most terms have, and
+    of several the one with the fewest axes, since signs are told best of what varies."""
+    while True:
+        having: dict[_Shared, list[Node]] = {}
+        for rest in weights:
+            for each in _sharable(rest):
+                having.setdefault(each, []).append(rest)
+        if not having:
+            return weights
+        rests = max(having.items(), key=_weight_of_group)[1]
+        if len(rests) < 2:
+            return weights
+        note("group terms")
+        common = _common_factors(rests)
+        inner = total(tuple([(product(_without(rest, common)), weights[rest]) for rest in rests]))
+        weights = {rest: w for rest, w in weights.items() if rest not in rests}
+        whole = product((*common.items(), (inner, 1.0)))
+        weight, found = split(whole)
+        found = found or whole
+        weights[found] = held(weights.get(found, 0.0) + weight)
+
+
+def _weight_of_group(group: tuple[_Shared, list[Node]]) -> tuple[int, int, int]:
+    (base, _), rests = group
+    return len(rests), -(base.bits & BOTH).bit_count(), base.digest
 
 
 def multiple(value: Node, weight: float, divisor: float = 1.0) -> Node:

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from pzc.compiler.core import BOTH, Node, bits_of_leaves, leaf, make
 from pzc.compiler.groups import JOINT, constant_in, varying_bits
-from pzc.compiler.rewriting.arithmetic import multiple, power, product
+from pzc.compiler.rewriting.arithmetic import multiple, power, product, total
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.engine import HIGHEST, build
 from pzc.compiler.rewriting.makers import MAKERS
@@ -237,6 +237,19 @@ def _moment(family: str) -> Node:
     return canonical(make("add", leaf(f"{family}.var"), make("sqr", leaf(f"{family}.mean"))))
 
 
+def _without_constants(node: Node, per: str) -> Node | None:
+    """A term, with a sum behind a factor that is constant in the group, without those of the sum that are, too."""
+    terms = node.args if node.op == "add" else (node,)
+    for term in terms:
+        inner, *others = sorted(factors_of(term), key=lambda factor: constant_in(factor, per))
+        if inner.op == "add" and all([constant_in(factor, per) for factor in others]):
+            left = [each for each in inner.args if not constant_in(each, per)]
+            if len(left) < len(inner.args):
+                shorter = product(((total(tuple([(each, 1.0) for each in left])), 1.0), *((f, 1.0) for f in others)))
+                return total(tuple([(shorter if each is term else each, 1.0) for each in terms]))
+    return None
+
+
 def _scaled_terms(node: Node, per: str) -> Node:
     """The first coefficient becomes 1 or −1."""
     scale = abs(coefficient(node.args[0])[0])
@@ -283,8 +296,18 @@ _MOMENTS = (
 )
 
 _LAWS: dict[str, tuple[_Law, ...]] = {
-    "add": (*_MOMENTS, _law("scale terms", _scaled_terms), _law("monotone sum", _leading)),
-    "mul": (*_MOMENTS, _law("scale exponents", _scaled_exponents), _law("monotone product", _leading_factor)),
+    "add": (
+        *_MOMENTS,
+        _law("strip inside", _without_constants),
+        _law("scale terms", _scaled_terms),
+        _law("monotone sum", _leading),
+    ),
+    "mul": (
+        *_MOMENTS,
+        _law("strip inside", _without_constants),
+        _law("scale exponents", _scaled_exponents),
+        _law("monotone product", _leading_factor),
+    ),
     "min": (_law("monotone minimum", _alike),),
     "max": (_law("monotone maximum", _alike),),
 }

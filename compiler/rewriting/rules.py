@@ -75,6 +75,8 @@ collect terms       | c * x + d * x = (c + d) * x                       | real n
 drop zero           | x + 0 = x                                         | exact normal |           | zero adds nothing
 common factor       | z * x + z * y = z * (x + y)                       | real normal |  | factors of all terms move out
 common power | z ^ c * x + z ^ d * y = z ^ c * (x + z ^ (d - c) * y) | real normal | c <= d | so do powers
+group terms | z * x + z * y + k = z * (x + y) + k | real normal |  | factors of some terms move out of these
+spread terms | z * (x + y) + z * k = z * x + z * y + z * k | real normal |  | or into these, to meet another
 number over sum     | c * (x + y) = c * x + c * y                       | real normal |  | a number goes to the terms
 content | (c * x + c * y) ^ d = c ^ d * (x + y) ^ d | real normal | c > 0 | a sum begins with the coefficient 1
 turned sum | (-1 * x + y) ^ c = (-1) ^ c * (x + -1 * y) ^ c | real normal | c whole | or with −1, which moves out
@@ -235,6 +237,7 @@ strip odd power     | x ^ c = x                                         | rank  
 strip signed power  | sign(x) * abs(x) ^ c = x                          | rank  | c > 0            | increasing
 strip signed even power | sign(x) * x ^ c = x | rank | c even, c > 0 | increasing
 strip addend | k + x = x | rank | k constant in the group | the same for the whole group
+strip inside | k * (x + y) + z = k * x + z | rank normal | k constant in the group, y constant in the group | so is k y
 strip factor | k * x = x | rank | k constant in the group, k > 0 | the same for the whole group
 strip divisor | k * x = x | rank normal | k constant in the group, k >= 0, k a divisor | so it is not zero
 strip negative factor | k * x = -x | rank | k constant in the group, k < 0 | turns the order
