@@ -38,6 +38,10 @@ class NonFiniteScore(Hopeless):
     """A metric gave infinity or NaN. `data`: `layer`, `share` of bad positions, `expression` that is bad."""
 
 
+class NoGradient(Hopeless):
+    """A metric reads gradients of layers that none reaches. `data`: `layer`, the first of them."""
+
+
 class ConstantScore(Hopeless):
     """A score that is the same for all weights that are compared with each other."""
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import Hopeless, PruningError
 from pzc.runtime.models.layers import Layer, find_layers
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.saving.checkpoint import save
@@ -251,7 +251,12 @@ def test_a_layer_that_is_no_expert_and_is_not_run_is_an_error() -> None:
     missed = r"no calibration token reached the layer model\.layers\.1\.mlp\.gate_proj"
     with pytest.raises(PruningError, match=missed) as caught:
         prune(model, "wanda", windows=WINDOWS)
-    assert caught.value.hint == "a model that reads its weight in another way needs --exclude gate_proj"
+    assert caught.value.hint == "a model that reads weights in another way needs --exclude 'model.layers.1.mlp.*'"
+    for block in model.model.layers:
+        block.mlp.forward = mlp.forward
+    with pytest.raises(Hopeless) as caught:
+        prune(model, "wanda", windows=WINDOWS)
+    assert caught.value.hint == "a model that reads weights in another way needs --exclude 'mlp.*'"
 
 
 def test_experts_that_multiply_in_another_way_are_an_error() -> None:
@@ -260,8 +265,9 @@ def test_experts_that_multiply_in_another_way_are_an_error() -> None:
     experts.forward = lambda x, chosen, scores: torch.einsum(
         "ti,oi->to", x, experts.down_proj[0] @ experts.down_proj[0].T
     )
-    with pytest.raises(PruningError, match=r"cannot be observed: MixtralExperts multiplies in a way of its own"):
+    with pytest.raises(Hopeless, match=r"cannot be observed: MixtralExperts multiplies in a way of its own") as caught:
         prune(model, "wanda", windows=WINDOWS)
+    assert caught.value.hint == "use a metric without activations, or --exclude 'gate_up_proj'"
     assert model.config._experts_implementation != "eager"
     assert prune(model, "magnitude").sparsity == pytest.approx(0.5, abs=1e-3)
 

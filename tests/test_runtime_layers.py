@@ -85,11 +85,25 @@ def test_a_matrix_that_is_no_linear_layer_is_named() -> None:
     model = nn.ModuleDict({"h": nn.ModuleList([Odd(4)])})
     with pytest.raises(PruningError, match=r"h\.0\.table \[4, 4\] of Odd is no linear layer") as caught:
         find_layers(model)
-    assert caught.value.hint == "leave it dense with --exclude 'h.0.table'"
+    assert caught.value.hint == "leave it dense with --exclude 'table'"
     assert [layer.name for layer in find_layers(model, exclude=["table"]).layers] == ["h.0.proj"]
     assert [layer.name for layer in find_layers(model, include=["proj"]).layers] == ["h.0.proj"]
     small = nn.ModuleDict({"h": nn.ModuleList([Odd(3)])})  # under 5 % of the block
     assert [layer.name for layer in find_layers(small).layers] == ["h.0.proj"]
+
+
+def test_all_matrices_that_are_no_linear_layers_are_left_out_by_one_pattern() -> None:
+    def block() -> nn.Module:
+        inner = nn.Module()
+        for key in ("w1", "v1", "w2"):
+            inner.register_parameter(key, nn.Parameter(torch.ones(16, 16)))
+        return nn.ModuleDict({"proj": nn.Linear(16, 16), "mlp": inner})
+
+    model = nn.ModuleDict({"h": nn.ModuleList([block(), block()])})
+    with pytest.raises(PruningError, match="is no linear layer") as caught:
+        find_layers(model)
+    assert caught.value.hint == "leave it dense with --exclude 'mlp.*'"
+    assert [layer.name for layer in find_layers(model, exclude=["mlp.*"]).layers] == ["h.0.proj", "h.1.proj"]
 
 
 def test_stacks_that_could_be_either_way_round_are_named() -> None:

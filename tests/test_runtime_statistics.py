@@ -5,14 +5,16 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NoGradient, PruningError
 from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.prune import prune
 from pzc.runtime.statistics import gradients
 from pzc.runtime.statistics.gather import Statistics, gather, noise
 
@@ -317,3 +319,40 @@ def test_layers_that_read_the_same_tensor_share_its_sums(
     model = tiny()
     gather(model, find_layers(model), windows, ["X.l2", "X.max"])  # one batch
     assert len(summed) == 3 * 4
+
+
+@pytest.mark.parametrize("metric", ["fisher", "abs(W) * G per row", "pruner_zero"])
+def test_layers_that_no_gradient_reaches_are_an_error(
+    tiny: Callable[..., Any], windows: torch.Tensor, metric: str
+) -> None:
+    """Behind an output projection of zeros q, k and v have none: the scores of each would all tie."""
+    model = tiny()
+    model.model.layers[1].self_attn.o_proj.weight.data.zero_()
+    model(input_ids=windows, labels=windows).loss.backward()
+    none = [x.name for x in find_layers(model).layers if not x.parameter.grad.any()]
+    assert none == [f"model.layers.1.self_attn.{x}_proj" for x in "qkv"]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(NoGradient, match=f"no gradient reaches {', '.join(none)}$") as caught:
+        prune(model, metric, windows=windows)
+    assert all(f"--exclude '{name}'" in str(caught.value.hint) for name in none)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    prune(model, metric, windows=windows, exclude=none, per="row")
+
+
+def test_only_layers_whose_score_reads_gradients_need_any(
+    tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path
+) -> None:
+    model = tiny()
+    model.model.layers[1].self_attn.o_proj.weight.data.zero_()
+    roles = "pzm 1\nmetric m {\n    q_proj, k_proj, v_proj: abs(W)  per row\n    else: abs(W) * G  per row\n}\n"
+    (tmp_path / "m.pzm").write_text(roles)
+    assert prune(model, tmp_path / "m.pzm", windows=windows, exclude=["layers.1.self_attn.o_proj"]).sparsity == 0.5
+
+
+def test_zeros_that_have_no_gradient_stay_zeros(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    """Where up and down are both zero neither has a gradient, and nothing of theirs can be lost."""
+    model = tiny()
+    for part in (model.model.layers[1].mlp.up_proj, model.model.layers[1].mlp.down_proj):
+        part.weight.data.zero_()
+    found = prune(model, "abs(W) * G per row", windows=windows, exclude=["layers.1.mlp.gate_proj"])
+    assert found.layers["model.layers.1.mlp.up_proj"] == 1.0

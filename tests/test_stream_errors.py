@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from pzc.runtime import shards
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NoGradient, PruningError
 from pzc.runtime.models.loading import load_model
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.pruning.request import Request
@@ -268,6 +268,27 @@ def test_a_model_that_scales_its_embeddings_in_place(tokenizer: Any, windows: Te
     found = weights_of(tmp_path / "out")
     assert all(value.equal(found[key]) for key, value in loaded.model.state_dict().items() if key in found)
     assert any((found[key] == 0).float().mean() == 0.5 for key in found)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("how", [{}, {"per": "model"}, {"sequential": True}])
+def test_layers_that_no_gradient_reaches_are_an_error(
+    how: dict[str, Any], kept: bool, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    """Those of attention whose output is multiplied by zeros, whether gradients are gathered or kept from a run in
+    memory."""
+    folder = source()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.model.layers[1].self_attn.o_proj.weight.data.zero_()
+    model.save_pretrained(folder)
+    how = {**how, "cache": tmp_path / "cache"} if kept else how
+    if kept:
+        with pytest.raises(NoGradient):
+            prune(model, "abs(W) * X * G per row", windows=windows, **how)
+    missing = ", ".join(f"model.layers.1.self_attn.{x}_proj" for x in "qkv")
+    with pytest.raises(NoGradient, match=f"no gradient reaches {missing}$"):
+        streamed(folder, tmp_path / "out", "abs(W) * X * G per row", windows, **how)
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"source"}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pzc.compiler.metric import Metric
 from pzc.compiler.pattern import pattern_text
-from pzc.runtime.errors import ConstantScore, NonFiniteScore, PruningError
+from pzc.runtime.errors import ConstantScore, NoGradient, NonFiniteScore, PruningError
 from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.layers import Layers, find_layers, zeros
@@ -80,8 +80,8 @@ def compare(
     statistics; others walk the model, each for itself, and share those of gradients.
 
     With `divergence` the dense model reads every window again beside each pruned one. A metric that can't be measured
-    so, since its score is constant or not finite or its groups go over blocks, is a result with its failure; whatever
-    else goes wrong raises PruningError.
+    so, since its score is constant or not finite, no gradient reaches a layer or its groups go over blocks, is a result
+    with its failure; whatever else goes wrong raises PruningError.
     """
     layers = find_layers(model, include, exclude)
     for target in targets:
@@ -116,7 +116,7 @@ def compare(
                         check_target(run.metric, run.target)
                         dense.apply(masks_for(run.metric, run.target, statistics, layers.layers))
                 except PruningError as error:
-                    if error is not run.asked and not isinstance(error, ConstantScore | NonFiniteScore):
+                    if error is not run.asked and not isinstance(error, ConstantScore | NoGradient | NonFiniteScore):
                         raise
                     yield run.failed(error.message, time.perf_counter() - start)
                 else:

@@ -111,17 +111,20 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
     blocks, matrices = _matrices(model)
     _check_patterns(model, [m.name for _, m in matrices], include, exclude)
     layers: list[Layer] = []
+    unknown: list[Matrix] = []
     seen: set[tuple[int, int | None]] = set()
     for block, matrix in matrices:
         by_default = matrix.kind != "router" and block < len(blocks)
         if _any(exclude, matrix.name) or not _included(matrix.name, include, by_default=by_default):
             continue
         if matrix.kind == "unknown":
-            raise _unknown(matrix)
+            unknown.append(matrix)
         place = (id(getattr(matrix.module, matrix.key)), matrix.index)
         if place not in seen:
             seen.add(place)
             layers.append(_layer(matrix, block))
+    if unknown:
+        raise _unknown(unknown, [matrix.name for _, matrix in matrices])
     if not layers:
         raise PruningError("include and exclude leave no layer to prune")
     for layer in layers:
@@ -172,6 +175,19 @@ def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return best
 
 
+def excluding(some: Collection[str], names: Collection[str]) -> str:
+    """The options that leave out some of the layers with these names, and no other: `--exclude 'indexer.*'`."""
+    patterns: list[str] = []
+    for name in some:
+        if _any(patterns, name):
+            continue
+        path, _, last = name.rpartition(".")
+        outer = next((part for part in reversed(path.split(".")) if not part.isdigit()), "")
+        wider = [f"{outer}.*", last, f"{outer}.{last}", f"{path}.*"]
+        patterns.append(next((x for x in wider if all(n in some for n in names if matches(x, n))), name))
+    return " ".join([f"--exclude '{pattern}'" for pattern in patterns[:4]] + ["…"] * (len(patterns) > 4))
+
+
 def _joined(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
@@ -202,11 +218,12 @@ def _check_patterns(model: nn.Module, names: Sequence[str], include: Sequence[st
         raise PruningError(f"no layer matches `{pattern}`", hint=hint, pattern=pattern)
 
 
-def _unknown(matrix: Matrix) -> PruningError:
+def _unknown(some: Sequence[Matrix], names: Collection[str]) -> PruningError:
+    matrix = some[0]
     parameter = getattr(matrix.module, matrix.key)
     return PruningError(
         f"{matrix.name} {list(parameter.shape)} of {type(matrix.module).__name__} is no linear layer that pzc knows",
-        hint=f"leave it dense with --exclude '{matrix.name}'",
+        hint=f"leave it dense with {excluding([each.name for each in some], names)}",
         layer=matrix.name,
     )
 

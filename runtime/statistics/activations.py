@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import Hopeless
 
 Table = dict[str, Tensor]
 """Leaf name to its value: float32 `[out, in]`, with 1 for an axis that the leaf lacks."""
@@ -73,10 +73,10 @@ class Sums:
         self._totals[layer] = _fold(self._totals[layer], part) if layer in self._totals else part
 
     def finish(self, layer: str) -> Table:
-        """The leaves of a layer: `[1, in]` of X, `[out, 1]` of Y. Raises PruningError if it was never run."""
+        """The leaves of a layer: `[1, in]` of X, `[out, 1]` of Y. Raises Hopeless if it was never run."""
         self._last = (None, {})
         if layer not in self._totals:
-            raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
+            raise Hopeless(f"no calibration token reached the layer {layer}", layer=layer)
         total = self._totals.pop(layer)
         axis = 0 if self._side == "X" else 1
         return {f"{self._side}.{member}": _value(member, total).unsqueeze(axis) for member in self._members}

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeAlias
 from torch import Tensor, nn
 
 from pzc.compiler.leaves import LEAVES
-from pzc.runtime.errors import PruningError
-from pzc.runtime.models.layers import Layer
+from pzc.runtime.errors import Hopeless
+from pzc.runtime.models.layers import Layer, excluding
 from pzc.runtime.models.matrices import LINEARS
 from pzc.runtime.statistics.activations import Sums, Table, rows
 from pzc.runtime.statistics.hessian import Hessians
@@ -38,7 +38,7 @@ def forward_leaves(leaves: Collection[str]) -> frozenset[str]:
 def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -> Iterator[Tables]:
     """Gather the forward `leaves` of some layers while the context is open; `windows` will run through it.
 
-    Yields a function that gives the tables by layer name, once. It raises PruningError for a layer that was never run,
+    Yields a function that gives the tables by layer name, once. It raises Hopeless for a layer that was never run,
     but for experts, which are warned of and get neutral values.
     """
     every = (Sums("X", leaves), Sums("Y", leaves), Hessians(leaves, windows), _Own(layers, leaves))
@@ -54,18 +54,20 @@ def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -
     def table(layer: Layer) -> Table:
         if layer.name in reached:
             return _joined(family.finish(layer.name) for family in families)
-        if not layer.expert:
-            raise PruningError(
-                f"no calibration token reached the layer {layer.name}",
-                hint=f"a model that reads its weight in another way needs --exclude {layer.name.rpartition('.')[2]}",
-                layer=layer.name,
-            )
         own = every[-1].finish(layer.name) if every[-1] else {}
         return {**neutral(layer, gathered), **own}
 
     def tables() -> dict[str, Table]:
         if not families:
             return {layer.name: {} for layer in layers}
+        missed = [layer.name for layer in layers if not layer.expert and layer.name not in reached]
+        if missed:
+            raise Hopeless(
+                f"no calibration token reached the layer {missed[0]}"
+                + (f" and {len(missed) - 1} more" if missed[1:] else ""),
+                hint=f"a model that reads weights in another way needs {excluding(missed, [x.name for x in layers])}",
+                layer=missed[0],
+            )
         warn_of([layer for layer in layers if layer.expert and layer.name not in reached], "calibration token")
         return {layer.name: _beside(layer, table(layer)) for layer in layers}
 
@@ -94,7 +96,7 @@ def _has_hook(layer: Layer) -> bool:
 def _hook(name: str, see: See) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not isinstance(output, Tensor):
-            raise PruningError(f"{name} does not return its product, so it cannot be observed", layer=name)
+            raise Hopeless(f"{name} does not return its product, so it cannot be observed", layer=name)
         see(name, args[0] if args else next(iter(kwargs.values())), output)
 
     return hook

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from pzc.compiler.leaves import LEAVES, TIERS, Tier
-from pzc.runtime.errors import PruningError
-from pzc.runtime.models.layers import Layer, Layers, check_finite
+from pzc.runtime.errors import NoGradient, PruningError
+from pzc.runtime.models.layers import Layer, Layers, check_finite, excluding
 from pzc.runtime.models.passes import (
     Progress,
     batches,
@@ -35,6 +35,7 @@ from pzc.runtime.statistics.gradients import gradient_tables
 from pzc.runtime.statistics.kept import file_of, keep, keepable, load_kept
 from pzc.runtime.statistics.leaves import COLLECTORS, as_leaf, own_leaves
 from pzc.runtime.statistics.sequential import NoChain, through_blocks
+from pzc.runtime.statistics.unreached import NO_GRADIENT
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,20 @@ class Statistics:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def of(self, layer: Layer, leaves: Collection[str]) -> dict[str, Any]:
-        """The named leaves of one layer, as `scores.score` takes them."""
+        """The named leaves of one layer, as `scores.score` takes them. Raises NoGradient for those of gradients where
+        none reached it."""
+        if NO_GRADIENT in self.tables.get(layer.name, ()) and "backward" in {LEAVES[name].tier for name in leaves}:
+            raise self._no_gradient(layer)
         return {n: _GIVEN[n](self, layer) if n in _GIVEN else self.tables[layer.name][n] for n in leaves}
+
+    def _no_gradient(self, layer: Layer) -> NoGradient:
+        alike = [name for name, table in self.tables.items() if NO_GRADIENT in table]
+        others = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+        return NoGradient(
+            f"no gradient reaches {', '.join(alike[:3])}{others}",
+            hint=f"leave that out with {excluding(alike, self.tables)}, or use a metric without gradients",
+            layer=alike[0],
+        )
 
     def joined(self, tables: Mapping[str, Table]) -> Statistics:
         """These statistics with what else was gathered of the layers of `tables`."""

@@ -17,7 +17,7 @@ from pzc.runtime.models.layers import Layer
 from pzc.runtime.models.passes import Progress, cross_entropy, device_of, logits_of
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.leaves import COLLECTORS, as_leaf, collect_from, own_leaves
-from pzc.runtime.statistics.unreached import mark, warn_of
+from pzc.runtime.statistics.unreached import NO_GRADIENT, UNREACHED, mark, warn_of
 
 _HALF_SCALE = 1024.0
 
@@ -74,7 +74,7 @@ def folding(
     gathered = [_Gradients(parameter, those, leaves, scale) for parameter, those in members.items()]
 
     def tables(windows: int) -> dict[str, Table]:
-        warn_of([layer for one in gathered for layer in one.unreached()], "gradient")
+        warn_of([layer for one in gathered for layer in one.unreached() if layer.expert], "gradient")
         return {layer.name: table for one in gathered for layer, table in one.finish(windows)}
 
     with _only_gradients_of(module, list(members)), ExitStack() as stack:
@@ -108,11 +108,11 @@ class _Gradients:
             collect_from(self._own[layer.name], layer.name, layer.oriented(g))
 
     def unreached(self) -> list[Layer]:
-        """The experts whose gradients were all zero."""
+        """The layers whose gradients were all zero, though they have weights that are not."""
         return [
             layer
             for layer in self._layers
-            if layer.expert and self._totals and not any(layer.oriented(t).any() for t in self._totals.values())
+            if self._totals and not any(layer.oriented(t).any() for t in self._totals.values()) and layer.weight.any()
         ]
 
     def _check(self) -> None:
@@ -133,10 +133,11 @@ class _Gradients:
         unreached = set(self.unreached())
         finished = {name: _FINISHED[name](total, windows) for name, total in self._totals.items()}
         for layer in self._layers:
-            for total in finished.values() if layer in unreached else ():
+            for total in finished.values() if layer in unreached and layer.expert else ():
                 layer.oriented(total).copy_(layer.weight.abs())
             table = {name: layer.oriented(total) for name, total in finished.items()}
-            table |= mark(layer) if layer in unreached else {}
+            if layer in unreached:
+                table |= mark(layer, UNREACHED if layer.expert else NO_GRADIENT)
             own = self._own.get(layer.name, {})
             yield layer, table | {n: as_leaf(n, layer, collector.finish()) for n, collector in own.items()}
 

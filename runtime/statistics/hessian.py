@@ -14,7 +14,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from pzc.runtime.errors import NotPositiveDefinite, PruningError
+from pzc.runtime.errors import Hopeless, NotPositiveDefinite
 from pzc.runtime.statistics.activations import Table, rows, wide
 
 FACTOR, DEAD, DAMPING_USED = "H.factor", "H.dead", "H.damping"
@@ -66,12 +66,12 @@ class Hessians:
     def finish(self, layer: str) -> Table:
         """The leaves of a layer, each `[1, in]`; its sum is let go of.
 
-        Raises PruningError if the layer was never run, or its Hessian can't be factored.
+        Raises Hopeless if the layer was never run, or its Hessian can't be factored.
         """
         self._last = (None, None, None)
         if layer not in self._finished:
             if layer not in self._totals:
-                raise PruningError(f"no calibration token reached the layer {layer}", layer=layer)
+                raise Hopeless(f"no calibration token reached the layer {layer}", layer=layer)
             sharing = [name for name, total in self._totals.items() if total is self._totals[layer]]
             table = hessian_leaves(self._taken(sharing), self._leaves, layer)
             self._finished |= dict.fromkeys(sharing, table)

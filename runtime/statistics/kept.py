@@ -25,9 +25,9 @@ from pzc.runtime.models.layers import Layer
 from pzc.runtime.shards import as_bytes
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.leaves import COLLECTORS
-from pzc.runtime.statistics.unreached import UNREACHED, mark
+from pzc.runtime.statistics.unreached import MARKS, marks_in
 
-_FORMAT = "pzc-gradients/2"
+_FORMAT = "pzc-gradients/3"
 
 METADATA = {"format": _FORMAT}
 """What a file says of itself."""
@@ -69,7 +69,7 @@ def load_kept(file: Path, layers: Sequence[Layer], leaves: Collection[str]) -> d
         stored = load_file(file)
         return {
             layer.name: {leaf: stored[f"{leaf}/{layer.name}"].to(layer.parameter.device) for leaf in leaves}
-            | (mark(layer) if f"{UNREACHED}/{layer.name}" in stored else {})
+            | marks_in(stored, layer)
             for layer in layers
         }
     except (OSError, SafetensorError, KeyError):
@@ -81,8 +81,8 @@ def flattened(tables: Mapping[str, Table], leaves: Collection[str]) -> dict[str,
     return {
         f"{leaf}/{name}": table[leaf].cpu().clone(memory_format=torch.contiguous_format)
         for name, table in tables.items()
-        for leaf in (*leaves, UNREACHED)
-        if leaf in table or leaf != UNREACHED
+        for leaf in (*leaves, *MARKS)
+        if leaf in table or leaf not in MARKS
     }
 
 

@@ -17,8 +17,9 @@ from pzc.compiler.leaves import AXES, LEAVES
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.statistics.hessian import DAMPING_USED, DEAD, FACTOR
 
-UNREACHED = "unreached"
-"""Stands among the statistics of such a layer, as a mark."""
+UNREACHED, NO_GRADIENT = MARKS = ("unreached", "no gradient")
+"""Stand among the statistics of a layer as marks: of such an expert, and of another layer that no gradient reaches, as
+one that only chooses what others read."""
 
 
 class UnreachedExperts(UserWarning):
@@ -41,9 +42,16 @@ def neutral(layer: Layer, leaves: Collection[str]) -> dict[str, Tensor]:
     return found | mark(layer)
 
 
-def mark(layer: Layer) -> dict[str, Tensor]:
-    """What stands among the statistics of a layer that nothing reached."""
-    return {UNREACHED: torch.ones((), device=layer.parameter.device)}
+def mark(layer: Layer, what: str = UNREACHED) -> dict[str, Tensor]:
+    """A mark as it stands among the statistics of a layer."""
+    return {what: torch.ones((), device=layer.parameter.device)}
+
+
+def marks_in(kept: Collection[str], layer: Layer) -> dict[str, Tensor]:
+    """The marks of a layer among the keys of a file, MARK/LAYER."""
+    return {
+        name: value for what in MARKS if f"{what}/{layer.name}" in kept for name, value in mark(layer, what).items()
+    }
 
 
 def unreached_of(tables: Mapping[str, Mapping[str, Tensor]]) -> list[str]:

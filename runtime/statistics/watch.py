@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pzc.runtime.errors import PruningError
-from pzc.runtime.models.layers import Layer
+from pzc.runtime.errors import Hopeless
+from pzc.runtime.models.layers import Layer, excluding
 
 See: TypeAlias = Callable[[str, Tensor, Tensor], None]
 """Called as `see(layer, inputs [tokens, in], outputs [tokens, out])`."""
@@ -39,7 +39,7 @@ def watching(layers: Sequence[Layer], see: See) -> Iterator[None]:
     """Call `see` for each product with one of the layers while the context is open.
 
     Experts run one after another meanwhile (transformers' implementation "eager"), since faster ones multiply all at
-    once or in kernels of their own. Raises PruningError from the forward pass where a module's products can't be seen.
+    once or in kernels of their own. Raises Hopeless from the forward pass where a module's products can't be seen.
     """
     modules: dict[nn.Module, list[Layer]] = {}
     for layer in layers:
@@ -100,7 +100,6 @@ class _Watch(TorchFunctionMode):
             layer.parameter.data_ptr(): (layer.key, None) for layer in layers if layer.index is None
         }
         self._seen: set[str] = set()
-        self._keys = {layer.key for layer in layers}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.__getitem__ and id(args[0]) in self._stacks:
@@ -134,11 +133,12 @@ class _Watch(TorchFunctionMode):
             self._see(self._layers[place], args[left], output)
 
     def check(self) -> None:
-        """Raise PruningError if the call made no product with a parameter that can be told from others."""
-        for key in self._keys - self._seen:
-            name = next(name for (k, _), name in self._layers.items() if k == key)
-            raise PruningError(
-                f"what {name} reads cannot be observed: {type(self._module).__name__} multiplies in a way of its own",
-                hint=f"use a metric without activations, or --exclude '*.{name.rsplit('.', 1)[-1]}'",
-                layer=name,
+        """Raise Hopeless if the call made no product with a parameter that can be told from others."""
+        missed = [name for (key, _), name in self._layers.items() if key not in self._seen]
+        if missed:
+            kind = type(self._module).__name__
+            raise Hopeless(
+                f"what {missed[0]} reads cannot be observed: {kind} multiplies in a way of its own",
+                hint=f"use a metric without activations, or {excluding(missed, list(self._layers.values()))}",
+                layer=missed[0],
             )

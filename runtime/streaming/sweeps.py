@@ -34,7 +34,7 @@ from pzc.runtime.statistics.gather import Statistics, of_weights
 from pzc.runtime.statistics.gradients import folding, loss_scale
 from pzc.runtime.statistics.sequential import Call, run_block
 from pzc.runtime.statistics.shortcuts import run_for_inputs
-from pzc.runtime.statistics.unreached import UNREACHED, mark, unreached_of
+from pzc.runtime.statistics.unreached import marks_in, unreached_of
 from pzc.runtime.streaming.flow import Flow
 from pzc.runtime.streaming.model import Shell
 from pzc.runtime.streaming.outputs import Output
@@ -255,7 +255,7 @@ def _kept_of(run: Run, layer: Layer) -> Table:
     for leaf in run.request.leaves:
         if f"{leaf}/{layer.name}" in run.kept:
             found[leaf] = read(run.kept[f"{leaf}/{layer.name}"]).to(run.shell.device)
-    return found | (mark(layer) if f"{UNREACHED}/{layer.name}" in run.kept else {})
+    return found | marks_in(run.kept, layer)
 
 
 def keep_scores(run: Run, index: int, members: Sequence[Layer], tables: Mapping[str, Table]) -> None:
