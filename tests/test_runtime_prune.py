@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import pzc
 from pzc.compiler.core import Node, leaf, make, number
@@ -21,6 +22,7 @@ from pzc.runtime.pruning.prune import prune, prune_each
 from pzc.runtime.pruning.request import Request
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import gather
+from pzc.runtime.statistics.sequential import NoChain
 
 W, X, G = leaf("W"), leaf("X.l2"), leaf("G.l2")
 A = make("abs", W)
@@ -126,6 +128,61 @@ def test_blocks_that_are_no_chain_are_not_walked(tiny: Callable[..., Any], windo
     with pytest.raises(PruningError, match="block 1 does not read the output of the block before it"):
         prune(model, WANDA, windows=windows, sequential=True)
     assert same_bits(weights(model), before)
+
+
+class Gated(nn.Module):
+    """A model whose blocks put out, beside hidden states, what may be the gate of the block behind them, and that goes
+    through its blocks a number of times."""
+
+    def __init__(self, *, hands_on: bool, times: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embeddings = nn.Embedding(20, 8)
+        self.layers = nn.ModuleList([_GatedBlock() for _ in range(3)])
+        self._hands_on, self._times = hands_on, times
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> None:
+        hidden, gate = self.embeddings(input_ids), None
+        for _ in range(self._times):
+            for layer in self.layers:
+                hidden, made = layer(hidden, gate)
+                gate = made if self._hands_on else None
+
+
+class _GatedBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, hidden_states: torch.Tensor, gate: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        made = self.gate(hidden_states).sigmoid()
+        return hidden_states + self.up(hidden_states * (made if gate is None else gate)), made
+
+
+def test_what_blocks_hand_on_to_each_other_is_not_taken_from_the_dense_model(windows: torch.Tensor) -> None:
+    model, expected = Gated(hands_on=False), Gated(hands_on=False)
+    layers = find_layers(expected)
+    for index in range(3):
+        norms = {layer.name: input_norms(expected, layer, windows) for layer in layers.of_block(index)}
+        for layer in layers.of_block(index):
+            drop_half_of_each_row(layer, np.abs(layer.weight.numpy()) * norms[layer.name])
+    prune(model, WANDA, windows=windows, sequential=True)
+    assert same_bits(weights(model), weights(expected))
+
+    handing = Gated(hands_on=True)
+    before = weights(handing)
+    with pytest.raises(NoChain, match="hand on values to each other"):
+        prune(handing, WANDA, windows=windows, sequential=True)
+    assert same_bits(weights(handing), before)
+    prune(handing, WANDA, windows=windows, update="obs", sequential=False)  # all that it reads is of the dense model
+
+
+def test_blocks_that_run_several_times_are_not_walked(windows: torch.Tensor) -> None:
+    with pytest.raises(NoChain, match="runs its blocks several times"):
+        prune(Gated(hands_on=False, times=2), WANDA, windows=windows, sequential=True)
 
 
 @pytest.mark.parametrize("per", ["row", "col", "layer", "block", "model"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,12 @@ Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a block but for the hidden states: positional and by name."""
 
 Visit: TypeAlias = Callable[[Mapping[str, dict[str, Tensor]], Sequence[Layer]], None]
+
+
+_ONE_SHOT = "use --one-shot for this model"
+
+HANDS_ON = "the blocks of this model hand on values to each other"
+"""Why blocks can't be run one after another with what they were called with in the dense model."""
 
 
 class NoChain(Hopeless):
@@ -47,7 +53,7 @@ def through_blocks(
     Raises NoChain before the first visit.
     """
     with torch.no_grad(), evaluating(model):
-        hidden, calls = _capture(model, layers.blocks, windows)
+        hidden, calls = _capture(model, layers.blocks, windows, changes=changes)
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
             gathers = leaves if members and not (skips and skips(members)) else frozenset[str]()
@@ -79,7 +85,7 @@ def _first(output: Any) -> Tensor:
     """The hidden states among what a block returns: alone, or the first of a tuple."""
     states = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(states, Tensor):
-        raise NoChain("the blocks of this model return no hidden states", hint="use --one-shot")
+        raise NoChain("the blocks of this model return no hidden states", hint=_ONE_SHOT)
     return states
 
 
@@ -95,7 +101,9 @@ class _Entered(Exception):
     """Ends a forward pass at the first block."""
 
 
-def _capture(model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor) -> tuple[list[Tensor], list[list[Call]]]:
+def _capture(
+    model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor, *, changes: bool
+) -> tuple[list[Tensor], list[list[Call]]]:
     """The hidden states that enter the first block, by window, and the other arguments of every block, by
     block and window. Blocks may differ in them, as sliding and full attention do.
 
@@ -103,17 +111,19 @@ def _capture(model: nn.Module, blocks: Sequence[nn.Module], windows: Tensor) -> 
     the text, and are kept once; the other windows then end at the first block.
     """
     parts = [window.to(device_of(model)) for window in windows.split(1)]
-    entries = [_walk(model, blocks, ids) for ids in parts[:2]]
+    entries = [_walk(model, blocks, ids, changes=changes) for ids in parts[:2]]
     if alike(entries[0].calls, entries[-1].calls):
         calls = [[call] * len(parts) for call in entries[0].calls]
         return [entry.hidden for entry in entries] + [_enter(model, blocks[0], i) for i in parts[2:]], calls
-    entries += [_walk(model, blocks, ids) for ids in parts[2:]]
+    entries += [_walk(model, blocks, ids, changes=changes) for ids in parts[2:]]
     return [entry.hidden for entry in entries], [list(c) for c in zip(*(e.calls for e in entries), strict=True)]
 
 
-def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
-    """Run one window through all blocks, and see to it that each reads what the one before it puts out. Where the first
-    block puts out hidden states alone, others of its kind do so too, and just hand on theirs."""
+def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor, *, changes: bool) -> _Entry:
+    """Run one window through all blocks, and see to it that each reads what the one before it puts out, and nothing else that
+    a block has made if the walk `changes` them. Where the first block puts out hidden states alone, others of its kind
+    do so too, and just hand on theirs."""
+    made: list[Tensor] = []
     entering: list[Tensor] = []
     leaving: list[Tensor] = []
     calls: list[Call] = []
@@ -124,14 +134,20 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
         calls.append(call)
         if index == 0:
             entering.append(hidden)
+        elif index == len(blocks):
+            raise NoChain("this model runs its blocks several times", hint=_ONE_SHOT)
         elif len(leaving) != index or module is not blocks[index] or not alike(leaving[-1], hidden):
             raise NoChain(
                 f"block {index} does not read the output of the block before it",
-                hint="use --one-shot for this model",
+                hint=_ONE_SHOT,
             )
+        elif changes and not _places(call).isdisjoint(_places(made)):
+            raise NoChain(HANDS_ON, hint=_ONE_SHOT)
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         leaving.append(_first(output))
+        beside = _tensors_in(output[1:]) if isinstance(output, tuple | list) else ()
+        made.extend(tensor for tensor in beside if _places(tensor).isdisjoint(_places(calls[-1])))
         if module is blocks[0] and isinstance(output, Tensor):
             stack.enter_context(handing_on(blocks[1:], module))
 
@@ -141,7 +157,7 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor) -> _Entry:
             stack.callback(block.register_forward_hook(after).remove)
         run_blocks(model, ids)
     if len(calls) != len(blocks):
-        raise NoChain("this model does not run all of its blocks", hint="use --one-shot for this model")
+        raise NoChain("this model does not run all of its blocks", hint=_ONE_SHOT)
     return _Entry(entering[0], calls)
 
 
@@ -168,6 +184,20 @@ def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, C
     others = dict(kwargs)
     hidden: Tensor = args[0] if args else others.pop("hidden_states")
     return hidden.detach(), (args[1:], others)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in an argument, however deep in tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(inner)
+
+
+def _places(value: Any) -> set[int]:
+    """Where in memory the tensors in an argument are."""
+    return {tensor.untyped_storage().data_ptr() for tensor in _tensors_in(value) if tensor.numel()}
 
 
 def alike(a: Any, b: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pzc.runtime.errors import WITHOUT_STREAM, PruningError
 from pzc.runtime.models.passes import run_blocks
-from pzc.runtime.statistics.sequential import Call, NoChain, alike, split_call
+from pzc.runtime.statistics.sequential import HANDS_ON, Call, NoChain, alike, split_call
 
 
 class _Reached(Exception):
@@ -62,7 +62,7 @@ class Flow:
         if not alike(found, self._passed(ids.flip(1))):
             raise NoChain("what this model's blocks read beside hidden states depends on the text", hint=WITHOUT_STREAM)
         if any(isinstance(value, dict | list) for args, kwargs in found for value in (*args, *kwargs.values())):
-            raise NoChain("the blocks of this model hand on values to each other", hint=WITHOUT_STREAM)
+            raise NoChain(HANDS_ON, hint=WITHOUT_STREAM)
         return found
 
     def leaving(self, hidden: Tensor) -> Tensor:
