@@ -17,6 +17,7 @@ from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.statistics import gradients
 from pzc.runtime.statistics.gather import Statistics, gather, noise
+from pzc.runtime.statistics.sequential import NoChain
 
 X = ("X.l2", "X.l1", "X.mean", "X.var", "X.max")
 Y = ("Y.l2", "Y.l1", "Y.mean", "Y.var", "Y.max")
@@ -356,3 +357,29 @@ def test_zeros_that_have_no_gradient_stay_zeros(tiny: Callable[..., Any], window
         part.weight.data.zero_()
     found = prune(model, "abs(W) * G per row", windows=windows, exclude=["layers.1.mlp.gate_proj"])
     assert found.layers["model.layers.1.mlp.up_proj"] == 1.0
+
+
+@pytest.mark.parametrize("exclude", [[], ["layers.0.*"]])
+def test_a_weight_that_several_modules_share_reads_what_all_of_them_read(
+    tiny: Callable[..., Any], windows: torch.Tensor, exclude: list[str]
+) -> None:
+    model = tiny()
+    first, last = (model.model.layers[i].mlp.down_proj for i in (0, 2))
+    last.weight = first.weight
+    seen: list[torch.Tensor] = []
+    handles = [x.register_forward_hook(lambda m, args, y: seen.append(args[0].flatten(0, -2))) for x in (first, last)]
+    with torch.no_grad():
+        model(windows)
+    for handle in handles:
+        handle.remove()
+    layers = find_layers(model, exclude=exclude)
+    shared = next(layer for layer in layers.layers if layer.parameter is first.weight)
+    rows = torch.cat(seen).double()
+    for others in ((), ("H.diag",), ("G.l2",)):
+        found = gather(model, layers, windows, ["X.l2", *others]).tables[shared.name]
+        torch.testing.assert_close(found["X.l2"][0].double(), rows.norm(dim=0), rtol=1e-4, atol=1e-5)
+    diagonal = gather(model, layers, windows, ["H.diag"]).tables[shared.name]["H.diag"][0].double()
+    expected = 2 / len(windows) * rows.square().sum(0)
+    torch.testing.assert_close(diagonal, expected + 0.01 * expected.mean(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(NoChain, match=f"{shared.name} shares its weight with other layers"):
+        prune(model, "wanda", windows=windows, sequential=True, exclude=exclude)

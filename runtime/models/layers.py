@@ -24,7 +24,7 @@ class Layer:
     head, counts as behind the last. `module` stores it as its parameter `key`: as `[out, in]`, or `[in, out]` where it
     is `transposed`, as GPT-2's `Conv1D` does. `index` is its place in a parameter that stacks the matrices of many
     experts, `[experts, out, in]`; their module is not called with what an expert reads. `expert` says that only the
-    tokens that are routed to it pass through the layer.
+    tokens that are routed to it pass through the layer. `others` are modules that have the same weight elsewhere.
     """
 
     name: str
@@ -34,6 +34,12 @@ class Layer:
     key: str = "weight"
     index: int | None = None
     expert: bool = False
+    others: tuple[nn.Module, ...] = ()
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """All modules that multiply by the weight, each once."""
+        return tuple(dict.fromkeys((self.module, *self.others)))
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -112,6 +118,9 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
     _check_patterns(model, [m.name for _, m in matrices], include, exclude)
     layers: list[Layer] = []
     unknown: list[Matrix] = []
+    sharing: dict[tuple[int, int | None], list[nn.Module]] = {}
+    for _, matrix in matrices:
+        sharing.setdefault(_place(matrix), []).append(matrix.module)
     seen: set[tuple[int, int | None]] = set()
     for block, matrix in matrices:
         by_default = matrix.kind != "router" and block < len(blocks)
@@ -119,10 +128,11 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
             continue
         if matrix.kind == "unknown":
             unknown.append(matrix)
-        place = (id(getattr(matrix.module, matrix.key)), matrix.index)
+        place = _place(matrix)
         if place not in seen:
             seen.add(place)
-            layers.append(_layer(matrix, block))
+            sharing[place].remove(matrix.module)
+            layers.append(_layer(matrix, block, sharing[place]))
     if unknown:
         raise _unknown(unknown, [matrix.name for _, matrix in matrices])
     if not layers:
@@ -150,8 +160,13 @@ def _matrices(model: nn.Module) -> tuple[tuple[nn.Module, ...], list[tuple[int, 
     return tuple(blocks), inside + [(len(blocks), m) for m in outside_of(model, path)]
 
 
-def _layer(m: Matrix, block: int) -> Layer:
-    return Layer(m.name, m.module, block, m.transposed, m.key, m.index, m.expert)
+def _layer(m: Matrix, block: int, others: Sequence[nn.Module] = ()) -> Layer:
+    return Layer(m.name, m.module, block, m.transposed, m.key, m.index, m.expert, tuple(others))
+
+
+def _place(matrix: Matrix) -> tuple[int, int | None]:
+    """What tells a matrix from all that have other weights."""
+    return id(getattr(matrix.module, matrix.key)), matrix.index
 
 
 def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -74,9 +74,9 @@ def collecting(layers: Sequence[Layer], leaves: Collection[str], windows: int) -
     with ExitStack() as stack:
         if families:
             stack.enter_context(watching([layer for layer in layers if not _has_hook(layer)], see))
-        for layer in layers if families else ():
-            if _has_hook(layer):
-                stack.callback(layer.module.register_forward_hook(_hook(layer.name, see), with_kwargs=True).remove)
+        for layer in filter(_has_hook, layers if families else ()):
+            for module in layer.modules:
+                stack.callback(module.register_forward_hook(_hook(layer.name, see), with_kwargs=True).remove)
         yield tables
 
 

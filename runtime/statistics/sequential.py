@@ -23,7 +23,7 @@ Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 Visit: TypeAlias = Callable[[Mapping[str, dict[str, Tensor]], Sequence[Layer]], None]
 
 
-_ONE_SHOT = "use --one-shot for this model"
+_ONE_SHOT = "use --one-shot for this model, without --update"
 
 HANDS_ON = "the blocks of this model hand on values to each other"
 """Why blocks can't be run one after another with what they were called with in the dense model."""
@@ -52,6 +52,8 @@ def through_blocks(
 
     Raises NoChain before the first visit.
     """
+    if shared := next((layer for layer in layers.layers if layer.others), None):
+        raise NoChain(f"{shared.name} shares its weight with other layers", hint=_ONE_SHOT)
     with torch.no_grad(), evaluating(model):
         hidden, calls = _capture(model, layers.blocks, windows, changes=changes)
         for index, block in enumerate(layers.blocks):
@@ -120,9 +122,9 @@ def _capture(
 
 
 def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor, *, changes: bool) -> _Entry:
-    """Run one window through all blocks, and see to it that each reads what the one before it puts out, and nothing else that
-    a block has made if the walk `changes` them. Where the first block puts out hidden states alone, others of its kind
-    do so too, and just hand on theirs."""
+    """Run one window through all blocks, and see to it that each reads what the one before it puts out, and nothing
+    else that a block has made if the walk `changes` them. Where the first block puts out hidden states alone, others of
+    its kind do so too, and just hand on theirs."""
     made: list[Tensor] = []
     entering: list[Tensor] = []
     leaving: list[Tensor] = []
@@ -142,7 +144,7 @@ def _walk(model: nn.Module, blocks: Sequence[nn.Module], ids: Tensor, *, changes
                 hint=_ONE_SHOT,
             )
         elif changes and not _places(call).isdisjoint(_places(made)):
-            raise NoChain(HANDS_ON, hint=_ONE_SHOT)
+            raise NoChain(HANDS_ON, hint="use --one-shot for this model")
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         leaving.append(_first(output))

@@ -43,7 +43,8 @@ def watching(layers: Sequence[Layer], see: See) -> Iterator[None]:
     """
     modules: dict[nn.Module, list[Layer]] = {}
     for layer in layers:
-        modules.setdefault(layer.module, []).append(layer)
+        for module in layer.modules:
+            modules.setdefault(module, []).append(layer)
     with ExitStack() as stack:
         for module, members in modules.items():
             stack.enter_context(_one_after_another(module))

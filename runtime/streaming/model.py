@@ -208,9 +208,11 @@ def open_shell(
 
 
 def check_inside(layers: Layers) -> None:
-    """Raise PruningError for a layer that is in no block."""
+    """Raise PruningError for a layer that is in no block, or in several."""
     if layers.outside:
         raise PruningError(f"{layers.outside[0].name} is outside the blocks, and --stream prunes block by block")
+    if shared := next((layer for layer in layers.layers if layer.others), None):
+        raise PruningError(f"{shared.name} shares its weight with other layers", hint=WITHOUT_STREAM)
 
 
 def local_folder(name: str) -> Path:
