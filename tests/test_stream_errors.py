@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    BambaConfig,
     CTRLConfig,
     CTRLLMHeadModel,
     GPT2Config,
     GPT2LMHeadModel,
+    RwkvConfig,
 )
 
 from pzc.runtime import shards
@@ -27,13 +29,20 @@ from pzc.runtime.models.loading import load_model
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.pruning.request import Request
 from pzc.runtime.shards import INDEX, open_shards, read, read_as
+from pzc.runtime.statistics.sequential import NoChain
 from pzc.runtime.streaming import model as stream_model
+from pzc.runtime.streaming.flow import Flow
 from pzc.runtime.streaming.model import open_shell
 from pzc.runtime.streaming.stream import Windows, stream
 from tests.terminal import Terminal
 from tests.test_stream import source, streamed, weights_of
 
 __all__ = ["source"]
+
+SMALL = {
+    "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+}  # fmt: skip
 
 
 def last(folder: Path) -> Path:
@@ -289,6 +298,39 @@ def test_layers_that_no_gradient_reaches_are_an_error(
     with pytest.raises(NoGradient, match=f"no gradient reaches {missing}$"):
         streamed(folder, tmp_path / "out", "abs(W) * X * G per row", windows, **how)
     assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"source"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BambaConfig(**SMALL, intermediate_size=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8, mamba_n_groups=1),
+        RwkvConfig(**SMALL, context_length=32),
+    ],
+    ids=["two values", "three values"],
+)
+def test_blocks_that_return_something_else_are_refused(
+    config: Any, tokenizer: Any, windows: Tensor, tmp_path: Path
+) -> None:
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    with pytest.raises(NoChain, match="are no chain") as caught:
+        streamed(tmp_path / "source", tmp_path / "out", "wanda", windows)
+    assert caught.value.hint == "prune it without --stream"
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_defect_before_any_block_is_done_leaves_nothing_behind(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = source()
+
+    def defective(*args: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Flow, "entering", defective)
+    with pytest.raises(RuntimeError, match="a defect"):
+        streamed(folder, tmp_path / "out", "wanda", windows)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

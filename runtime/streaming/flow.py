@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.errors import WITHOUT_STREAM, PruningError
+from pzc.runtime.errors import WITHOUT_STREAM, PruningError, is_out_of_memory
 from pzc.runtime.models.passes import run_blocks
 from pzc.runtime.statistics.sequential import HANDS_ON, Call, NoChain, alike, split_call
 
@@ -111,7 +111,11 @@ class Flow:
 
             return forward
 
-        self._run([of(index) for index in range(len(self._blocks))], ids)
+        try:
+            self._run([of(index) for index in range(len(self._blocks))], ids)
+        except Exception as error:  # the model takes its blocks to return something else
+            if isinstance(error, PruningError | OSError) or is_out_of_memory(error):
+                raise
         return calls
 
     def _run(self, forwards: Sequence[Callable[..., Any]], ids: Tensor) -> None:

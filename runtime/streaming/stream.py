@@ -109,15 +109,12 @@ def stream(
                 for each in outputs:
                     each.rest()
                 run.journal.finish("rest", 1)
-        except Hopeless:
-            clear(folder)
-            raise
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
+        except Exception as error:
             begun = Journal(folder / "work" / "journal.json").begun
-            if not begun:
+            if isinstance(error, Hopeless) or not begun:  # nothing that would help the next time
                 clear(folder)
+            if not isinstance(error, OSError) or error.errno not in REFUSALS:
+                raise
             hint = "the same command goes on at the last finished block" if begun else None
             raise PruningError(f"{output} cannot be written: {reason_of(error)}", hint=hint) from error
         saved: list[int] = []
