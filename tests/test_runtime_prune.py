@@ -15,7 +15,7 @@ from torch import nn
 import pzc
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.metric import Metric
-from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.errors import Hopeless, NonFiniteScore, PruningError
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.prune import prune, prune_each
@@ -183,6 +183,20 @@ def test_what_blocks_hand_on_to_each_other_is_not_taken_from_the_dense_model(win
 def test_blocks_that_run_several_times_are_not_walked(windows: torch.Tensor) -> None:
     with pytest.raises(NoChain, match="runs its blocks several times"):
         prune(Gated(hands_on=False, times=2), WANDA, windows=windows, sequential=True)
+
+
+@pytest.mark.parametrize("metric", ["wanda", "pruner_zero", "abs(W) / H.inv_diag per row"])
+def test_a_model_that_changes_its_own_weights_is_refused(windows: torch.Tensor, metric: str) -> None:
+    """RWKV divides some of them by powers of two when it is first evaluated, and knows only itself that it has."""
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    config = RwkvConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2, context_length=32, rescale_every=1)
+    with pytest.raises(Hopeless, match=r"running this model changes its weights, such as rwkv\.blocks"):
+        prune(RwkvForCausalLM(config), metric, windows=windows)
+    model = RwkvForCausalLM(config)
+    before = weights(model)
+    prune(model, "magnitude", windows=windows)
+    assert all(((value == before[name]) | (value == 0)).all() for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("per", ["row", "col", "layer", "block", "model"])

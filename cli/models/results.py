@@ -19,7 +19,7 @@ from pzc.runtime.errors import Hopeless, PruningError
 from pzc.runtime.evaluation.evaluate import window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import check_space
-from pzc.runtime.models.passes import device_of
+from pzc.runtime.models.passes import device_of, unchanged
 from pzc.runtime.planning.plan import output_size
 from pzc.runtime.planning.texts import Texts
 from pzc.runtime.pruning.finished import Finished
@@ -124,7 +124,8 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
         start = time.perf_counter()
         before = work.journal.value("before") if work else None
         if before is None:
-            before = _measured(loaded.model, evaluation, bar)
+            with unchanged(loaded.model):
+                before = _measured(loaded.model, evaluation, bar)
         seconds = time.perf_counter() - start
         if work:
             work.journal.finish("dense", 1, before=before)

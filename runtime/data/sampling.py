@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pzc.runtime.data.texts import Sampler, Side
 from pzc.runtime.data.windows import tokenise
 from pzc.runtime.errors import PruningError
-from pzc.runtime.models.passes import device_of, evaluating
+from pzc.runtime.models.passes import device_of, evaluating, unchanged
 
 _TOGETHER = 16
 """Texts that are sampled together."""
@@ -39,7 +39,7 @@ def sample_text(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, s
     generator = torch.Generator().manual_seed(seed)
     texts: list[str] = []
     found = 0
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), unchanged(model):
         for _ in range(_ROUNDS * (1 + tokens // (length * _TOGETHER))):
             rows = _stretches(model, tokenizer, min(_TOGETHER, 1 + tokens // length), length, generator, device)
             for row in rows:

@@ -20,7 +20,7 @@ from pzc.runtime.errors import ConstantScore, NoGradient, NonFiniteScore, Prunin
 from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.layers import Layers, find_layers, zeros
-from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.models.passes import Progress, silent, unchanged
 from pzc.runtime.pruning.dense import Dense
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.obs import COLUMNS
@@ -88,7 +88,8 @@ def compare(
         check_pattern(target, layers.layers)
     dense = Dense(layers)
     start = time.perf_counter()
-    before = window_losses(model, evaluation)
+    with unchanged(model):
+        before = window_losses(model, evaluation)
     sparsity = sum(zeros(layers).values()) / layers.size
     at_itself = (0.0,) * len(before) if divergence else ()
     yield Compared(None, None, None, sparsity, tuple(before), time.perf_counter() - start, at_itself)

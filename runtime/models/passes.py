@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import Hopeless, PruningError
 from pzc.runtime.models.offload import runs_on
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -41,6 +41,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Raise Hopeless at the end of the context if weights were changed in it, as RWKV's are by its own code when it is
+    first evaluated: what would be pruned, and saved, is another model then."""
+    before = [(name, p, p._version) for name, p in model.named_parameters() if not p.is_inference()]
+    yield
+    changed = [name for name, parameter, version in before if parameter._version != version]
+    if changed:
+        raise Hopeless(
+            f"running this model changes its weights, such as {changed[0]}: what it then is can't be pruned",
+            hint="a metric of weights alone, with --eval-windows 0, runs nothing",
+            layer=changed[0],
+        )
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -28,6 +28,7 @@ from pzc.runtime.models.passes import (
     run_blocks,
     silent,
     singly,
+    unchanged,
 )
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.forward import collecting, forward_leaves
@@ -157,7 +158,7 @@ def gather(
         return rest.joined(kept or {})
     forward = forward_leaves(leaves)
     found: list[Mapping[str, Table]] = []
-    with evaluating(model):
+    with evaluating(model), unchanged(model):
         if "hessian" in passes:
             found.append(_by_block(model, layers, windows, forward, progress))
             forward = frozenset()

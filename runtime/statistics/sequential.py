@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pzc.runtime.errors import Hopeless
 from pzc.runtime.models.layers import Layer, Layers
-from pzc.runtime.models.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent
+from pzc.runtime.models.passes import Progress, batches, device_of, evaluating, logits_of, run_blocks, silent, unchanged
 from pzc.runtime.statistics.forward import collecting
 from pzc.runtime.statistics.shortcuts import handing_on, run_for_inputs
 
@@ -55,7 +55,8 @@ def through_blocks(
     if shared := next((layer for layer in layers.layers if layer.others), None):
         raise NoChain(f"{shared.name} shares its weight with other layers", hint=_ONE_SHOT)
     with torch.no_grad(), evaluating(model):
-        hidden, calls = _capture(model, layers.blocks, windows, changes=changes)
+        with unchanged(model):
+            hidden, calls = _capture(model, layers.blocks, windows, changes=changes)
         for index, block in enumerate(layers.blocks):
             members = layers.of_block(index)
             gathers = leaves if members and not (skips and skips(members)) else frozenset[str]()
