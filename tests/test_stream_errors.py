@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
@@ -317,6 +318,28 @@ def test_blocks_that_return_something_else_are_refused(
         streamed(tmp_path / "source", tmp_path / "out", "wanda", windows)
     assert caught.value.hint == "prune it without --stream"
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_model_with_two_lists_of_blocks_whose_weights_are_stored_joined(
+    tokenizer: Any, tmp_path: Path, terminal: Terminal
+) -> None:
+    """One list is pruned, with a warning; transformers makes q, k, v and a gate of each stored tensor."""
+    if not hasattr(transformers, "HrmTextConfig"):
+        pytest.skip("this transformers has no such model")
+    config = transformers.HrmTextConfig(**SMALL, intermediate_size=32, head_dim=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    command = ("prune", "-f", "magnitude", "-m", str(tmp_path / "source"), "-o", "out", "--eval-windows", "0")
+    shown = terminal(*command, "--stream")
+    assert shown.code == 1
+    assert "several parameters are made of model.H_module.layers.0.attn.gqkv_proj.weight" in " ".join(shown.err.split())
+    assert "prune it without --stream" in shown.err
+    shown = terminal(*command)
+    assert shown.code == 0, shown.err
+    assert "warning: model.H_module.layers holds blocks of the same kind, which stay dense" in shown.err
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out").model
+    for stack, share in ((found.L_module, 0.5), (found.H_module, 0.0)):
+        assert all(float((x.mlp.up_proj.weight == 0).float().mean()) == share for x in stack.layers)
 
 
 def test_a_defect_before_any_block_is_done_leaves_nothing_behind(

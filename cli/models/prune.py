@@ -57,6 +57,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     request.check(model.layers.layers)
     for sentence in idle_roles(request.metric, model.layers.layers):
         warn(sentence)
+    for name in model.layers.others:
+        warn(f"{name} holds blocks of the same kind, which stay dense: one list of blocks is pruned")
     texts = texts_of(model.loaded, request.needed, vars(asked))
     length = texts.evaluation_windows.shape[1]
     if not asked.silent:

@@ -81,10 +81,12 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """A model's decoder blocks in their order, and the linear layers that are pruned."""
+    """A model's decoder blocks in their order, and the linear layers that are pruned. `others` are lists of blocks of
+    the same kind elsewhere in the model, which are left out."""
 
     blocks: tuple[nn.Module, ...]
     layers: tuple[Layer, ...]
+    others: tuple[str, ...] = ()
 
     def of_block(self, block: int) -> tuple[Layer, ...]:
         """The layers of one block, in the model's order."""
@@ -141,7 +143,7 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
         _check(layer)
         if layer.block == len(blocks):
             _check_not_tied(model, layer)
-    return Layers(blocks, tuple(layers))
+    return Layers(blocks, tuple(layers), _alike(model, blocks))
 
 
 def named_layers(model: nn.Module, names: Collection[str]) -> Layers:
@@ -188,6 +190,12 @@ def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
             hint="use the model without quantisation" if packed else None,
         )
     return best
+
+
+def _alike(model: nn.Module, blocks: Sequence[nn.Module]) -> tuple[str, ...]:
+    kind = type(blocks[0])
+    lists = ((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList) and len(each))
+    return tuple(name for name, each in lists if all(type(x) is kind and x not in blocks for x in each))
 
 
 def excluding(some: Collection[str], names: Collection[str]) -> str:

@@ -62,7 +62,7 @@ def find_sources(name: str, model: Any, shards: Shards) -> dict[str, Source]:
     wanted: dict[int, list[tuple[str, Tensor]]] = {}
     for key, tensor in model.state_dict(keep_vars=True).items():
         wanted.setdefault(id(tensor), []).append((key, tensor))
-    by_name = _by_name(model, shards)
+    by_name = _by_name(name, model, shards)
     found: dict[str, Source] = {}
     missing: list[str] = []
     for tied in wanted.values():
@@ -87,8 +87,9 @@ def find_sources(name: str, model: Any, shards: Shards) -> dict[str, Source]:
     return found
 
 
-def _by_name(model: Any, shards: Shards) -> dict[str, Source]:
-    """Everything stored that transformers would load, by the name of the parameter that it becomes or is a part of."""
+def _by_name(model_name: str, model: Any, shards: Shards) -> dict[str, Source]:
+    """Everything stored that transformers would load, by the name of the parameter that it becomes or is a part of.
+    Raises PruningError where several parameters are made of one tensor."""
     transforms = get_model_conversion_mapping(model)
     model._weight_conversions = transforms  # what `revert_weight_conversion` reverts, as after loading
     renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
@@ -101,9 +102,15 @@ def _by_name(model: Any, shards: Shards) -> dict[str, Source]:
         target, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
         if target not in state and key in state:
             target, pattern = key, None
+        if pattern is not None and len(by_pattern[pattern].target_patterns) > 1:
+            raise PruningError(
+                f"several parameters are made of {key} when {model_name} is loaded",
+                hint=WITHOUT_STREAM,
+                model=model_name,
+            )
         if target in state and pattern is None:
             single.setdefault(target, Source((shards.tensors[key],)))
-        elif target in state and pattern is not None and len(by_pattern[pattern].target_patterns) == 1:
+        elif target in state and pattern is not None:
             several.setdefault(target, []).append((pattern, shards.tensors[key]))
     return {name: _joined(model, name, by_pattern, parts) for name, parts in several.items()} | single
 
