@@ -224,6 +224,14 @@ def test_an_expert_that_no_token_reached_is_pruned_by_magnitude(metric: str, seq
         assert np.array_equal(layer.weight.numpy(), by_magnitude) is unreached
 
 
+def test_in_a_group_of_several_layers_such_an_expert_is_on_a_scale_of_its_own() -> None:
+    model = without_expert(make_family("Mixtral"), 2)
+    with pytest.warns(UnreachedExperts, match="scored by magnitude, which in a group of several layers is a scale of"):
+        done = prune(model, "abs(W) * G", windows=WINDOWS, per="model")
+    assert done.sparsity == pytest.approx(0.5, abs=1e-3)
+    assert all(abs(done.layers[name] - 0.5) > 0.1 for name in done.unreached)
+
+
 def test_experts_that_nothing_reached_are_known_from_kept_statistics_too(tmp_path: Path) -> None:
     found = []
     for _ in range(2):

@@ -2,7 +2,7 @@
 
 Their statistics are unknown, and zeros would make an arbitrary mask: all scores of a row would tie. So they get values
 that leave the magnitude to decide. X and Y are 1, H is the identity, and G is |W|: then |W|·X, |W|·G, W²·G and what is
-made of them in the zoo order the weights of the layer as |W| does.
+made of them in the zoo order the weights of the layer as |W| does, but on another scale than other layers have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ one that only chooses what others read."""
 
 
 class UnreachedExperts(UserWarning):
-    """Some experts are pruned by magnitude, since no calibration token was routed to them."""
+    """Some experts are scored by magnitude, since no calibration token was routed to them."""
 
 
 def neutral(layer: Layer, leaves: Collection[str]) -> dict[str, Tensor]:
@@ -64,5 +64,8 @@ def warn_of(layers: Sequence[Layer], what: str) -> None:
     if not layers:
         return
     others = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-    text = f"no {what} reached {layers[0].name}{others}: pruned by magnitude, unless there is more calibration text"
+    text = (
+        f"no {what} reached {layers[0].name}{others}: scored by magnitude, which in a group of several layers is a "
+        "scale of its own; more calibration text helps"
+    )
     warnings.warn(UnreachedExperts(text), stacklevel=2)
