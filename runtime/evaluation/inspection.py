@@ -23,6 +23,9 @@ from pzc.runtime.shards import INDEX, SINGLE, Shards, open_shards, read
 PERIODS = (2, 4, 8, 16, 32)
 """The periods M among which patterns N:M are looked for."""
 
+NEAR = 0.05
+"""How much more of a layer may be zero than a pattern makes so: where more is, it holds by chance."""
+
 TRANSPOSED = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 """Model types that store linear weights as `[in, out]` (transformers' `Conv1D`)."""
 
@@ -36,9 +39,10 @@ class Inspected:
     """The weights of one layer as they are stored.
 
     `role` is its name inside the block `block`, with `*` for the number of an expert; `zeros` how many of its `weights`
-    are exactly zero, `patterns` the N:M that hold for it along `in` and follow from no shorter one; `broken` how many
-    groups have more than the N weights that a pattern to be verified allows, and `first` where the first is: its row
-    and its first column. Both are None where nothing is to be verified. `odd` counts weights that are not finite.
+    are exactly zero, `patterns` the N:M that hold for it along `in`, follow from no shorter one and account for its
+    zeros; `broken` how many groups have more than the N weights that a pattern to be verified allows, and `first` where
+    the first is: its row and its first column. Both are None where nothing is to be verified. `odd` counts weights that
+    are not finite.
     """
 
     name: str
@@ -121,13 +125,16 @@ def _counts(kept: Tensor, period: int) -> Tensor:
 
 
 def _patterns(kept: Tensor) -> Iterator[Pattern]:
-    """The patterns that hold everywhere; one with the share of a shorter one follows from it."""
+    """The patterns that hold everywhere and account for nearly all zeros; one with the share of a shorter one follows
+    from it."""
     densest = 1.0
+    dense = int(torch.count_nonzero(kept)) / kept.numel()
     for period in (m for m in PERIODS if kept.shape[1] % m == 0):
         most = int(_counts(kept, period).max())
         if most / period < densest:
             densest = most / period
-            yield most, period
+            if densest - dense <= NEAR:
+                yield most, period
 
 
 def _broken(kept: Tensor, pattern: Pattern) -> tuple[int, tuple[int, int] | None]:
