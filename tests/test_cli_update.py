@@ -183,6 +183,11 @@ def test_an_allocation_is_recorded_layer_by_layer(terminal: Terminal, tmp_path: 
         assert len(set(kept["allocation"].values())) > 1
         assert kept["sparsity"]["after"] == pytest.approx(0.5, abs=1e-3)
     assert record(tmp_path / "b.t")["allocation"]["model.layers.0.self_attn.q_proj"] == pytest.approx(0.1, abs=0.01)
+    (tmp_path / "c.toml").write_text('[layers]\n"mlp.*" = 0.32\n')
+    shown = terminal("prune", "-f", "magnitude", "--allocation", "c.toml", "-o", "c", *SMALL)
+    layer, share = max(record(tmp_path / "c")["allocation"].items(), key=lambda item: item[1])
+    assert (shown.code, share > 0.9) == (0, True)
+    assert f"c.toml prunes {layer} to {share:.1%}" in " ".join(shown.err.split())
     shown = terminal("prune", "-f", "wanda", "--allocation", "a.toml", "-s", "0.6", "-o", "a", *SMALL)
     assert shown.code == 1
     assert "names every layer and makes a sparsity of 0.5000, not 0.6000" in shown.err

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pzc.runtime.planning.texts import Texts
 
 
+TOO_MUCH = 0.9
+"""A share of a layer that an allocation hardly means to prune: those that a file does not name may come to it."""
+
+
 @click.command("prune")
 @options.pruning
 @click.option("--output", "-o", "folder", required=True, type=click.Path(path_type=Path), help="Folder to write.")
@@ -95,6 +99,10 @@ def _warnings(asked: Asked, done: list[Result]) -> list[str]:
             f"{len(damped)} layers have Hessians that are positive definite only with more damping, up to {most:g} of "
             f"the mean diagonal for {layer}: more calibration text may help"
         )
+    for result in done:
+        layer, most = max(result.pruned.allocated.items(), key=lambda item: item[1], default=("", 0.0))
+        if most > max(TOO_MUCH, result.pruned.target.share):
+            found.append(f"--allocation {asked.allocation} prunes {layer} to {most:.1%}")
     if done and asked.allocation != "uniform" and len(set(done[0].pruned.allocated.values())) == 1:
         found.append(f"--allocation {asked.allocation} came to the same share for every layer")
     return found
