@@ -74,8 +74,9 @@ def folding(
     gathered = [_Gradients(parameter, those, leaves, scale) for parameter, those in members.items()]
 
     def tables(windows: int) -> dict[str, Table]:
-        warn_of([layer for one in gathered for layer in one.unreached() if layer.expert], "gradient")
-        return {layer.name: table for one in gathered for layer, table in one.finish(windows)}
+        unreached = dict.fromkeys(layer for one in gathered for layer in one.unreached())
+        warn_of([layer for layer in unreached if layer.expert], "gradient")
+        return {layer.name: table for one in gathered for layer, table in one.finish(windows, unreached)}
 
     with _only_gradients_of(module, list(members)), ExitStack() as stack:
         for one in gathered:
@@ -112,7 +113,7 @@ class _Gradients:
         return [
             layer
             for layer in self._layers
-            if self._totals and not any(layer.oriented(t).any() for t in self._totals.values()) and layer.weight.any()
+            if self._totals and all(_is_zero(layer.oriented(t)) for t in self._totals.values()) and layer.weight.any()
         ]
 
     def _check(self) -> None:
@@ -127,10 +128,9 @@ class _Gradients:
                     layer=name,
                 )
 
-    def finish(self, windows: int) -> Iterator[tuple[Layer, Table]]:
-        """The leaves of each layer, `[out, in]`."""
+    def finish(self, windows: int, unreached: Collection[Layer]) -> Iterator[tuple[Layer, Table]]:
+        """The leaves of each layer, `[out, in]`; what stands for them, and a mark, where it is `unreached`."""
         self._check()
-        unreached = set(self.unreached())
         finished = {name: _FINISHED[name](total, windows) for name, total in self._totals.items()}
         for layer in self._layers:
             for total in finished.values() if layer in unreached and layer.expert else ():
@@ -140,6 +140,10 @@ class _Gradients:
                 table |= mark(layer, UNREACHED if layer.expert else NO_GRADIENT)
             own = self._own.get(layer.name, {})
             yield layer, table | {n: as_leaf(n, layer, collector.finish()) for n, collector in own.items()}
+
+
+def _is_zero(matrix: Tensor) -> bool:
+    return not matrix[0].any() and not matrix.any()  # the first row tells of most
 
 
 @contextmanager
