@@ -22,16 +22,19 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     RwkvConfig,
+    Zamba2Config,
 )
 
 from pzc.runtime import shards
 from pzc.runtime.errors import NoGradient, PruningError
 from pzc.runtime.models.loading import load_model
+from pzc.runtime.pruning.mask_files import write_masks
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.pruning.request import Request
 from pzc.runtime.shards import INDEX, open_shards, read, read_as
 from pzc.runtime.statistics.sequential import NoChain
 from pzc.runtime.streaming import model as stream_model
+from pzc.runtime.streaming.apply import stream_masks
 from pzc.runtime.streaming.flow import Flow
 from pzc.runtime.streaming.model import open_shell
 from pzc.runtime.streaming.stream import Windows, stream
@@ -318,6 +321,24 @@ def test_blocks_that_return_something_else_are_refused(
         streamed(tmp_path / "source", tmp_path / "out", "wanda", windows)
     assert caught.value.hint == "prune it without --stream"
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_weights_that_several_blocks_share_are_refused(tokenizer: Any, windows: Tensor, tmp_path: Path) -> None:
+    sizes = {**SMALL, "num_hidden_layers": 4, "num_key_value_heads": 4, "layers_block_type": ["mamba", "hybrid"] * 2}
+    mamba = {"mamba_d_state": 8, "n_mamba_heads": 4, "mamba_ngroups": 1, "num_mem_blocks": 1}
+    model = AutoModelForCausalLM.from_config(Zamba2Config(**sizes, **mamba, intermediate_size=32))
+    model.save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    masks: dict[str, Tensor] = {}
+    prune(model, "magnitude", on_mask=masks.__setitem__)
+    write_masks(tmp_path / "masks", masks)
+    message = r"layers\.1\.shared_transformer\.self_attn\.q_proj shares its weight with other layers"
+    with pytest.raises(PruningError, match=message):
+        streamed(tmp_path / "source", tmp_path / "out", "wanda", windows)
+    shell = open_shell(str(tmp_path / "source"), device="cpu")
+    with pytest.raises(PruningError, match=message), stream_masks(shell, tmp_path / "masks", tmp_path / "out"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "source"]
 
 
 def test_a_model_with_two_lists_of_blocks_whose_weights_are_stored_joined(

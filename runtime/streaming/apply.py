@@ -18,7 +18,7 @@ from pzc.runtime.pruning.mask_files import check_shapes, unpacked
 from pzc.runtime.saving.checkpoint import check_free, check_output
 from pzc.runtime.scoring.values import write_masked
 from pzc.runtime.shards import header_of, read
-from pzc.runtime.streaming.model import Shell
+from pzc.runtime.streaming.model import Shell, check_inside
 from pzc.runtime.streaming.stream import weights_output
 
 
@@ -44,6 +44,7 @@ def stream_masks(
     one of another shape.
     """
     check_output(output, overwrite=overwrite)
+    check_inside(shell.layers)
     stored = header_of(file)
     layers = check_shapes(shell.layers.layers, file)
     final = output.absolute()
