@@ -6,14 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
+from pzc.compiler.core import Node
 from pzc.runtime.errors import NonFiniteScore, PruningError
-from pzc.search.algorithms import ALGORITHMS
+from pzc.search.algorithms import ALGORITHMS, SEED, Draft
 from pzc.search.candidate import REFERENCE, ZOO, Candidate
 from pzc.search.fitness import Fitness
-from pzc.search.niche import signature
+from pzc.search.niche import NEAR, distance, signature
 from pzc.search.predictors import hopeless
-from pzc.search.proposals import Proposal, cutoff, rng_for
+from pzc.search.proposals import Proposal, candidate_of, cutoff, rng_for
 from pzc.search.readable import shape
+from pzc.search.saturation import unsaturated
 from pzc.search.space import Genotype
 from pzc.search.state import State
 
@@ -54,14 +58,17 @@ def settle(
     """What becomes of a proposal. Only closed generations have a say, so it is the same whoever settles it when."""
     if proposal.settled:
         return proposal.candidate
-    new = proposal.candidate
+    new, core = proposal.candidate, proposal.core
     algorithm = ALGORITHMS[state.plan.algorithm]
-    try:
-        masks, mask_hash = fitness.masks(Genotype(proposal.core, new.per))
-    except NonFiniteScore:
-        return replace(new, status="refused", reason="not finite")
-    except PruningError as error:
-        return replace(new, status="refused", reason=error.message)
+    masks, mask_hash, reason = _masks(fitness, core, new.per)
+    if algorithm.identity and not new.published and (form := _unsaturated(core, new, masks, fitness)):
+        core = form
+        masks, mask_hash, reason = _masks(fitness, core, new.per)
+        draft = Draft(Genotype(core, new.per), new.operator, new.parents, new.genome)
+        stands = candidate_of(draft, new.number, (new.generation, new.slot, new.attempt), new.island)
+        new = replace(stands, predictors=new.predictors)
+    if masks is None:
+        return replace(new, status="refused", reason=reason)
     predictors = {**new.predictors, **fitness.predicted(masks)}
     new = replace(new, mask_hash=mask_hash, signature=signature(masks), predictors=predictors)
     if algorithm.identity:
@@ -77,4 +84,24 @@ def settle(
     new = replace(new, losses=tuple(losses))
     if not whole:
         return replace(new, status="lost race")
-    return replace(new, status="evaluated", shape=shape(proposal.core, new.per))
+    return replace(new, status="evaluated", shape=shape(core, new.per))
+
+
+def _unsaturated(core: Node, new: Candidate, masks: dict[str, Tensor] | None, fitness: Fitness) -> Node | None:
+    """What a score ranks as over the reals, where saturation has given it other masks, or none to a metric of the
+    user. What else was refused may come again in another form."""
+    form = unsaturated(core, new.per) if masks or new.operator == SEED else None
+    own = _masks(fitness, form, new.per)[0] if form else None
+    if own is None or (masks and distance(signature(own), signature(masks)) < NEAR):
+        return None
+    return form
+
+
+def _masks(fitness: Fitness, core: Node, per: str) -> tuple[dict[str, Tensor] | None, str, str]:
+    """The masks of a score with their hash, or None and the reason for which it is refused."""
+    try:
+        return *fitness.masks(Genotype(core, per)), ""
+    except NonFiniteScore:
+        return None, "", "not finite"
+    except PruningError as error:
+        return None, "", error.message

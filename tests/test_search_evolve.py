@@ -35,6 +35,7 @@ from pzc.search.settle import Bar, bars, settle
 from pzc.search.space import Genotype
 from pzc.search.state import State
 from pzc.search.store import Store
+from tests.conftest import make_tiny
 from tests.searches import PLAN, closed, genotype, made, small_search, some_windows, timeless, tiny_fitness
 
 START = given(Settings())
@@ -245,6 +246,47 @@ def settled(formula: str, per: str, fitness: Fitness, **more: Any) -> Candidate:
 def test_scores_that_rank_nothing_are_refused(fitness: Fitness, formula: str, reason: str) -> None:
     c = settled(formula, "row", fitness)
     assert (c.status, c.reason, c.losses) == ("refused", reason, ())
+
+
+def wanda_by_hand(windows: torch.Tensor) -> Any:
+    """A tiny model that plain torch has pruned: of each row the half with the smallest |W| · ‖X‖ is zero."""
+    model, squares, linears = make_tiny(), {}, {}
+    for module in model.model.modules():
+        if isinstance(module, torch.nn.Linear):
+            linears[module] = module.register_forward_hook(
+                lambda module, inputs, _: squares.__setitem__(module, inputs[0].double().square().sum((0, 1)))
+            )
+    with torch.no_grad():
+        model(input_ids=windows)
+        for module, hook in linears.items():
+            hook.remove()
+            lowest = (module.weight.abs() * squares[module].sqrt()).argsort(1)[:, : module.in_features // 2]
+            module.weight.scatter_(1, lowest, 0.0)
+    return model
+
+
+@pytest.mark.parametrize(("factor", "operator"), [(30, "random"), (100, "seed")])
+def test_a_score_that_saturates_is_measured_as_what_it_ranks_as(fitness: Fitness, factor: float, operator: str) -> None:
+    """A tanh that is 1 nearly everywhere ties what the reals tell apart: of what repeats it nothing would be known."""
+    c = settled(f"tanh({factor} * abs(W) * X)", "row", fitness, operator=operator, predictors={"surrogate": 1.0})
+    assert (c.status, c.formula, c.operator, c.complexity) == ("evaluated", "abs(W) * X", operator, 4)
+    assert c.predictors["surrogate"] == 1.0
+    pruned = wanda_by_hand(some_windows(1, 6))
+    with torch.no_grad():
+        want = [float(pruned(input_ids=w[None], labels=w[None]).loss) for w in some_windows(2, 16)]
+    assert c.losses == pytest.approx(want, abs=2e-6)
+    assert settled("tanh(abs(W) * X)", "row", fitness).formula == "tanh(abs(W) * X)"  # hardly anything is tied
+
+
+def test_a_seed_is_measured_after_a_twin_that_saturates(tmp_path: Path) -> None:
+    texts = ("tanh(100 * abs(W) * X)", "abs(W) * X", "tanh(30 * abs(W) * G)", "G * abs(W)")
+    start = replace(START, seeds=tuple(inline(f"{text} per row") for text in texts))
+    state = small_search(tmp_path, replace(PLAN, population=4, islands=1, generations=1, seed_zoo=False), start=start)
+    first = {c.slot: c for c in bred(state) if c.attempt == 0}
+    assert [first[i].status for i in range(4)] == ["evaluated", "same ranking", "evaluated", "same ranking"]
+    wanda = next(c for c in state.zoo if c.operator == "wanda")
+    assert (first[0].mask_hash, first[0].losses) == (wanda.mask_hash, wanda.losses)
+    assert [first[1].alias_of, first[3].alias_of] == [first[0].number, first[2].number]
 
 
 def test_a_pruned_model_without_a_finite_loss_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
