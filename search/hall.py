@@ -20,6 +20,7 @@ from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.passes import Progress, silent
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
+from pzc.search.niche import NEAR, distance, signature
 from pzc.search.readable import forms
 from pzc.search.space import Genotype
 
@@ -38,9 +39,9 @@ contend for the first on further ones."""
 class Member:
     """A metric of the hall of fame: the candidate, and the metric as it is written.
 
-    `fitness` is what the search made small, of the written metric on the search's windows; `further` the same, of the
-    candidate as it was bred, on `further_windows` other windows of the search's text; `held_out` is the metric's
-    perplexity on text that the search has never seen. NaN is what was not measured.
+    All is measured on the metric as it is written: `fitness` is what the search made small, on the search's windows;
+    `further` the same on `further_windows` other windows of the search's text; `held_out` is the metric's perplexity on
+    text that the search has never seen. NaN is what was not measured.
     """
 
     candidate: Candidate
@@ -70,20 +71,49 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Contender:
-    """A candidate for the hall of fame, with its losses on further windows of the search's text."""
+    """A candidate for the hall of fame and the metric as it is written, with the losses of that on the search's windows
+    and on further ones of the search's text."""
 
     candidate: Candidate
+    metric: Metric
+    own: tuple[float, ...]
     further: tuple[float, ...] = ()
 
     @property
     def losses(self) -> tuple[float, ...]:
         """Of the search's windows and the further ones."""
-        return (*self.candidate.losses, *self.further)
+        return (*self.own, *self.further)
 
     @property
     def loss(self) -> float:
         """The mean over all of them."""
         return sum(self.losses) / len(self.losses)
+
+
+def published(c: Candidate) -> Contender:
+    """A metric of the zoo, as it is published."""
+    return Contender(c, replace(zoo_metric(c.operator), per=c.per), c.losses)
+
+
+def as_written(c: Candidate, fitness: Fitness) -> Contender:
+    """A candidate in its shortest form that prunes as it does, but for less than one bit of the masks in a hundred.
+
+    A short form has rounded numbers and may round otherwise in float32: where its masks are others, it is measured on
+    the search's windows. One that saturates less than what was bred, or overflows, gives way to the next.
+    """
+    bred = c.metric("found")
+    for metric in forms(c):
+        if metric.core is bred.core:
+            break
+        with suppress(PruningError):
+            masks, mask_hash = fitness.masks(Genotype(metric.core, metric.per))
+            if mask_hash == c.mask_hash:
+                return Contender(c, metric, c.losses)
+            if c.signature and distance(signature(masks), c.signature) < NEAR:
+                losses, _ = fitness.race(masks, ())
+                if all(map(math.isfinite, losses)):
+                    return Contender(c, metric, tuple(losses))
+    return Contender(c, bred, c.losses)
 
 
 def contend(
@@ -99,12 +129,16 @@ def contend(
     The best of hundreds on a few windows owes some of its place to these windows. Windows of the same text that have
     chosen nothing yet tell the best apart; text that is held out never chooses.
     """
-    found = [Contender(c) for c in candidates]
+    found = []
+    for candidate in candidates:
+        found.append(as_written(candidate, fitness))
+        progress("as they are written", len(found), len(candidates))
+    found.sort(key=lambda c: c.loss)
     for number, (most, windows) in enumerate(zip(ROUNDS, rounds, strict=True), 1):
         if not len(windows):
             continue
         these, others = found[:most], found[most:]
-        genotypes = [Genotype(c.candidate.metric().core, c.candidate.per) for c in these]
+        genotypes = [Genotype(c.metric.core, c.metric.per) for c in these]
         done = []
         for c, losses in zip(these, fitness.further(genotypes, windows, at_once), strict=True):
             done.append(replace(c, further=(*c.further, *losses)))
@@ -127,35 +161,15 @@ class Final:
 
 
 def measure(final: Final, contenders: Sequence[Contender], progress: Progress = silent) -> list[Member]:
-    """Each contender on held-out text, in the order given, in its shortest form that has finite scores.
-
-    A short form has rounded numbers and may round otherwise in float32: where its masks are others than those that the
-    search has measured, its fitness is measured again.
-    """
+    """Each contender on held-out text, in the order given."""
     members = []
-    for i, contender in enumerate(contenders):
-        c = contender.candidate
-        metrics = [replace(zoo_metric(c.operator), per=c.per)] if c.published else forms(c, f"found_{i + 1}")
-        measured, further = _member(c, metrics, final), contender.further
-        members.append(replace(measured, further=perplexity(further), further_windows=len(further)))
-        progress("held-out text", i + 1, len(contenders))
+    for i, c in enumerate(contenders, 1):
+        metric = c.metric if c.candidate.published else replace(c.metric, name=f"found_{i}")
+        on_held_out = tuple(final.losses(Genotype(metric.core, metric.per)))
+        fitness, held_out, further = map(perplexity, (c.own, on_held_out, c.further))
+        members.append(Member(c.candidate, metric, fitness, held_out, on_held_out, further, len(c.further)))
+        progress("held-out text", i, len(contenders))
     return members
-
-
-def _member(c: Candidate, metrics: Sequence[Metric], final: Final) -> Member:
-    *shorter, last = metrics
-    for metric in shorter:
-        with suppress(PruningError):
-            return _measured(c, metric, final)
-    return _measured(c, last, final)
-
-
-def _measured(c: Candidate, metric: Metric, final: Final) -> Member:
-    genotype = Genotype(metric.core, metric.per)
-    masks, mask_hash = final.fitness.masks(genotype)
-    losses = c.losses if mask_hash == c.mask_hash else final.fitness.race(masks, ())[0]
-    on_held_out = final.losses(genotype)
-    return Member(c, metric, perplexity(losses), perplexity(on_held_out), tuple(on_held_out))
 
 
 def unmeasured(candidates: Iterable[Candidate]) -> list[Member]:
@@ -194,11 +208,10 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
 def provenance(m: Member, place: int, about: str, measure: str) -> str:
     """Where a member comes from, as the doc comment of its file."""
     c = m.candidate
-    bred = "" if c.formula == m.metric.formula else ", as it was bred"
     lines = [
         f"Number {place} of the hall of fame of {about}.",
         f"On the search's windows: {measure} {m.fitness:.4f}"
-        + ("" if math.isnan(m.further) else f"; on {m.further_windows} further windows{bred}: {m.further:.4f}")
+        + ("" if math.isnan(m.further) else f"; on {m.further_windows} further windows: {m.further:.4f}")
         + ("." if math.isnan(m.held_out) else f"; on held-out text: perplexity {m.held_out:.4f}."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"
         + (f" from {', '.join(map(str, c.parents))}." if c.parents else "."),

@@ -16,9 +16,9 @@ from pzc.grammar.diagnostics import SourceError
 from pzc.search.candidate import Candidate
 
 
-def forms(candidate: Candidate, name: str = "found") -> list[Metric]:
+def forms(candidate: Candidate) -> list[Metric]:
     """Forms of a candidate's metric, shortest first: as it was bred, and shortened."""
-    return shortened(candidate.metric(name))
+    return shortened(candidate.metric("found"))
 
 
 def shortened(bred: Metric) -> list[Metric]:

@@ -87,7 +87,7 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     is dense again afterwards.
     """
     contenders = hall.contend(run.fitness, run.state.best(hall.ROUNDS[0]), run.further, progress, at_once)
-    best, zoo = contenders[: hall.MEMBERS], [hall.Contender(c) for c in run.state.zoo[:ZOO_MEMBERS]]
+    best, zoo = contenders[: hall.MEMBERS], [hall.published(c) for c in run.state.zoo[:ZOO_MEMBERS]]
     final = hall.Final(run.fitness, run.held_out, at_once)
     every = hall.measure(final, [*best, *zoo], progress)
     dense = perplexity(final.losses(None))

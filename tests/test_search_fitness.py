@@ -17,7 +17,8 @@ from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import RUNGS, Fitness
-from pzc.search.hall import Contender, Final, contend, measure
+from pzc.search.hall import Final, as_written, contend, measure
+from pzc.search.niche import signature
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import Place
 from pzc.search.prepare import open_store, prepare
@@ -160,15 +161,45 @@ def test_the_readable_form_is_the_shortest(bred: str, per: str, read: str) -> No
     assert len({m.keys.rank for m in forms(candidate("sqr(W) * sqr(X) + 1", per))}) == 1
 
 
+def tried(formula: str, fitness: Fitness) -> Candidate:
+    """A candidate as the search has measured it."""
+    masks, mask_hash = fitness.masks(genotype(formula))
+    losses, _ = fitness.race(masks, ())
+    text, per = formula.rsplit(" per ", 1)
+    return made(0, text, per=per, losses=tuple(losses), mask_hash=mask_hash, signature=signature(masks))
+
+
 def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rank form of ln(e^x) · … can be e^(e^x): short, and infinite in float32."""
     fitness = tiny_fitness()
-    bred = candidate("ln(exp(abs(W) * 200) / exp(abs(W) * 199) + 1)", "row")
+    bred = tried("ln(exp(abs(W) * 20) / exp(abs(W) * 19) + 1) per row", fitness)
     short = inline("exp(exp(abs(W) * 200))", "found_1")
-    monkeypatch.setattr("pzc.search.hall.forms", lambda c, name: [short, *forms(c, name)])
-    (member,) = measure(Final(fitness, some_windows(3, 2)), [Contender(bred)])
-    assert member.metric != short
-    assert math.isfinite(member.held_out)
+    monkeypatch.setattr("pzc.search.hall.forms", lambda c: [short, *forms(c)])
+    found = as_written(bred, fitness)
+    assert inline(found.metric.formula).core is inline("abs(W)").core
+    assert math.isfinite(measure(Final(fitness, some_windows(3, 2)), [found])[0].held_out)
+
+
+@pytest.mark.parametrize(
+    ("bred", "written"),
+    [
+        ("tanh(30 * abs(W) * X)", "tanh(30 * abs(W) * X)"),  # 1 nearly everywhere: Wanda is another metric
+        ("sqr(W) * sqr(X) * 3", "abs(W) * X"),
+        ("abs(W) * X + 0.0123456789 * abs(W)", "abs(W) * (X + 0.01235)"),
+    ],
+)
+def test_all_that_is_said_of_a_member_is_measured_on_its_own_masks(bred: str, written: str) -> None:
+    fitness, further, held_out = tiny_fitness(), some_windows(9, 8), some_windows(3, 4)
+    (found,) = contend(fitness, [tried(f"{bred} per row", fitness)], [further, further[:0]])
+    (member,) = measure(Final(fitness, held_out), [found])
+    assert inline(member.metric.formula).core is inline(written).core
+    copied = copy.deepcopy(make_tiny())
+    pzc.prune(copied, load(f"{written} per row"), windows=some_windows(1, 6))
+    for said, windows in (
+        (member.fitness, some_windows(2, 16)), (member.further, further), (member.held_out, held_out)
+    ):  # fmt: skip
+        assert said == pytest.approx(math.exp(sum(plain_losses(copied, windows)) / len(windows)), rel=1e-5)
+    assert found.loss == pytest.approx((16 * math.log(member.fitness) + 8 * math.log(member.further)) / 24)
 
 
 # What is measured, and in which type
@@ -226,14 +257,13 @@ def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) 
     kept = result.files[0].read_text(encoding="utf-8")
     name = "perplexity" if objective == "perplexity" else "e^KL"
     winner = result.members[0]
-    bred = "" if winner.candidate.formula == winner.metric.formula else ", as it was bred"
-    further = f"{winner.further_windows} further windows{bred}"
+    further = f"{winner.further_windows} further windows"
     assert f"On the search's windows: {name} {winner.fitness:.4f}; on {further}: {winner.further:.4f};" in kept
     assert "; on held-out text: perplexity " in kept
     outcome = store.outcome
     assert outcome is not None
     assert outcome["candidate"] == winner.candidate.number
-    both = 4 * math.log(winner.candidate.fitness) + winner.further_windows * math.log(winner.further)
+    both = 4 * math.log(winner.fitness) + winner.further_windows * math.log(winner.further)
     assert math.log(outcome["together"]) == pytest.approx(both / outcome["windows"])
     assert outcome["windows"] == 4 + winner.further_windows
     published = min(result.zoo, key=lambda m: m.held_out)
