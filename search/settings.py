@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from itertools import product
 
 import torch
 
-from pzc.compiler.core import leaf, leaves_of
+from pzc.compiler.core import leaf, leaves_of, make, number
+from pzc.compiler.language.lower import write_out
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
@@ -17,7 +19,7 @@ from pzc.search.errors import StoreError, of_another_version
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
-from pzc.search.space import Genotype, Space, apply, load_space, space_for
+from pzc.search.space import Space, load_space, space_for
 from pzc.search.store import Store
 
 
@@ -119,17 +121,21 @@ def _seed(text: str) -> Metric:
     return inline(formula, name, analyse=False)
 
 
+_ANY = (leaf("W"), make("sum", leaf("W"), value="out"), make("sum", leaf("W"), value="in"), number(1))
+"""A value of each choice of axes, for functions that not every value fits."""
+
+
 def leaves_for(settings: Settings) -> frozenset[str]:
     """The statistics that the space, its functions, the template, the user's metrics or the zoo read."""
     start = given(settings)
     spec = load_space(settings.space)
-    named = {ALIASES.get(name, name) for name, _ in spec.leaves}
-    weight = leaf("W")
-    written = [apply(op, *[weight] * op.arity) for op, _ in spec.ops if op.function]
-    written.append(start.space.expressed(Genotype(weight, "row")).core)
-    read = {name for core in written for name in leaves_of(core)}
+    read = {ALIASES.get(name, name) for name, _ in spec.leaves}
+    for op in (*(op for op, _ in spec.ops), start.space.template):
+        if op and op.function:
+            written = (write_out(op.function, values) for values in product(_ANY, repeat=op.arity))
+            read |= {name for core in written if core for name in leaves_of(core)}
     read |= {name for m in (*start.published, *start.seeds) for name in m.leaves}
-    return frozenset(name for name in named | read if name in LEAVES)
+    return frozenset(name for name in read if name in LEAVES)
 
 
 def default_threads(workers: int) -> int:

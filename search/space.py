@@ -6,6 +6,7 @@ gets its magnitude, a reduction over an axis that its argument lacks takes the o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -23,6 +24,7 @@ from pzc.compiler.load import MetricNotFound, file_and_name, read_file
 from pzc.compiler.metric import compile_source
 from pzc.compiler.rewriting.rank import ranks_nothing
 from pzc.grammar.diagnostics import SourceError, did_you_mean
+from pzc.runtime.errors import PruningError
 
 Rng = np.random.Generator
 Weighted = tuple[tuple[str, float], ...]
@@ -65,8 +67,14 @@ class Space:
         return frozenset(op.core for op, _ in (*self.unary, *self.binary, *self.reductions) if op.core)
 
     def expressed(self, genotype: Genotype) -> Genotype:
-        """What is scored: the genotype, or the template filled with it."""
-        return Genotype(apply(self.template, genotype.core), genotype.per) if self.template else genotype
+        """What is scored: the genotype, or the template filled with it. Raises PruningError where that does not fit, as
+        where the template sums over an axis that it lacks."""
+        if self.template is None or self.template.function is None:
+            return genotype
+        filled = write_out(self.template.function, (genotype.core,))
+        if filled is None:
+            raise PruningError("does not fit the template")
+        return Genotype(filled, genotype.per)
 
 
 def space_of(spec: SpaceSpec) -> Space:
@@ -115,8 +123,8 @@ def load_space(reference: str) -> SpaceSpec:
 LARGEST_NUMBER = 1e6
 """Retuned constants stay below this."""
 
-TRIES = 100
-"""How many random trees are drawn for one that a space takes."""
+TRIES = 1000
+"""How many random trees are drawn, at most, for one that a space takes."""
 
 
 def space_for(reference: str, per: str | None = None, template: str | None = None) -> Space:
@@ -125,7 +133,7 @@ def space_for(reference: str, per: str | None = None, template: str | None = Non
     SourceError for a template that is no formula."""
     space = space_of(load_space(reference))
     groups = tuple(per.split(",")) if per else space.groups
-    return replace(space, groups=groups, template=template_of(template) if template else None)
+    return replace(space, groups=groups, template=None if template is None else template_of(template))
 
 
 HOLE = "<hole>"
@@ -264,7 +272,10 @@ def random_tree(space: Space, rng: Rng, levels: int) -> Node:
 
 def why_not(genotype: Genotype, space: Space) -> str | None:
     """Why a genotype is no candidate of the space, or None when it is one."""
-    core = space.expressed(genotype).core
+    try:
+        core = space.expressed(genotype).core
+    except PruningError as misfit:
+        return misfit.message
     if size(core) > space.largest:
         return "too large"
     if core.height > 3 * space.depth[1]:
@@ -279,11 +290,19 @@ def why_not(genotype: Genotype, space: Space) -> str | None:
 def random_genotype(space: Space, rng: Rng) -> Genotype:
     """A random tree with a random group; the group is one that the score varies in.
 
-    Should a space hardly ever give such a tree, the magnitude of the weights stands in.
+    Raises PruningError for a space, or a template, that hardly ever gives such a tree.
     """
+    refused: Counter[str] = Counter()
     for _ in range(TRIES):
         levels = int(rng.integers(space.depth[0], space.depth[1] + 1))
         genotype = Genotype(random_tree(space, rng, levels), str(rng.choice(space.groups)))
-        if why_not(genotype, space) is None:
+        why = why_not(genotype, space)
+        if why is None:
             return genotype
-    return Genotype(make("abs", leaf("W")), space.groups[0])
+        refused[why] += 1
+    reasons = ", ".join(f"{why}: {n:,}" for why, n in refused.most_common())
+    what = f"the space `{space.name}`" + (" with this template" if space.template else "")
+    raise PruningError(
+        f"{what} gives no metric: of {TRIES:,} random trees none is one ({reasons})",
+        hint="a metric differs inside its comparison groups, and keeps to the size and depth of its space",
+    )

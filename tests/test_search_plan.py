@@ -91,6 +91,8 @@ def test_candidates_fill_the_hole_of_a_template(text: str, tmp_path: Path) -> No
 def test_what_is_no_template() -> None:
     with pytest.raises(MetricNotFound, match=r"the template `abs\(W\)` has no <hole>"):
         template_of("abs(W)")
+    with pytest.raises(MetricNotFound, match="the template `` has no <hole>"):
+        space_for("default", template="")
     with pytest.raises(SourceError):
         template_of("abs(W * <hole>")
     with pytest.raises(SourceError):
@@ -200,6 +202,11 @@ def test_what_functions_of_a_space_read_is_gathered(tmp_path: Path) -> None:
     space = tmp_path / "own.pzm"
     space.write_text("pzm 1\nfn mix(x) = x * X.mean + Y.var\nspace own { leaves: W ops: *, mix }\n", encoding="utf-8")
     assert {"X.mean", "Y.var"} <= leaves_for(Settings(space=str(space)))
+    space.write_text(
+        "pzm 1\nfn row(x) = Y.max * sum(x * x, in)\nspace own { leaves: X ops: *, row }\n", encoding="utf-8"
+    )
+    assert "Y.max" in leaves_for(Settings(space=str(space)))
+    assert "Y.var" in leaves_for(Settings(template="Y.var * norm(abs(W), <hole>, in)"))
 
 
 def test_a_budget_that_was_lowered_leaves_the_run_as_others_read_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.source import expression
+from pzc.runtime.errors import PruningError
 from pzc.search.proposals import rng_for
 from pzc.search.space import Genotype, Space, apply, build, load_space, random_genotype, space_for, space_names, why_not
 from pzc.search.variation import VARIATIONS, moved, offspring, positions, replaced
@@ -120,11 +121,35 @@ def test_offspring_follow_the_seed_and_the_place() -> None:
     assert len(set(draws)) == len(places)
 
 
-def test_a_space_that_gives_no_tree_does_not_hang() -> None:
+def test_a_space_that_gives_no_metric_is_refused() -> None:
     columns = replace(space_for("elementwise"), leaves=(("X", 1.0),), groups=("col",))
-    assert random_genotype(columns, rng_for(0, 0, 0, 0)) == Genotype(A, "col")
-    child, how = offspring([Genotype(A, "col")] * 2, replace(columns, largest=0), rng_for(0, 0, 0, 0))
-    assert (child, how) == (Genotype(A, "col"), "random")
+    with pytest.raises(PruningError, match=r"the space `elementwise` gives no metric: of 1,000 .* \(constant: 1,000\)"):
+        random_genotype(columns, rng_for(0, 0, 0, 0))
+    tiny = replace(space_for("elementwise"), largest=0)
+    with pytest.raises(PruningError, match="too large: 1,000"):
+        offspring([Genotype(A, "row")] * 2, tiny, rng_for(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("norm(W, <hole>, in) * abs(W)", "does not fit the template: 1,000"),  # the order of a norm is a number
+        ("X * 0 * <hole>", r"\(constant: "),
+    ],
+)
+def test_a_template_that_no_filling_makes_a_metric_of_is_refused(template: str, why: str) -> None:
+    with pytest.raises(PruningError, match=why):
+        random_genotype(space_for("default", template=template), rng_for(0, 0, 0, 0))
+
+
+def test_what_does_not_fit_the_hole_is_no_candidate() -> None:
+    """Of a leaf without the axis of the sum there is no sum: the template is not left out instead."""
+    space = space_for("default", template="sum(<hole>, in) * abs(W) * X")
+    assert why_not(Genotype(leaf("Y.l2"), "row"), space) == "does not fit the template"
+    assert why_not(Genotype(X, "row"), space) is None
+    for seed in range(100):
+        found = random_genotype(replace(space, leaves=(("W", 1.0), ("Y", 1.0))), rng_for(seed, 0, 0, 0))
+        assert expression(space.expressed(found).core) == f"sum({expression(found.core)}, in) * abs(W) * X"
 
 
 def test_a_pattern_leaves_rows_as_the_only_group() -> None:

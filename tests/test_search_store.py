@@ -600,6 +600,8 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
         (["--storage", "notaurl"], 2, "`notaurl` is no URL; a folder is named by --run"),
         (["--join", "runs/a", "--resume", "runs/a"], 2, "give one of them"),
         (["--template", "abs(W) * <hole>", "--seed-zoo"], 2, "--seed-zoo brings in metrics"),
+        (["--template", ""], 1, "the template `` has no <hole>"),
+        (["--template", "X * 0 * <hole>"], 1, "the space `default` with this template gives no metric"),
     ],
 )
 def test_storages_and_options_that_do_not_fit(options: list[str], code: int, message: str, tmp_path: Path) -> None:

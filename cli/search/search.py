@@ -278,14 +278,15 @@ def say_idle(settings: Settings, here: int) -> None:
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     import torch
 
+    from pzc.search.proposals import rng_for
     from pzc.search.settings import Settings, default_population, default_space, default_threads
-    from pzc.search.space import load_space, template_of
+    from pzc.search.space import random_genotype, space_for
 
     for name, own in FIXED[given["algorithm"]].items():
         if options.is_typed(ctx, name) and given[name] != own:
             flag = "--" + name.replace("_", "-")
             raise click.UsageError(f"{flag} does not go with --algorithm {given['algorithm']}", ctx)
-    if given["template"]:
+    if given["template"] is not None:
         for name in ("seed_metrics", "seed_zoo"):
             if given[name]:
                 flag = "--" + name.replace("_", "-")
@@ -293,9 +294,8 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
     chosen["population"] = given["population"] or default_population(given["algorithm"])
     chosen["space"] = given["space"] or default_space(given["algorithm"])
-    load_space(chosen["space"])
-    if given["template"]:
-        template_of(given["template"])
+    space = space_for(chosen["space"], "row" if given["pattern"] else given["per"], given["template"])
+    random_genotype(space, rng_for(given["seed"], 0, 0, 0))  # one that gives no metric is said before anything else
     chosen["threads"] = (
         torch.get_num_threads() if options.is_typed(ctx, "threads") else default_threads(given["workers"])
     )
