@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Transferred:
-    """One metric on one model, text and target.
+    """One metric on one model, text and target, under `conditions` (see `conditions_of`).
 
     `dense` is the perplexity of the model before pruning; `ratio` that of the metric's perplexity to that of the best
     published one of the same model, text and target, `best`, with its standard error from paired windows. NaN where a
@@ -55,6 +55,7 @@ class Transferred:
     best: str
     ratio: float
     error: float
+    conditions: Row
     failure: str = ""
 
 
@@ -93,6 +94,7 @@ def transfer(
     The best published metric is chosen on the text that all are measured on, which favours it. The model is left dense.
     Raises PruningError for a target that does not fit the model.
     """
+    conditions = conditions_of(texts, seed)
     by_metric = {id(e.metric): e for e in tried}
     results: dict[Target, list[tuple[Entry, Compared]]] = {target: [] for target in targets}
     dense = math.nan
@@ -107,11 +109,33 @@ def transfer(
         else:
             results[one.target].append((by_metric[id(one.metric)], one))
     for target, rows in results.items():
-        yield _beside_best(model, texts.measured_on, target, dense, rows)
+        yield _beside_best(model, texts.measured_on, target, dense, rows, conditions)
+
+
+def conditions_of(texts: Texts, seed: int) -> Row:
+    """What else a measurement depends on: the text that statistics came from and how many of its windows, none of which
+    there are for the weights alone; how many windows measured, of how many tokens; the seed."""
+    measured, gathered = texts.evaluation_windows, texts.calibration_windows
+    return {
+        "calibration": texts.calibration.title if texts.calibration else None,
+        "windows": None if gathered is None else len(gathered),
+        "eval_windows": len(measured),
+        "length": measured.shape[1],
+        "seed": seed,
+    }
+
+
+CONDITIONS = ("calibration", "windows", "eval_windows", "length", "seed")
+"""What a row says of them; None in one of a version that did not note them."""
 
 
 def _beside_best(
-    model: str, text: str, target: Target, dense: float, rows: Sequence[tuple[Entry, Compared]]
+    model: str,
+    text: str,
+    target: Target,
+    dense: float,
+    rows: Sequence[tuple[Entry, Compared]],
+    conditions: Row,
 ) -> list[Transferred]:
     measured = [(e, s) for e, s in rows if e.published and math.isfinite(s.perplexity)]
     best = min(measured, key=lambda row: row[1].perplexity, default=None)
@@ -122,7 +146,7 @@ def _beside_best(
             Transferred(
                 model, text, written(target), entry, target.per or entry.metric.per if not target.pattern else "",
                 dense, one.perplexity, best[0].name if best else "", 1 + against.value, against.error,
-                one.failure or "",
+                conditions, one.failure or "",
             )
         )  # fmt: skip
     return sorted(found, key=lambda t: t.perplexity if math.isfinite(t.perplexity) else math.inf)
@@ -131,11 +155,11 @@ def _beside_best(
 KEPT = "transfer.json"
 """The file of a run's folder that holds what was measured elsewhere."""
 
-_KEY = ("model", "text", "target", "metric", "per")
+_KEY = ("model", "text", "target", "metric", "per", *CONDITIONS)
 
 
 def keep(folder: Path, rows: Sequence[Row]) -> Path:
-    """Add rows to those of a run, in the place of what was measured of the same before."""
+    """Add rows to those of a run, in the place of what was measured of the same under the same conditions before."""
     new = {tuple(row[name] for name in _KEY) for row in rows}
     before = [row for row in kept(folder) if tuple(row[name] for name in _KEY) not in new]
     return replace_file(folder / KEPT, strict_json([*before, *rows]))
@@ -148,14 +172,14 @@ def kept(folder: Path) -> list[Row]:
         return []
     try:
         rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
-        return [{name: row[name] for name in COLUMNS} for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+        return [{name: row.get(name) if name in CONDITIONS else row[name] for name in COLUMNS} for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is no record of transfers", "remove it and transfer again") from error
 
 
 COLUMNS = (
     "model", "text", "target", "metric", "published", "formula", "per", "dense", "perplexity", "best_published",
-    "ratio", "standard_error", "failure",
+    "ratio", "standard_error", "failure", *CONDITIONS,
 )  # fmt: skip
 """What a row says."""
 
@@ -180,4 +204,5 @@ def as_row(t: Transferred) -> Row:
         "ratio": finite(t.ratio),
         "standard_error": finite(t.error),
         "failure": t.failure or None,
+        **t.conditions,
     }

@@ -25,11 +25,12 @@ from pzc.search.hall import Outcome
 from pzc.search.place import Place
 from pzc.search.reading import Run, read_run
 from pzc.search.report import themes
+from pzc.search.report.elsewhere import table, where
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.sections import commands, sections
 from pzc.search.report.write import document
 from pzc.search.store import Store
-from pzc.search.transfer import COLUMNS, entries, keep, kept
+from pzc.search.transfer import COLUMNS, CONDITIONS, entries, keep, kept
 from tests.pages import Page
 from tests.runs import SMALL, candidate, family, run_of, write_run
 from tests.terminal import Terminal, terminal_of
@@ -411,13 +412,15 @@ def test_the_page_shows_what_transfer_has_measured(searched: Path, tmp_path: Pat
     }  # fmt: skip
     of_another_group = {**row, "model": "gone", "target": "50%", "per": "block"}
     others = [{**row, "model": "gone", "formula": "abs(W)"}, {**row, "metric": "wanda", "published": True}]
-    keep(run, [row, *others, of_another_group])
+    conditions = {"calibration": "a text (calibration)", "windows": 6, "eval_windows": 8, "length": 64, "seed": 3}
+    keep(run, [{**r, **conditions} for r in (row, *others, of_another_group)])
     assert CliRunner().invoke(cli, report).exit_code == 0
     text = shown_in(tmp_path / "report" / "report.html")
     assert "below the best published metric in 1 of 1" in text
     assert "other, 2:4" in text
     assert "−10.0 % ± 1.0 %" in text
     assert "gone" not in text
+    assert "a text (evaluation), 8 × 64 tokens a text (calibration), 6 × 64 tokens 3 20.00" in text
     (run / "transfer.json").write_text("[{}]", encoding="utf-8")
     broken = CliRunner().invoke(cli, report)
     assert isinstance(broken.exception, StoreError)
@@ -429,6 +432,38 @@ def test_what_is_measured_of_one_group_leaves_another(tmp_path: Path) -> None:
     keep(tmp_path, [row])
     keep(tmp_path, [{**row, "per": "layer"}, {**row, "perplexity": 2.0}])
     assert [(r["per"], r["perplexity"]) for r in kept(tmp_path)] == [("layer", None), ("row", 2.0)]
+
+
+def test_what_is_measured_otherwise_stands_beside_what_was_measured_before(searched: Path, tmp_path: Path) -> None:
+    """Other calibration, windows or lengths give other perplexities: neither takes the place of the other."""
+    run = tmp_path / "run"
+    shutil.copytree(searched, run)
+    (run / "transfer.json").unlink(missing_ok=True)
+    options = [str(run), "--sparsity", "0.4", "--zoo", "1", "--members", "1", "--quiet"]
+    first = ["--eval-windows", "4", "--windows", "2", "--length", "32"]
+    for changed in ([], ["--eval-windows", "2"], ["--windows", "3"], ["--length", "16"], ["--data", "self"], []):
+        assert CliRunner().invoke(transfer, [*options, *first, *changed]).exit_code == 0
+    rows = [r for r in kept(run) if r["metric"] == "01"]
+    assert [(r["windows"], r["eval_windows"], r["length"], r["seed"]) for r in rows] == [
+        (2, 2, 32, 1), (3, 4, 32, 1), (2, 4, 16, 1), (2, 4, 32, 1), (2, 4, 32, 1),
+    ]  # fmt: skip
+    assert [r["calibration"][:4] for r in rows] == ["pydo", "pydo", "pydo", "self", "pydo"]
+    labels = {where(r, rows) for r in rows}
+    assert len(labels) == len(rows)
+    assert {len(r) for r in kept(run)} == {len(COLUMNS)}
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    old = {name: "1" for name in COLUMNS if name not in CONDITIONS} | {"dense": 2.0, "perplexity": 3.0, "ratio": 1.0}
+    (tmp_path / "transfer.json").write_text(json.dumps([{**old, "standard_error": 0.1}]), encoding="utf-8")
+    (row,) = kept(tmp_path)
+    assert [row[name] for name in CONDITIONS] == [None] * len(CONDITIONS)
+    assert table([row]).count("not noted") == 2
+    new = {**row, "calibration": "t", "windows": 6, "eval_windows": 8, "length": 64, "seed": 0}
+    keep(tmp_path, [new])
+    assert kept(tmp_path) == [row, new]
+    assert where(row, [row, new]) == "1, 1, windows not noted"
+    assert where(new, [row, new]) == "1, 1, 8 windows, 64 tokens each, statistics of t, of 6 windows, seed 0"
 
 
 def test_a_record_that_is_none_shows_before_anything_is_measured(

@@ -30,10 +30,20 @@ def rows_of(run: Run) -> list[Row]:
     ]
 
 
+_TOLD_BY = {
+    "text": "{}", "eval_windows": "{} windows", "length": "{} tokens each", "calibration": "statistics of {}",
+    "windows": "of {} windows", "seed": "seed {}",
+}  # fmt: skip
+"""By what rows of one model and target are told apart."""
+
+
 def where(row: Row, rows: Sequence[Row]) -> str:
-    """Where a row was measured: `smollm2, 2:4`, with the text where the rows have several."""
-    text = f", {row['text']}" if len({r["text"] for r in rows}) > 1 else ""
-    return f"{Path(row['model']).name}, {row['target']}{text}"
+    """Where a row was measured: `smollm2, 2:4`, with the text and the rest of what the rows have several of."""
+    several = [name for name in _TOLD_BY if len({r[name] for r in rows}) > 1]
+    more = [_TOLD_BY[name].format(row[name]) for name in several if row[name] is not None]
+    if row["eval_windows"] is None and set(several) - {"text"}:
+        more.append("windows not noted")
+    return ", ".join([Path(row["model"]).name, row["target"], *more])
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -67,11 +77,24 @@ def table(rows: Sequence[Row]) -> str:
     """The same in numbers."""
     cells = [
         [
-            escape(Path(row["model"]).name), escape(row["text"]), escape(row["target"]), perplexity(row["dense"]),
-            perplexity(row["perplexity"]), escape(row["best_published"]),
+            escape(Path(row["model"]).name), escape(row["target"]),
+            escape(f"{row['text']}{_size(row, 'eval_windows')}"),
+            escape(_noted(row, row["calibration"] and f"{row['calibration']}{_size(row, 'windows')}")),
+            _noted(row, row["seed"]),
+            perplexity(row["dense"]), perplexity(row["perplexity"]), escape(row["best_published"]),
             change(Estimate(row["ratio"] - 1, row["standard_error"])),
         ]
         for row in rows
     ]  # fmt: skip
-    heads = ["model", "text", "target", "dense", "winner", "best published", "change"]
-    return html.table(heads, cells, numbers=(3, 4, 6))
+    heads = ["model", "target", "text", "statistics", "seed", "dense", "winner", "best published", "change"]
+    return html.table(heads, cells, numbers=(4, 5, 6, 8))
+
+
+def _noted(row: Row, value: object) -> str:
+    """A condition in words. A row of a version that noted none has no number of windows either."""
+    return str(value) if value is not None else "not noted" if row["eval_windows"] is None else "none"
+
+
+def _size(row: Row, name: str) -> str:
+    """How many windows of how many tokens, where that is known."""
+    return "" if row[name] is None else f", {row[name]} × {row['length']} tokens"
