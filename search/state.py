@@ -224,7 +224,8 @@ class State:
                     refusals.update([c.reason] if c.status == "refused" else [])
             if self._shown_correlations is None:
                 self._shown_correlations = correlations(self._found_so_far())
-            zoo = self.zoo or sorted((c for c in self.pending.values() if c.published and c.losses), key=_order)
+            pending = [c for c in self.pending.values() if c.published and c.status == "evaluated"]
+            zoo = sorted([*self.zoo[:1], *pending], key=_order)
             return Standing(
                 self._best,
                 self._traded,

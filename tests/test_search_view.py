@@ -259,6 +259,32 @@ def test_a_standing_does_not_change() -> None:
     assert len(before.history) == before.generation == 4
 
 
+def test_while_the_zoo_is_measured_the_best_of_it_so_far_is_shown() -> None:
+    """Of a race that was lost there are the losses of a few windows, which may be easy ones."""
+    (wanda,), others = numbered(
+        [
+            [{"operator": "wanda", "losses": (3.0, 3.0)}],
+            [
+                {"operator": "magnitude", "status": "lost race", "losses": (1.0,)},
+                {"operator": "ria", "losses": (2.5, 2.5)},
+                {"operator": "gblm", "losses": (2.9, 2.9)},
+            ],
+        ]
+    )
+    state = State(PLAN)
+    assert state.standing().zoo is None
+    state.show(0, wanda)
+    assert state.standing().zoo == wanda
+    state.close([wanda])
+    best = []
+    for c in others:
+        state.show(c.slot, c)
+        best.append(state.standing().zoo)
+    assert [c.operator for c in best if c] == ["wanda", "ria", "ria"]
+    state.close(others)
+    assert state.standing().zoo == others[1]
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [([], ""), ([5.0], "▁"), ([1.0, math.e, math.e**2], "▁▅█"), ([3.0, 3.0], "▁▁"), ([math.inf, 1.0], "█▁")],
