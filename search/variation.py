@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
-from pzc.compiler.core import ONE, Node, number, value_of
+from pzc.compiler.core import ONE, Node, leaf, make, number, value_of
 from pzc.compiler.functions import REDUCING
 from pzc.search.space import (
     Genotype,
     Rng,
     Space,
+    apply,
     binary,
     build,
     named,
@@ -73,7 +75,7 @@ def blend(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | Non
     """The scores of both parents, each divided by a reduction of itself over the layer, added up: where either says
     much, a weight stays."""
     first, second = parents[0], parents[1]
-    if first.core is second.core or not space.reductions or not _has(space, "add"):
+    if first.core is second.core or not space.reductions or not _has(space, "add", "mul"):
         return None
     op = pick(rng, space.reductions)
     parts = [build("div", p.core, reduced(op, p.core)) for p in (first, second)]
@@ -84,14 +86,21 @@ def blend(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | Non
 def join(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
     """The product of both parents' scores, one of them to a power below 1: a weighted geometric mean."""
     first, second = parents[0], parents[1]
-    if first.core is second.core or not _has(space, "mul"):
+    if first.core is second.core or not _has(space, "mul", "pow"):
         return None
     part = build("pow", second.core, number(float(rng.choice([0.25, 0.5, 0.75]))))
     return Genotype(build("mul", first.core, part), parents[int(rng.integers(2))].per)
 
 
-def _has(space: Space, op: str) -> bool:
-    return any(op == known.core for known, _ in space.binary)
+def _has(space: Space, *ops: str) -> bool:
+    """Whether a space has core operations, under a name of their own too, as `paper.mul` is for `*`."""
+    return all(op in space.operations or _named(space, op) for op in ops)
+
+
+@lru_cache
+def _named(space: Space, op: str) -> bool:
+    x, y = leaf("W"), leaf("X.l2")
+    return any(apply(known, x, y) is make(op, x, y) for known, _ in space.binary if known.function)
 
 
 def change_node(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
@@ -202,9 +211,11 @@ def normalise(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype |
 
 def new_factor(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
     """The whole score times a small new factor."""
+    if not _has(space, "mul"):
+        return None
     parent = parents[0]
     factor = random_tree(space, rng, int(rng.integers(1, 4)))
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and "pow" in space.operations:
         factor = build("pow", factor, number(float(rng.choice(space.exponents))))
     return Genotype(build("mul", parent.core, factor), parent.per)
 
@@ -216,7 +227,7 @@ SMALL = (-0.5, -0.25, -0.125, 0.125, 0.25, 0.5)
 def new_power(parents: Sequence[Genotype], space: Space, rng: Rng) -> Genotype | None:
     """The whole score times a small power of a leaf or of a reduction of one: what beats the published metrics is, for
     the most part, such a product. Leaves are drawn alike, whatever their weights: a rare one seldom fits alone."""
-    if not {"mul", "pow"} <= space.operations:
+    if not _has(space, "mul", "pow"):
         return None
     parent, x = parents[0], named(space.leaves[int(rng.integers(len(space.leaves)))][0])
     if space.reductions and rng.random() < 0.5:

@@ -67,11 +67,39 @@ def test_each_variation_makes_valid_offspring_where_it_applies(name: str, variat
             made += 1
     lacks = {
         "default": set(),
-        "elementwise": {"normalise", "axis", "group", "blend", "power"},
+        "elementwise": {"normalise", "axis", "group", "blend", "join", "power"},
         "pruner_zero": {"normalise", "group", "blend", "join", "power"},
     }
     applies = set(VARIATIONS) - lacks[name]
     assert (made > 0) == (variation in applies)
+
+
+def operations_of(core: Node) -> set[str]:
+    return {n.op for n in topological(core)} - {"leaf", "number"}
+
+
+@pytest.mark.parametrize(
+    ("ops", "reductions", "allowed"),
+    [
+        ("+", "reductions: sum", {"add", "abs", "sum", "div"}),  # a value is divided by its own reductions
+        ("*, min", "", {"mul", "min", "abs"}),
+        ("-, sqrt, ^", "", {"sub", "sqrt", "pow", "abs", "neg"}),
+        ("*, ^", "reductions: mean", {"mul", "pow", "abs", "mean", "div"}),
+    ],
+)
+def test_offspring_have_operations_of_the_space_alone(
+    ops: str, reductions: str, allowed: set[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.pzm"
+    path.write_text(f"pzm 1\nspace own {{ leaves: W, X ops: {ops} {reductions} per: model }}\n", encoding="utf-8")
+    space = space_for(str(path))
+    population = parents_of(space, 0)
+    for slot in range(300):
+        rng = rng_for(0, 1, slot, 0)
+        chosen = [population[int(i)] for i in rng.integers(len(population), size=2)]
+        child, how = offspring(chosen, space, rng)
+        assert operations_of(child.core) <= allowed, (how, expression(child.core))
+        population.append(child)
 
 
 def test_a_new_power_is_of_any_leaf_or_of_a_reduction_of_one() -> None:
