@@ -135,8 +135,25 @@ def test_few_offspring_tell_nothing_of_a_variation() -> None:
     says = variation(variations(run_of([candidate(0, 20.0), *four]))).says
     assert "too few" in says
     assert "100" not in says
-    many = [candidate(k, 19.0, parents=(0,), operator="crossover") for k in range(1, 41)]
-    assert "crossover: 40 of 40" in variation(variations(run_of([candidate(0, 20.0), *many]))).says
+
+
+def test_the_best_variations_are_named_with_what_they_are_the_best_of() -> None:
+    """One with two offspring may have a larger share in the table; what are equal are named together."""
+
+    def offspring(name: str, count: int, better: int, first: int) -> list[Candidate]:
+        fitnesses = [19.0] * better + [21.0] * (count - better)
+        return [candidate(first + k, f, parents=(0,), operator=name) for k, f in enumerate(fitnesses)]
+
+    parent = candidate(0, 20.0, operator="random")
+    few, leaf, power = offspring("axis", 2, 2, 100), offspring("leaf", 30, 3, 1), offspring("power", 40, 2, 40)
+    one = variation(variations(run_of([parent, *leaf, *few]))).says
+    assert "better than its parent" not in one  # there is nothing to be better than
+    assert one == "Most records came from leaf and random: 1 each."
+    two = variation(variations(run_of([parent, *leaf, *power, *few]))).says
+    assert two.startswith("Of the 2 variations with 30 offspring or more, leaf most often gave one")
+    assert "better than its parent: 3 of 30 (10.0\N{NO-BREAK SPACE}%)." in two
+    even = variation(variations(run_of([parent, *leaf, *offspring("power", 40, 4, 40)]))).says
+    assert "leaf and power most often gave one that is better than its parent: 3 of 30 and 4 of 40" in even
 
 
 def test_of_two_changes_the_median_is_between_them() -> None:

@@ -18,7 +18,7 @@ from pzc.search.report.descent import FRESH, Variation, ancestors, main_line, ou
 from pzc.search.report.effects import Effect
 from pzc.search.report.evolution import beaten, evolution, reached
 from pzc.search.report.features import Feature
-from pzc.search.report.numbers import count, duration, percent, perplexity
+from pzc.search.report.numbers import count, duration, joined, percent, perplexity
 from pzc.search.report.themes import LINES, MARKERS, POINTS, Draw, Theme
 
 WIDTH = 4.7
@@ -361,15 +361,17 @@ def variation(found: Sequence[Variation]) -> Figure:
     """What becomes of the offspring of each variation."""
     bred = [v for v in found if v.name not in FRESH]
     enough = [v for v in bred if v.proposed >= TELLING]
-    records = max(found, key=lambda v: v.records)
-    says = f"Most records came from {records.name}: {records.records}."
-    if enough:
-        best = enough[0]
+    most = max(v.records for v in found)
+    leading = [v.name for v in found if v.records == most]
+    says = f"Most records came from {joined(leading)}: {most}{' each' if len(leading) > 1 else ''}."
+    if len(enough) > 1 and enough[0].better:
+        best = [v for v in enough if v.rate == enough[0].rate]
         says = (
-            f"Most often better than its parent is the offspring of {best.name}: {best.better} of {best.proposed:,} "
-            f"({percent(best.rate)}). {says}"
+            f"Of the {len(enough)} variations with {TELLING} offspring or more, {joined([v.name for v in best])} most "
+            f"often gave one that is better than its parent: "
+            f"{joined([f'{v.better} of {v.proposed:,}' for v in best])} ({percent(best[0].rate)}). {says}"
         )
-    elif bred:
+    elif bred and not enough:
         says = f"No variation has made {TELLING} candidates: too few to say which is better than its parent. {says}"
 
     def draw(figure: Any, theme: Theme) -> None:
