@@ -29,6 +29,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pzc.grammar.diagnostics import some
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.processes import is_running
 from pzc.search.candidate import REQUIRED, Candidate, attributes, from_attributes
@@ -75,9 +76,13 @@ class Store:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
-            if resume and place.study not in optuna.get_all_study_names(storage):
-                other = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
-                raise StoreError(f"there is no search in {place}", None if place.url else other)
+            names = optuna.get_all_study_names(storage) if resume else [place.study]
+            if place.study not in names:
+                if not place.url:
+                    other = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
+                    raise StoreError(f"there is no search in {place}", other)
+                there = f"--study names one of {some(names)}" if names else "there is none yet"
+                raise StoreError(f"there is no search `{place.study}` at {place.url}", there)
             self.study = optuna.create_study(
                 storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
             )
@@ -355,7 +360,7 @@ def _storage(place: Place, *, resume: bool) -> Any:
     if place.url:
         kind, _, file = place.url.partition(":///")
         if resume and kind.startswith("sqlite") and not Path(file.partition("?")[0]).is_file():  # it would be made
-            raise StoreError(f"there is no search in {place}")
+            raise StoreError(f"there is no search `{place.study}` at {place.url}", f"there is no file {file}")
         return get_storage(place.url)
     journal = place.folder / JOURNAL
     if resume and not journal.is_file():

@@ -11,13 +11,16 @@ from typing import Any
 
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
+from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.compare import Compared, compare
 from pzc.runtime.evaluation.comparison import written
 from pzc.runtime.evaluation.uncertainty import Estimate, change
 from pzc.runtime.files import replace_file, strict_json
+from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import Loaded
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.planning.texts import Texts
+from pzc.runtime.pruning.targets import check_pattern
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.errors import StoreError
@@ -77,6 +80,19 @@ def _member(file: Path) -> Entry:
 
 def _published(c: Candidate) -> Entry:
     return Entry(c.operator, replace(zoo_metric(c.operator), per=c.per), published=True)
+
+
+def fitting(loaded: Loaded, targets: Sequence[Target]) -> tuple[list[Target], list[PruningError]]:
+    """The targets that fit a model, and what is against each of the others."""
+    fits, misfits = [], []
+    layers = find_layers(loaded.model).layers
+    for target in targets:
+        try:
+            check_pattern(target, layers)
+            fits.append(target)
+        except PruningError as error:
+            misfits.append(error)
+    return fits, misfits
 
 
 def transfer(

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from pzc.cli.main import pzc as cli
 from pzc.cli.search.transfer import command as transfer
 from pzc.compiler.load import load
+from pzc.runtime.errors import PruningError
 from pzc.search.candidate import Candidate
 from pzc.search.commands import compare_command
 from pzc.search.errors import StoreError
@@ -390,6 +391,19 @@ def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> N
     best = [row for row in rows if row["metric"] == row["best_published"]]
     assert [row["ratio"] for row in best] == [1.0, 1.0]
     assert kept(searched)[-len(rows) :] == rows  # the second time they take the place of the first
+
+
+def test_a_target_that_does_not_fit_leaves_the_others(searched: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(searched, run)
+    (run / "transfer.json").unlink(missing_ok=True)
+    options = [str(run), "--zoo", "1", "--members", "1", "--eval-windows", "2", "--windows", "2", "--length", "16"]
+    shown = CliRunner().invoke(transfer, [*options, "--pattern", "3:7", "--pattern", "2:4"])
+    assert shown.exit_code == 0, shown.output
+    assert "left out for pocket: 3:7 needs a multiple of 7 inputs" in shown.output
+    assert {row["target"] for row in kept(run)} == {"2:4"}
+    none = CliRunner().invoke(transfer, [*options, "--pattern", "3:7"])
+    assert isinstance(none.exception, PruningError)
 
 
 def shown_in(page: Path) -> str:

@@ -184,6 +184,7 @@ def test_metrics_by_role_are_not_seeded(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["search", "--run", str(tmp_path / "run"), "--seed-metrics", str(file)])
     assert result.exit_code == 2
     assert "`by_role` has a score for each role" in result.output
+    assert "FILE.pzm:NAME" in result.output
 
 
 def test_a_template_may_end_in_a_comment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -425,6 +426,7 @@ def test_a_text_may_have_moved(begun: Path) -> None:
     [
         (["--population", "9"], "--population of a run cannot change; it began with 4"),
         (["--sparsity", "0.7"], "--sparsity of a run cannot change; it began with 0.5"),
+        (["--per", "row"], "--per of a run cannot change; it began without one"),
         (["--seed-metrics", "wanda"], "--seed-metrics are what a run begins with"),
         (["--storage", "sqlite:///a.db"], "--storage is where a run begins"),
         (["--run", "elsewhere"], "--run begins a search and --resume goes on with one"),
@@ -641,6 +643,27 @@ def test_two_runs_do_not_begin_in_one_place(tmp_path: Path) -> None:
 
 
 def test_looking_for_a_run_makes_no_database(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no search in"):
+    with pytest.raises(StoreError, match="there is no search `search` at sqlite") as caught:
         Store(Place(tmp_path, f"sqlite:///{tmp_path}/none.db", "search"), resume=True)
+    assert caught.value.hint == f"there is no file {tmp_path}/none.db"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_searches_of_a_database_are_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/some.db"
+    for name in ("one", "two"):
+        optuna.create_study(storage=url, study_name=name)
+    with pytest.raises(StoreError, match="there is no search `search` at sqlite") as caught:
+        Store(Place(tmp_path, url, "search"), resume=True)
+    assert caught.value.hint == "--study names one of one, two"
+
+
+def test_a_full_disk_leaves_a_run_to_go_on_with(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pzc.search.run.search", full)
+    result = CliRunner().invoke(cli, ["search", "--resume", str(begun), "--quiet"])
+    assert isinstance(result.exception, PruningError)
+    assert result.exception.message == f"the disk is full: {begun}"
+    assert str(result.exception.hint).endswith(f"go on with: pzc search --resume {begun}")

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -25,6 +26,7 @@ from pzc.cli.console import THEME
 from pzc.cli.main import pzc as cli
 from pzc.cli.search.live import LINES, STOPS, View, clock, sparkline
 from pzc.cli.search.watch import follow
+from pzc.cli.search.winners import report
 from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate, Status
 from pzc.search.hall import Member, write
@@ -32,7 +34,7 @@ from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.prepare import open_store, prepare
 from pzc.search.replay import stored_state
-from pzc.search.run import ZOO_MEMBERS, Budget, search
+from pzc.search.run import ZOO_MEMBERS, Budget, Result, search
 from pzc.search.settings import Settings
 from pzc.search.state import SHOWN, State
 from pzc.search.store import Store
@@ -257,6 +259,17 @@ def test_a_standing_does_not_change() -> None:
     assert state.standing().best[0][0].number == 9999
     assert list(before.history) == sorted(before.history, reverse=True)
     assert len(before.history) == before.generation == 4
+
+
+def test_a_search_that_measured_nothing_in_full_says_what_was_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = [
+        {"status": "refused", "reason": reason} for reason in ("not finite", "most scores are equal", "not finite")
+    ]
+    state = closed(PLAN, numbered([[{"operator": "wanda", "losses": (3.0,)}], [], refused]))
+    published = Member(state.zoo[0], inline("abs(W) * X per row", "wanda"), 20.0, 21.0, (3.0,))
+    report(SimpleNamespace(), Result([], [published], 4.0, [], state), as_json=False)  # type: ignore[arg-type]
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith("give the search more time; refused: not finite (2), most scores are equal (1)")
 
 
 def test_while_the_zoo_is_measured_the_best_of_it_so_far_is_shown() -> None:

@@ -544,6 +544,7 @@ def test_a_study_that_is_not_there_is_not_made_by_asking(server: Server, tmp_pat
 
     url = server.create()
     begun(Place(tmp_path, url, "first"))
-    with pytest.raises(StoreError, match="there is no search in"):
+    with pytest.raises(StoreError, match="there is no search `frist` at") as caught:
         Store(Place(tmp_path, url, "frist"), resume=True)
+    assert caught.value.hint == "--study names one of first"
     assert optuna.get_all_study_names(url) == ["first"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import fields, replace
 from datetime import date
@@ -116,7 +117,8 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     multiple=True,
     metavar="METRIC",
     shell_complete=completion.metrics,
-    help="Begin with these: .pzm files, names or expressions; may be repeated.",
+    help="Begin with these: .pzm files, names or expressions; may be repeated. One whose group the space lacks is "
+    "tried in each that it has.",
 )
 @click.option(
     "--fitness-dtype",
@@ -185,6 +187,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.cli.search.live import clock
     from pzc.cli.search.watch import gentle, watching
     from pzc.cli.search.winners import report
+    from pzc.runtime.errors import PruningError
     from pzc.search.prepare import open_store, prepare
     from pzc.search.run import Budget, finish, keep, search
 
@@ -239,6 +242,11 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         if given["as_json"]:
             print_json({"event": "stopped", "run": place.url or str(place.folder)})
         ctx.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or store.settings is None:
+            raise
+        following = f"what is settled is kept; with room, go on with: pzc search {place.resume}"
+        raise PruningError(f"the disk is full: {error.filename or place.folder}", hint=following) from error
     finally:
         if anew and store.settings is None:
             store.discard()
@@ -301,7 +309,10 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     )
     seeds = [m for reference in given["seed_metrics"] for m in load_all(reference)]
     if by_role := [m.name for m in seeds if m.roles]:
-        raise click.UsageError(f"`{by_role[0]}` has a score for each role; the search has one for all layers", ctx)
+        others = "of a file with others name one, as FILE.pzm:NAME"
+        raise click.UsageError(
+            f"`{by_role[0]}` has a score for each role; the search has one for all layers; {others}", ctx
+        )
     chosen["seeds"] = tuple(f"{m.name}: {m.formula} per {m.per}" for m in seeds)
     if chosen["limit"] is None and not any(options.is_typed(ctx, name) for name in BOUNDS):
         chosen["limit"] = LIMIT
@@ -317,7 +328,8 @@ def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Setti
     for name in names:
         was = getattr(kept, name)
         if name not in ANEW and given[name] != was:
-            raise click.UsageError(f"{flags[name]} of a run cannot change; it began with {was}", ctx)
+            began = "it began without one" if was in (None, False) else f"it began with {was}"
+            raise click.UsageError(f"{flags[name]} of a run cannot change; {began}", ctx)
     if given["seed_metrics"]:
         raise click.UsageError("--seed-metrics are what a run begins with; it cannot get others", ctx)
     if options.is_typed(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):

@@ -14,6 +14,7 @@ from pzc.cli import options
 from pzc.cli.console import errors, formula, output, print_json, progress, say, shortened
 
 if TYPE_CHECKING:
+    from pzc.runtime.errors import PruningError
     from pzc.runtime.scoring.masks import Target
     from pzc.search.reading import Run
     from pzc.search.transfer import Transferred
@@ -83,7 +84,7 @@ def command(
     from pzc.runtime.models.loading import load_model
     from pzc.search.place import Place
     from pzc.search.reading import read_run
-    from pzc.search.transfer import entries, keep, kept, transfer
+    from pzc.search.transfer import entries, fitting, keep, kept, transfer
 
     run = read_run(Place(folder, storage, study))
     how = _completed(how, run, models)
@@ -94,17 +95,26 @@ def command(
     leaves = frozenset().union(*(e.metric.leaves for e in tried))
     kept(folder)  # a file that is no such record shows before anything is measured
     found: list[list[Transferred]] = []
+    refused: list[PruningError] = []
     said = ""
     with progress(quiet or as_json or as_csv) as bar:
         for model in models or (str(run.settings["model"]),):
             loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+            fits, misfits = fitting(loaded, targets)
+            for error in misfits:
+                errors.print(f"left out for {model}: {error.message}", markup=False, soft_wrap=True)
+            refused += misfits
+            if not fits:
+                continue
             texts = texts_of(loaded, leaves, how)
-            new = list(transfer(loaded, model, tried, texts, targets, seed=how["seed"], progress=bar))
+            new = list(transfer(loaded, model, tried, texts, fits, seed=how["seed"], progress=bar))
             found += new
             try:  # after each model: the next may not load
                 said = f"kept in {keep(folder, _rows(new))}   next: pzc report {run.place.typed}"
             except OSError as error:  # somebody else's run: what was measured is worth showing all the same
                 said = f"not kept for a report: {error.strerror}"
+    if not found:
+        raise refused[0]
     table = _rows(found)
     if as_json:
         print_json(table)

@@ -47,7 +47,9 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
         table.add_row(name, formula(m.metric.formula), m.metric.per, f"{m.fitness:.2f}", further, text)
     output.print(table)
     if not result.members:
-        say("nothing was measured in full: give the search more time")
+        refusals = result.state.standing().refusals.most_common()
+        why = "refused: " + ", ".join(f"{reason} ({n:,})" for reason, n in refusals)
+        say(f"nothing was measured in full: give the search more time{f'; {why}' if refusals else ''}")
         return
     winner = result.members[0]
     found = change(winner.losses, best_zoo.losses)
