@@ -168,6 +168,7 @@ def test_a_killed_save_leaves_no_folder_and_the_next_one_cleans_up(
     deadline = time.monotonic() + 600
     while not (tmp_path / "ready").exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert (tmp_path / "ready").exists()
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     left = sorted(path.name for path in tmp_path.iterdir())

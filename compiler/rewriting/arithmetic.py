@@ -1,4 +1,4 @@
-"""The arithmetic normal form: sums of collected terms, products of joined powers, minima and maxima of all at once.
+"""The arithmetic normal form: sums of collected terms, and products of joined powers.
 
 These are the laws that the table of rules marks `normal`. Every argument here is canonical, and so is every result.
 """
@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from pzc.compiler.core import BOTH, ONE, Node, intern
 from pzc.compiler.memo import remembered
-from pzc.compiler.rewriting.engine import NORMAL, build, folded, in_order, note, rewritten, settle
+from pzc.compiler.rewriting.engine import NORMAL, build, folded, note, rewritten, settle
 from pzc.compiler.rewriting.terms import (
     ZERO,
     are_apart,
@@ -70,9 +70,9 @@ def total(terms: Weighted) -> Node:
             return unchanged.get(rest) or scaled(weight, rest)
         return ZERO
     if ONE not in weights:
-        common = _common_factors(list(weights))
+        common = common_factors(list(weights))
         if common:
-            inner = total(tuple([(product(_without(rest, common)), w) for rest, w in weights.items()]))
+            inner = total(tuple([(product(without(rest, common)), w) for rest, w in weights.items()]))
             return product((*common.items(), (inner, 1.0)))
     if _may_share(weights):
         spread = _spread(weights)
@@ -127,7 +127,7 @@ def _sharable(term: Node) -> list[_Shared]:
     """The factors of a term but for its number."""
     _, rest = split(term)
     found = factors_of(rest or term)
-    return [(base, e > 0 if base.sign.non_negative else e) for base, e in map(_magnitude, found) if base.op != "number"]
+    return [(base, e > 0 if base.sign.non_negative else e) for base, e in map(magnitude, found) if base.op != "number"]
 
 
 def _spread(weights: dict[Node, float]) -> Weighted:
@@ -167,8 +167,8 @@ def _grouped(weights: dict[Node, float]) -> dict[Node, float]:
         if len(rests) < 2:
             return weights
         note("group terms")
-        common = _common_factors(rests)
-        inner = total(tuple([(product(_without(rest, common)), weights[rest]) for rest in rests]))
+        common = common_factors(rests)
+        inner = total(tuple([(product(without(rest, common)), weights[rest]) for rest in rests]))
         weights = {rest: w for rest, w in weights.items() if rest not in rests}
         whole = product((*common.items(), (inner, 1.0)))
         weight, found = split(whole)
@@ -190,15 +190,15 @@ def multiple(value: Node, weight: float, divisor: float = 1.0) -> Node:
     return settled("add", tuple([scaled(w, rest) for w, rest in scaled_terms]))
 
 
-def _common_factors(rests: list[Node]) -> dict[Node, float]:
+def common_factors(rests: list[Node]) -> dict[Node, float]:
     """The factors that all terms have, with the least exponent where the base is never negative, else the same."""
     if not _marks(rests[0]) & _marks(rests[1]):
         return {}
-    common = dict(map(_magnitude, factors_of(rests[0])))
+    common = dict(map(magnitude, factors_of(rests[0])))
     law = "common factor"
     for rest in rests[1:]:
         kept = {}
-        for base, e in map(_magnitude, factors_of(rest)):
+        for base, e in map(magnitude, factors_of(rest)):
             least = common.get(base)
             if least == e:
                 kept[base] = e
@@ -211,7 +211,7 @@ def _common_factors(rests: list[Node]) -> dict[Node, float]:
     return common
 
 
-def _magnitude(factor: Node) -> tuple[Node, float]:
+def magnitude(factor: Node) -> tuple[Node, float]:
     """A factor as base and exponent, an even power as one of a magnitude: x² and |x| have |x| in common."""
     base, e = base_and_exponent(factor)
     if e % 2 == 0 and not base.sign.non_negative and base.op != "sign":
@@ -224,10 +224,10 @@ def _marks(term: Node) -> int:
     return (term.product or product_of(term))[2] if term.op == "mul" else term.mark or mark_of(term)
 
 
-def _without(rest: Node, common: dict[Node, float]) -> Weighted:
+def without(rest: Node, common: dict[Node, float]) -> Weighted:
     left = []
     for factor in factors_of(rest):
-        base, e = _magnitude(factor)
+        base, e = magnitude(factor)
         if base not in common:
             left.append((factor, 1.0))
         elif e != common[base]:
@@ -508,83 +508,6 @@ _POWERS = {
 }
 """Powers of what does not simply stand under an exponent."""
 
-# Minima and maxima
-
-
-_DUAL = {"min": "max", "max": "min"}
-
-
-def extreme(op: str, args: Iterable[Node]) -> Node:
-    """min or max of several: flattened, without repetitions, numbers folded, common factors moved out, sorted by what
-    the values are without their numbers, of which the first is 1."""
-    parts: dict[tuple[Node, float], tuple[float, float]] = {}
-    numbers: dict[float, tuple[float, float]] = {}
-    for arg in args:
-        for outer, inner, rest in _flat(op, arg):
-            weight = outer * inner  # which may come about in several ways: the same one counts in any order
-            if rest is ONE:
-                numbers[weight] = max(numbers.get(weight, (outer, inner)), (outer, inner))
-            else:
-                parts[rest, weight] = max(parts.get((rest, weight), (outer, inner)), (outer, inner))
-    weighted = sorted(parts, key=_first)
-    bound = (min(numbers) if op == "min" else max(numbers)) if numbers else None
-    if not weighted or (len(weighted) == 1 and bound is None):
-        note("minimum of one" if op == "min" else "maximum of one")
-        return _times(*weighted[0]) if weighted else number_of(bound or 0.0)
-    common = _common_to_all([rest for rest, _ in weighted], bound)
-    if common:
-        note("factor of minimum" if op == "min" else "factor of maximum")
-        left = [product(_without(rest, common), weight) for rest, weight in weighted]
-        return product((*common.items(), (extreme(op, left if bound is None else [*left, ZERO]), 1.0)))
-    content = weighted[0][1]
-    if content != 1:
-        note(f"{'turned' if content < 0 else 'content of'} {'minimum' if op == 'min' else 'maximum'}")
-        values = [_times(part[0], _quotient(*parts[part], content)) for part in weighted]
-        number = None if bound is None else number_of(_quotient(*numbers[bound], content))
-        found = extreme(op if content > 0 else _DUAL[op], values if number is None else [*values, number])
-        if bound is not None and found is number:  # it alone is left, with every bit that it had
-            return number_of(bound)
-        return product(((found, 1.0),), content)
-    made = [_times(rest, weight) for rest, weight in weighted]
-    return in_order(op, tuple(made) if bound is None else (*made, number_of(bound)))
-
-
-def _quotient(outer: float, inner: float, content: float) -> float:
-    """outer · inner / content: the inner number as it was where the others cancel."""
-    return inner if outer == content else held(outer * inner / content)
-
-
-def _first(part: tuple[Node, float]) -> tuple[int, bool]:
-    return part[0].digest, part[1] < 0
-
-
-def _flat(op: str, arg: Node) -> list[tuple[float, float, Node]]:
-    """A value of a minimum or maximum as numbers and values without: several, where it is such a one itself. Of two
-    numbers the first stands before that one."""
-    weight, rest = arg.split or split(arg)
-    if rest is None:
-        rest = arg
-    if rest.op == (op if weight > 0 else _DUAL[op]):
-        return [(weight * outer, inner, r) for part in rest.args for outer, inner, r in _flat(rest.op, part)]
-    if rest.op == "add":
-        content = coefficient(rest.args[0])[0]
-        return [(1.0, content, rest if content == 1 else multiple(rest, 1.0, content))]
-    return [(1.0, weight, rest)]
-
-
-def _times(rest: Node, weight: float) -> Node:
-    return multiple(rest, weight) if rest.op == "add" and weight != 1 else scaled(weight, rest)
-
-
-def _common_to_all(rests: list[Node], bound: float | None) -> dict[Node, float]:
-    """The factors, never negative, that all values have; a number beside them has none, unless it is 0."""
-    if len(rests) + (bound is not None) < 2 or bound:
-        return {}
-    found = dict(map(_magnitude, factors_of(rests[0]))) if len(rests) == 1 else _common_factors(rests)
-    if len(rests) == 1 and len(found) == 1:
-        return {}
-    return {base: e for base, e in found.items() if base.sign.non_negative}
-
 
 def _pow(args: tuple[Node, ...]) -> Node:
     base, exponent = args
@@ -596,7 +519,5 @@ NORMAL.update(
         "add": lambda args: total(tuple([(a, 1.0) for a in args])),
         "mul": lambda args: product(tuple([(a, 1.0) for a in args])),
         "pow": _pow,
-        "min": lambda args: extreme("min", args),
-        "max": lambda args: extreme("max", args),
     }
 )

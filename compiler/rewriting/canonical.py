@@ -5,8 +5,8 @@ spellings `neg sub div sqr sqrt clamp norm mean std median` are gone. Every step
 expression is defined. It may be defined in more places: `x / x` becomes 1 though 0 / 0 is an error, which whoever runs
 the metric as it is written will meet.
 
-The rules are those of `rules.py`. Arguments come before their users: `arithmetic.py` and `reductions.py` make what the
-table marks `normal`, `engine.py` applies the others by matching. A node remembers its canonical form.
+The rules are those of `rules.py`. Arguments come before their users: `arithmetic.py`, `extremes.py` and `reductions.py`
+make what the table marks `normal`, `engine.py` applies the others by matching. A node remembers its canonical form.
 """
 
 from __future__ import annotations

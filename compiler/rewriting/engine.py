@@ -25,7 +25,8 @@ than this, which only misses a likeness."""
 SPELLINGS = frozenset({"neg", "sub", "div", "sqr", "sqrt", "clamp", "norm", "mean", "std", "median"})
 
 NORMAL: dict[str, Make] = {}
-"""What makes the canonical form of an operation whose arguments are canonical at once: filled by `arithmetic.py`."""
+"""What makes the canonical form of an operation whose arguments are canonical at once: filled by
+`arithmetic.py`, and for minima and maxima by `makers.py`."""
 
 _laws: list[str] | None = None
 

@@ -11,6 +11,7 @@ from pzc.compiler.core import Node, value_of
 from pzc.compiler.rewriting.arithmetic import product, total
 from pzc.compiler.rewriting.building import Makers
 from pzc.compiler.rewriting.engine import NORMAL, build
+from pzc.compiler.rewriting.extremes import extreme
 from pzc.compiler.rewriting.matching import compile_reduction, compile_spelling
 from pzc.compiler.rewriting.reductions import reduction, sizes
 from pzc.compiler.rewriting.rules import MATCHED
@@ -41,6 +42,9 @@ def at_most(x: Node, y: Node) -> bool:
 
 
 MAKERS = Makers(node=made, reduction=reduced, size=sizes, at_most=at_most, product=product, total=total)
+
+
+NORMAL.update({"min": lambda args: extreme("min", args), "max": lambda args: extreme("max", args)})
 
 
 @cache
