@@ -6,7 +6,7 @@ These are the laws that the table of rules marks `normal`. Every argument here i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
 from pzc.compiler.core import BOTH, ONE, Node, intern
@@ -130,18 +130,24 @@ def _sharable(term: Node) -> list[_Shared]:
     return [(base, e > 0 if base.sign.non_negative else e) for base, e in map(magnitude, found) if base.op != "number"]
 
 
+def _having(parts: Mapping[Node, Iterable[Node]]) -> dict[_Shared, list[Node]]:
+    """The terms that have each factor, by the parts that each term has or is."""
+    found: dict[_Shared, list[Node]] = {}
+    for rest, some in parts.items():
+        for each in dict.fromkeys([each for part in some for each in _sharable(part)]):
+            found.setdefault(each, []).append(rest)
+    return found
+
+
 def _spread(weights: dict[Node, float]) -> Weighted:
     """The terms, with those of a sum behind a factor that could share one with another term: as if its own had never
     been moved out. Empty where there is no such sum."""
     parts: dict[Node, list[Node]] = {}
-    having: dict[_Shared, set[Node]] = {}
     for rest in weights:
         inner = _sum_of(rest)
         others = [(factor, 1.0) for factor in factors_of(rest) if factor is not inner]
         parts[rest] = [product(((each, 1.0), *others)) for each in inner.args] if inner else [rest]
-        for part in parts[rest]:
-            for each in _sharable(part):
-                having.setdefault(each, set()).add(rest)
+    having = _having(parts)
     found: list[tuple[Node, float]] = []
     for rest, weight in weights.items():
         some = parts[rest]
@@ -157,13 +163,8 @@ def _grouped(weights: dict[Node, float]) -> dict[Node, float]:
     """The terms, those that share a factor as one with the factor before it: first the factor that most terms have, and
     of several the one with the fewest axes, since signs are told best of what varies."""
     while True:
-        having: dict[_Shared, list[Node]] = {}
-        for rest in weights:
-            for each in _sharable(rest):
-                having.setdefault(each, []).append(rest)
-        if not having:
-            return weights
-        rests = max(having.items(), key=_weight_of_group)[1]
+        having = _having({rest: [rest] for rest in weights})
+        rests = max(having.items(), key=_weight_of_group)[1] if having else []
         if len(rests) < 2:
             return weights
         note("group terms")
