@@ -10,7 +10,7 @@ from typing import Any
 from pzc.runtime.planning.commands import options_of
 
 _TEXTS = ("model", "data", "eval_data", "windows")
-_TARGET = ("length", "sparsity", "pattern")
+_TARGET = ("length", "sparsity", "pattern", "include", "exclude")
 
 
 def prune_command(settings: Mapping[str, Any], file: Path) -> str:

@@ -50,11 +50,12 @@ class Fitness:
 
     `statistics` windows feed the scores, `fitness` windows measure the pruned model; both are int64 `[n, length]`
     of calibration-side text. `leaves` says which statistics the search may read; of `target` a genotype brings its
-    own group. With `dtype` candidates are raced on a copy of the model in that type, while scores, and what is measured
-    by `on`, keep the model's own. `objective` makes what is measured of the dense model. Processes on one machine share
-    what was gathered through the file `kept`, if its content is that of `about`.
+    own group. `include` and `exclude` choose layers as `find_layers` does. With `dtype` candidates are raced on a copy
+    of the model in that type, while scores, and what is measured by `on`, keep the model's own. `objective` makes what
+    is measured of the dense model. Processes on one machine share what was gathered through the file `kept`, if its
+    content is that of `about`.
 
-    Raises PruningError for a pattern that does not fit a layer.
+    Raises PruningError for a pattern that does not fit a layer, and for layers that are not there.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Fitness:
         target: Target,
         *,
         seed: int = 0,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         dtype: torch.dtype | None = None,
         objective: Callable[[Any, Tensor], Objective] = Perplexity,
         kept: Path | None = None,
@@ -74,7 +77,7 @@ class Fitness:
     ) -> None:
         self.target = target
         self.windows = fitness
-        self.layers = find_layers(model)
+        self.layers = find_layers(model, include, exclude)
         check_pattern(target, self.layers.layers)
 
         def gathered() -> Statistics:
@@ -87,7 +90,7 @@ class Fitness:
         self._racing = self.dense
         if dtype is not None and dtype != self.layers.layers[0].parameter.dtype:
             self.model = copy.deepcopy(model).to(dtype)
-            self._racing = Dense(find_layers(self.model))
+            self._racing = Dense(find_layers(self.model, include, exclude))
         self._objective_of = objective
         self._objective = objective(self.model, fitness)
         self.sketches = Sketches(self.layers.layers, self.statistics, target)

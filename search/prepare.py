@@ -89,7 +89,8 @@ def prepare(
     leaves = leaves_for(settings)
     stored, raced = str(loaded.dtype).removeprefix("torch."), settings.fitness_dtype or _fast_dtype(loaded)
     settings = replace(settings, length=length, dtype=stored, fitness_dtype=raced)
-    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)}"
+    layers = f"{settings.include} {settings.exclude}"
+    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)} {layers}"
     about = hashlib.sha256(about.encode()).hexdigest()
     kept = _kept(store.place, about)
     fitness = Fitness(
@@ -99,6 +100,8 @@ def prepare(
         leaves,
         target_of(settings),
         seed=settings.seed,
+        include=settings.include,
+        exclude=settings.exclude,
         dtype=resolve_dtype(raced),
         objective=OBJECTIVES[settings.objective],
         kept=kept,

@@ -23,7 +23,7 @@ from pzc.search.store import Store
 
 COMPARABLE = (
     "model_sha256", "text_sha256", "windows", "fitness_windows", "choice_of_windows_sha256", "sparsity", "pattern",
-    "dtype", "fitness_dtype", "objective",
+    "include", "exclude", "dtype", "fitness_dtype", "objective",
 )  # fmt: skip
 """The settings that two runs must share for their fitness to mean the same. So many windows with the same tokens have
 the same length."""
@@ -104,6 +104,11 @@ class Run:
         return MEASURES[self.settings.get("objective", "perplexity")]
 
     @property
+    def chosen_layers(self) -> dict[str, Sequence[str]]:
+        """The layers that it prunes, as `find_layers` and `compare` take them."""
+        return {name: self.settings.get(name, ()) for name in ("include", "exclude")}
+
+    @property
     def target(self) -> str:
         """What it prunes to, as it is written: `50 %` or `2:4`."""
         return self.settings.get("pattern") or share_text(float(self.settings.get("sparsity", 0.5))).replace("%", " %")
@@ -144,7 +149,7 @@ def differing(run: Run, other: Run) -> list[str]:
 def check_comparable(run: Run, other: Run) -> None:
     """Raise StoreError unless the fitness of both runs was measured on the same model, text and windows."""
     for key in COMPARABLE:
-        ours, theirs = run.settings.get(key), other.settings.get(key)
+        ours, theirs = run.settings.get(key) or None, other.settings.get(key) or None
         if ours != theirs:
             what = key.removesuffix("_sha256").replace("_", "-")
             raise StoreError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.planning.commands import options_of
 from pzc.runtime.scoring.masks import share_text
 from pzc.search import exports, hall
 from pzc.search.hall import HALL
@@ -119,7 +120,8 @@ def keep(run: Prepared) -> list[Path]:
 
 def _write_hall(run: Prepared, members: Sequence[hall.Member]) -> list[Path]:
     s = run.settings
-    about = f"{s.model} at {s.pattern or share_text(s.sparsity)}, seed {s.seed}"
+    layers = options_of(asdict(s), "include", "exclude")
+    about = f"{s.model}{layers} at {s.pattern or share_text(s.sparsity)}, seed {s.seed}"
     files = hall.write(members, run.folder / HALL, about, MEASURES[s.objective])
     if members:
         run.store.set_winner(members[0].candidate.number)

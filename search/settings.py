@@ -31,7 +31,8 @@ class Settings:
 
     Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
     when it is resumed. The model and the texts may have other names then, but not another content, and the windows must
-    be the same. `seeds` are metrics of the user as `name: formula per group`. `fitness_dtype` is the type in which
+    be the same. `seeds` are metrics of the user as `name: formula per group`; `include` and `exclude` choose
+    layers as `find_layers` does. `fitness_dtype` is the type in which
     candidates are raced, `threads` the CPU threads of a worker: results depend on both in their last bits.
     """
 
@@ -45,6 +46,8 @@ class Settings:
     sparsity: float = 0.5
     pattern: str | None = None
     per: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     algorithm: str = "default"
     space: str = "default"
     template: str | None = None
@@ -75,7 +78,8 @@ def settings_of(store: Store) -> Settings:
             f"it may still be gathering statistics; if nobody is at it, begin it with {place.begin}",
         )
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
-    settings = Settings(**{**known, "seeds": tuple(known.get("seeds", ()))})
+    several = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    settings = Settings(**{**known, **several})
     if settings.algorithm not in ALGORITHMS or settings.objective not in OBJECTIVES:
         raise of_another_version(f"its algorithm is {settings.algorithm}, its objective {settings.objective}")
     return settings

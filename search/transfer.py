@@ -82,10 +82,13 @@ def _published(c: Candidate) -> Entry:
     return Entry(c.operator, replace(zoo_metric(c.operator), per=c.per), published=True)
 
 
-def fitting(loaded: Loaded, targets: Sequence[Target]) -> tuple[list[Target], list[PruningError]]:
-    """The targets that fit a model, and what is against each of the others."""
+def fitting(
+    loaded: Loaded, targets: Sequence[Target], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> tuple[list[Target], list[PruningError]]:
+    """The targets that fit the layers of a model that `include` and `exclude` choose, and what is against each of the
+    others. Raises PruningError for layers that are not there."""
     fits, misfits = [], []
-    layers = find_layers(loaded.model).layers
+    layers = find_layers(loaded.model, include, exclude).layers
     for target in targets:
         try:
             check_pattern(target, layers)
@@ -102,6 +105,8 @@ def transfer(
     texts: Texts,
     targets: Sequence[Target],
     *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Iterator[list[Transferred]]:
@@ -110,14 +115,15 @@ def transfer(
     The best published metric is chosen on the text that all are measured on, which favours it. The model is left dense.
     Raises PruningError for a target that does not fit the model.
     """
-    conditions = conditions_of(texts, seed)
+    conditions = conditions_of(texts, include, exclude, seed)
     by_metric = {id(e.metric): e for e in tried}
     results: dict[Target, list[tuple[Entry, Compared]]] = {target: [] for target in targets}
     dense = math.nan
     metrics, total = [e.metric for e in tried], len(tried) * len(targets) + 1
     results_in_order = compare(
-        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, seed=seed
-    )
+        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets,
+        include=include, exclude=exclude, seed=seed,
+    )  # fmt: skip
     for done, one in enumerate(results_in_order, 1):
         progress(Path(model).name, done, total)
         if one.metric is None or one.target is None:
@@ -128,20 +134,23 @@ def transfer(
         yield _beside_best(model, texts.measured_on, target, dense, rows, conditions)
 
 
-def conditions_of(texts: Texts, seed: int) -> Row:
+def conditions_of(texts: Texts, include: Sequence[str], exclude: Sequence[str], seed: int) -> Row:
     """What else a measurement depends on: the text that statistics came from and how many of its windows, none of which
-    there are for the weights alone; how many windows measured, of how many tokens; the seed."""
+    there are for the weights alone; how many windows measured, of how many tokens; which layers are pruned; the
+    seed."""
     measured, gathered = texts.evaluation_windows, texts.calibration_windows
     return {
         "calibration": texts.calibration.title if texts.calibration else None,
         "windows": None if gathered is None else len(gathered),
         "eval_windows": len(measured),
         "length": measured.shape[1],
+        "include": " ".join(include) or None,
+        "exclude": " ".join(exclude) or None,
         "seed": seed,
     }
 
 
-CONDITIONS = ("calibration", "windows", "eval_windows", "length", "seed")
+CONDITIONS = ("calibration", "windows", "eval_windows", "length", "include", "exclude", "seed")
 """What a row says of them; None in one of a version that did not note them."""
 
 

@@ -420,9 +420,9 @@ def test_the_page_shows_what_transfer_has_measured(searched: Path, tmp_path: Pat
     assert f"pzc search transfer {run}" in shown_in(tmp_path / "report" / "report.html")
     winner = load(str(run / "hall_of_fame" / "01.pzm")).formula
     row = {
-        "model": "models/other", "text": "a text (evaluation)", "target": "2:4", "metric": "01", "published": False,
-        "formula": winner, "per": None, "dense": 20.0, "perplexity": 27.0, "best_published": "wanda", "ratio": 0.9,
-        "standard_error": 0.01, "failure": None,
+        **dict.fromkeys(COLUMNS), "model": "models/other", "text": "a text (evaluation)", "target": "2:4",
+        "metric": "01", "published": False, "formula": winner, "dense": 20.0, "perplexity": 27.0,
+        "best_published": "wanda", "ratio": 0.9, "standard_error": 0.01,
     }  # fmt: skip
     of_another_group = {**row, "model": "gone", "target": "50%", "per": "block"}
     others = [{**row, "model": "gone", "formula": "abs(W)"}, {**row, "metric": "wanda", "published": True}]

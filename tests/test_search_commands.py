@@ -23,4 +23,6 @@ def test_what_is_not_as_usual_is_typed() -> None:
     assert typed.endswith("--eval-windows 2 --length 32 --pattern 2:4 --dtype bfloat16 --seed 3")
     assert "--eval-data b.txt" in typed
     assert "--sparsity" not in typed
+    chosen = {**SETTINGS, "include": ["q_proj"], "exclude": ["layers.0.*", "k_proj"]}
+    assert compare_command(chosen, FILE, None).endswith(" --include q_proj --exclude 'layers.0.*' --exclude k_proj")
     assert "--pattern 2:4 --metric 'runs/a run/01.pzm' --output out/pruned" in prune_command(settings, FILE)

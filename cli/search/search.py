@@ -56,6 +56,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @options.loading
 @options.target
 @options.groups
+@options.chosen_layers
 @options.data
 @options.eval_data
 @options.windows
@@ -328,7 +329,7 @@ def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Setti
     for name in names:
         was = getattr(kept, name)
         if name not in ANEW and given[name] != was:
-            began = "it began without one" if was in (None, False) else f"it began with {was}"
+            began = "it began without one" if was in (None, False, ()) else f"it began with {was}"
             raise click.UsageError(f"{flags[name]} of a run cannot change; {began}", ctx)
     if given["seed_metrics"]:
         raise click.UsageError("--seed-metrics are what a run begins with; it cannot get others", ctx)

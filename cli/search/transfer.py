@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @options.several_sparsities()
 @options.several_patterns(" [default for both: the run's own]")
 @options.per
+@options.chosen_layers
 @click.option("--data", "-d", metavar="TEXT", help="Text to calibrate on. [default: the run's own]")
 @click.option(
     "--eval-data",
@@ -71,6 +72,7 @@ def command(
 
     Each is compared with the best published metric of the same model, text and target, over the same windows; the
     change comes with its standard error. That metric is chosen on the windows that measure it, which favours it.
+    Layers are chosen as in the run, unless --include or --exclude is given (--include '*': all).
 
     \b
     pzc search transfer runs/first --model smollm2 --data train.txt --eval-data test.txt
@@ -91,6 +93,9 @@ def command(
     targets = _targets(how, run)
     if how["per"] and all(target.pattern for target in targets):
         raise click.UsageError("the only target is a pattern, which replaces --per", ctx)
+    chosen = {name: how[name] for name in ("include", "exclude")}
+    if not any(chosen.values()):
+        chosen = run.chosen_layers
     tried = entries(run, members, zoo)
     leaves = frozenset().union(*(e.metric.leaves for e in tried))
     kept(folder)  # a file that is no such record shows before anything is measured
@@ -100,14 +105,14 @@ def command(
     with progress(quiet or as_json or as_csv) as bar:
         for model in models or (str(run.settings["model"]),):
             loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-            fits, misfits = fitting(loaded, targets)
+            fits, misfits = fitting(loaded, targets, **chosen)
             for error in misfits:
                 errors.print(f"left out for {model}: {error.message}", markup=False, soft_wrap=True)
             refused += misfits
             if not fits:
                 continue
             texts = texts_of(loaded, leaves, how)
-            new = list(transfer(loaded, model, tried, texts, fits, seed=how["seed"], progress=bar))
+            new = list(transfer(loaded, model, tried, texts, fits, **chosen, seed=how["seed"], progress=bar))
             found += new
             try:  # after each model: the next may not load
                 said = f"kept in {keep(folder, _rows(new))}   next: pzc report {run.place.typed}"

@@ -32,7 +32,7 @@ def rows_of(run: Run) -> list[Row]:
 
 _TOLD_BY = {
     "text": "{}", "eval_windows": "{} windows", "length": "{} tokens each", "calibration": "statistics of {}",
-    "windows": "of {} windows", "seed": "seed {}",
+    "windows": "of {} windows", "include": "{} alone", "exclude": "{} dense", "seed": "seed {}",
 }  # fmt: skip
 """By what rows of one model and target are told apart."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,14 +104,15 @@ def measure(
     zoo = [published_metric(run, c.operator) for c in run.published]
     leaves = frozenset().union(*(m.leaves for m in (*metrics, *zoo)))
     texts = _texts(run, loaded, leaves, eval_windows or int(s["held_out_windows"]))
-    layers = find_layers(loaded.model).layers
+    layers = find_layers(loaded.model, **run.chosen_layers).layers
     own = Target(None, float(s["sparsity"]), parse_pattern(s["pattern"]) if s.get("pattern") else None)
     written = {run.target: own} | {p: Target(pattern=parse_pattern(p)) for p in PATTERNS if _fits(p, layers)}
     sparse = {share: Target(None, share) for share in SPARSITIES}
     targets = list(dict.fromkeys([*written.values(), *sparse.values()]))
 
     results: dict[tuple[str, Target], Compared] = {}
-    dense, *rest = _counted(loaded, metrics, texts, targets, len(metrics) * len(targets), int(s["seed"]), progress)
+    how = {**run.chosen_layers, "seed": int(s["seed"])}
+    dense, *rest = _counted(loaded, metrics, texts, targets, how, progress)
     for one in rest:
         if one.metric and one.target:
             results[one.metric.name, one.target] = one
@@ -120,9 +122,9 @@ def measure(
         names,
         dense,
         {share: {n: results[n, target] for n in names} for share, target in sparse.items()},
-        _by_windows(loaded, metrics, texts, own, int(s["seed"]), progress),
+        _by_windows(loaded, metrics, texts, own, how, progress),
         {text: {n: results[n, target] for n in names} for text, target in written.items()},
-        tuple(_differences(loaded, metrics[0], zoo, texts.calibration_windows, own, int(s["seed"]), progress)),
+        tuple(_differences(run, loaded, zoo, texts.calibration_windows, own, progress)),
         {layer.name: layer.block for layer in layers},
         f"{texts.measured_on}, {shape} tokens",
     )
@@ -153,21 +155,18 @@ def _counted(
     metrics: list[Metric],
     texts: Texts,
     targets: list[Target],
-    total: int,
-    seed: int,
+    how: dict[str, Any],
     progress: Progress,
 ) -> list[Compared]:
     found = []
-    for one in compare(
-        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, seed=seed
-    ):  # fmt: skip
+    for one in compare(loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, **how):
         found.append(one)
-        progress("held-out text", len(found), total + 1)
+        progress("held-out text", len(found), len(metrics) * len(targets) + 1)
     return found
 
 
 def _by_windows(
-    loaded: Loaded, metrics: list[Metric], texts: Texts, target: Target, seed: int, progress: Progress
+    loaded: Loaded, metrics: list[Metric], texts: Texts, target: Target, how: dict[str, Any], progress: Progress
 ) -> dict[int, dict[str, Compared]]:
     """Every metric with the statistics of 1, 2, 4, … of the run's calibration windows, spread evenly over them."""
     windows = texts.calibration_windows
@@ -177,20 +176,20 @@ def _by_windows(
     found: dict[int, dict[str, Compared]] = {}
     for i, n in enumerate(counts):
         some = windows[[k * len(windows) // n for k in range(n)]]
-        _, *rest = compare(loaded.model, metrics, some, texts.evaluation_windows, [target], seed=seed)
+        _, *rest = compare(loaded.model, metrics, some, texts.evaluation_windows, [target], **how)
         found[n] = {one.metric.name: one for one in rest if one.metric}
         progress("calibration", i + 1, len(counts))
     return found
 
 
 def _differences(
-    loaded: Loaded, winner: Metric, zoo: list[Metric], windows: Tensor | None, target: Target, seed: int,
-    progress: Progress,
-) -> list[Difference]:  # fmt: skip
+    run: Run, loaded: Loaded, zoo: list[Metric], windows: Tensor | None, target: Target, progress: Progress
+) -> list[Difference]:
     """How far the winner's masks are from those of each published metric, nearest first."""
-    layers = find_layers(loaded.model)
+    layers = find_layers(loaded.model, **run.chosen_layers)
+    winner = winning_metric(run)
     leaves = frozenset().union(*(m.leaves for m in (winner, *zoo)))
-    statistics = gather(loaded.model, layers, windows, leaves, seed=seed)
+    statistics = gather(loaded.model, layers, windows, leaves, seed=int(run.settings["seed"]))
     ours = masks_for(winner, target, statistics, layers.layers)
     found = []
     for i, metric in enumerate(zoo):
