@@ -15,8 +15,9 @@ from pzc.compiler.core import Node, number, size
 from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, why_constant
 from pzc.compiler.language.findings import findings
-from pzc.compiler.language.lower import Lowering, TooManyErrors, axis_parameters
+from pzc.compiler.language.lower import Lowering, TooManyErrors
 from pzc.compiler.language.modules import Files, Module, UseError, library
+from pzc.compiler.language.parameters import axis_parameters
 from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function, Kind
 from pzc.compiler.language.spaces import SpaceSpec, check_space
@@ -122,12 +123,12 @@ class _Checker:
         if "pzm" not in file.broken:
             self._edition(file)
         self.scope.update({name: Definition("broken", Span()) for name in file.broken if name})
-        self.lowering.later = {s.name for s in file.statements if isinstance(s, Let | Param | Fn)}
-        self.lowering.later |= {n.text for s in file.statements if isinstance(s, Use) for n in s.names}
+        self.lowering.names.later = {s.name for s in file.statements if isinstance(s, Let | Param | Fn)}
+        self.lowering.names.later |= {n.text for s in file.statements if isinstance(s, Use) for n in s.names}
         for s in file.statements:
             if self.files.spent.told:
                 return
-            self.lowering.defining = s.name if isinstance(s, Let | MetricDefinition | RolesDefinition) else ""
+            self.lowering.names.defining = s.name if isinstance(s, Let | MetricDefinition | RolesDefinition) else ""
             match s:
                 case Use():
                     self._use(s)
@@ -144,11 +145,11 @@ class _Checker:
                     self._roles(s)
                 case SpaceDefinition():
                     self._space(s)
-            self.lowering.defining = ""
+            self.lowering.names.defining = ""
             if isinstance(s, Let | Param | Fn):
-                self.lowering.later.discard(s.name)
+                self.lowering.names.later.discard(s.name)
             elif isinstance(s, Use):
-                self.lowering.later -= {n.text for n in s.names}
+                self.lowering.names.later -= {n.text for n in s.names}
         if not file.broken and not any(d.severity == "error" for d in self.lowering.diagnostics):
             self._unused(file)  # what a part with an error would use is not known
 

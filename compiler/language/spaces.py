@@ -117,7 +117,7 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
     """The operations that an item means: one, or every function of a library."""
     name = item.text
     family, _, member = name.partition(".")
-    definition = lowering.find(family if member == "*" else name)
+    definition = lowering.names.find(family if member == "*" else name)
     if definition is None or (definition.kind != "broken" and not definition.function):  # nothing of the file's own
         if name in _CORE:
             return [_CORE[name]]
@@ -138,11 +138,11 @@ def _ops_named(item: Item, lowering: Lowering) -> list[Op]:
         hint = f"a space has no place for `{name}`" if REDUCTIONS[name].keeps else f"list it in `reductions: {name}`"
         lowering.report("PZ0602", message, item.span, help=hint)
         return []
-    own = [n for n, d in lowering.scope.items() if d.kind == "fn"]
-    if member and lowering.find(family) is None and family in libraries():
+    own = [n for n, d in lowering.names.scope.items() if d.kind == "fn"]
+    if member and lowering.names.find(family) is None and family in libraries():
         lowering.report("PZ0602", f"`{family}` is not used here", item.span, help=f"write `use {family}` before")
         return []
-    prefixes = [f"{n}.*" for n, d in lowering.scope.items() if d.kind == "library"]
+    prefixes = [f"{n}.*" for n, d in lowering.names.scope.items() if d.kind == "library"]
     if name in ELEMENTWISE:
         lowering.report("PZ0602", f"`{name}` takes more than two values", item.span)
         return []
