@@ -23,6 +23,7 @@ from pzc.compiler.limits import MAX_SIZE, in_float32
 from pzc.compiler.metric import Metric
 from pzc.compiler.names import is_name, taken
 from pzc.grammar.parse import MAX_DEPTH
+from pzc.grammar.words import BLANKS
 
 FORMAT = "pzm-ir/1"
 
@@ -244,7 +245,7 @@ def _arms(rows: list[Any], nodes: list[Node]) -> list[Arm]:
             _fail("every arm but the last names layers")
         if any("\ud800" <= c <= "\udfff" for p in layers for c in p):
             _fail(f"arm {i} has a pattern that is not Unicode")
-        if any(not p.strip() or set(p) & {'"', "#", "\n"} for p in layers):
+        if any(not p.strip(BLANKS) or set(p) & set('"#\r\n') for p in layers):
             _fail(f"arm {i} has a pattern that no source can say")
         if not isinstance(arm["per"], str) or arm["per"] not in GROUPS:
             _fail(f"arm {i} has no comparison group that is known")

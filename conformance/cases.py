@@ -110,9 +110,10 @@ def suite() -> list[Case]:
 
 
 def exported(cases: list[Case]) -> list[dict[str, Any]]:
-    """The cases for an implementation that reads documents, not sources: with the document of each metric as `ir`."""
+    """The cases with their topics, and with the document of each metric as `ir`, for an implementation that reads
+    documents, not sources."""
     rows = []
     for case in cases:
         metric = case.metric if case.layers else None
-        rows.append(case.content | ({"ir": ir.emit(metric)} if metric else {}))
+        rows.append({"topic": case.topic} | case.content | ({"ir": ir.emit(metric)} if metric else {}))
     return rows

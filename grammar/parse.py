@@ -6,6 +6,8 @@ nothing in the next.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -55,6 +57,8 @@ MAX_DEPTH = 200
 
 MAX_TOKENS = 100_000
 """Words, numbers and signs of one statement."""
+
+_LINE_END, _COMMENT = re.compile(r"\r\n?|\n"), re.compile(r"#[^\r\n]*")
 
 _READABLE = {
     "NAME": "a name",
@@ -251,7 +255,12 @@ def parse(source: str) -> tuple[File, list[Diagnostic]]:
 def _tokens(source: str) -> list[Token]:
     """The tokens, by the lexer that the parser has: `Lark.lex` would build another for every text."""
     waiting = _parser().parse_interactive(source, start="start")
-    return list(waiting.lexer_thread.lex(waiting.parser_state))
+    tokens = list(waiting.lexer_thread.lex(waiting.parser_state))
+    if "\r" in source:  # the lexer counts line feeds alone
+        ends = [found.end() for found in _LINE_END.finditer(source)]
+        for token in tokens:
+            token.line = 1 + bisect_right(ends, token.start_pos or 0)
+    return tokens
 
 
 def _defined(chunk: list[Token], problem: Diagnostic) -> list[str]:
@@ -416,10 +425,7 @@ def _expectation(expected: set[str], before: list[Token]) -> str:
 
 def _comments(source: str) -> Iterator[Comment]:
     """The plain comments. `#` begins nothing else in the language, so a scan of the lines finds them all."""
-    offset = 0
-    for line in source.split("\n"):
-        at = line.find("#")
-        if at >= 0 and not line.startswith("##", at):
-            text = line[at:].rstrip()
-            yield Comment(text, Span(offset + at, offset + at + len(text)))
-        offset += len(line) + 1
+    for found in _COMMENT.finditer(source):
+        text = found[0].rstrip()
+        if not text.startswith("##"):
+            yield Comment(text, Span(found.start(), found.start() + len(text)))

@@ -60,14 +60,15 @@ def test_every_entry_of_a_space_and_every_function_of_the_libraries_is_documente
 
 def test_the_limits_are_those_of_the_code() -> None:
     limits = " ".join(LANGUAGE.split("## Limits")[1].split())
-    assert f"at most {MAX_LENGTH:,} characters" in limits
-    assert f"at most {MAX_DEPTH} levels" in limits
-    assert f"{MAX_SIZE:,} parts" in limits
+    assert f"a source of {MAX_LENGTH:,} characters" in limits
+    assert f"an expression of {MAX_DEPTH} levels" in limits
+    assert f"{MAX_SIZE:,} parts and {MAX_DEPTH} levels" in limits
+    assert f"makes {MAX_SIZE:,} calls" in limits
     assert f"{MAX_PARTS:,} parts" in limits
     assert f"of {MAX_LENGTH:,} characters in all" in limits
-    assert f"at most {MAX_TOKENS:,} words, numbers and signs" in limits
-    assert f"at most {MAX_ERRORS} errors" in limits
-    assert f"at most {MAX_FILES} files, {MAX_NESTING} in a row" in limits
+    assert f"a statement of {MAX_TOKENS:,} words, numbers and signs" in limits
+    assert f"at least {MAX_ERRORS} errors" in limits
+    assert f"{MAX_FILES} files, {MAX_NESTING} in a row" in limits
 
 
 def ebnf(lark: str) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from pzc.compiler.limits import MAX_SIZE
+from pzc.compiler.load import load
 from pzc.compiler.metric import Metric, compile_source
 from pzc.grammar import printer
 from pzc.grammar.diagnostics import Diagnostic, SourceError
@@ -115,6 +118,9 @@ def test_a_function_means_what_its_body_means_written_out(body: Expression) -> N
         ("fn f(x) = x + 1 metric m = W * f(in)", "PZ0206", "in `f`: `x` is an axis here, not a value"),
         ("fn f(x, p) = norm(x, p) metric m = W * f(W, X)", "PZ0208", "in `f`: the order of a norm is a number above 0"),
         ("fn f(x, y) = x metric m = f(W, X)", "PZ0401", "`y` is never used in `f`"),
+        ("fn f(H) = H metric m = W * f(X)", "PZ0204", "`H` is the name of a leaf"),
+        ("fn f(a, b) = sum(sum(sum(W, a), b), a) metric m = W * f(in, out)", "PZ0203",
+         "`sum` over `in`, but this value has no `in` axis"),
         ("fn f(x) = x metric m = W", "PZ0401", "`f` is never used"),
         ("fn f(x) = sum(x, axs) metric m = W * f(W)", "PZ0201", "`axs` is not known here"),
         ("fn f(x, axis) = sum(x, axs) metric m = f(W, in)", "PZ0201", "`axs` is not known here"),
@@ -123,6 +129,36 @@ def test_a_function_means_what_its_body_means_written_out(body: Expression) -> N
 def test_what_can_be_wrong(source: str, code: str, message: str) -> None:
     found = [d for d in diagnostics(f"pzm 1 {source}") if d.severity != "note"]
     assert [(d.code, d.message) for d in found] == [(code, message)]
+
+
+@pytest.mark.parametrize(
+    ("body", "call", "same"),
+    [
+        ("sum(Y, a)", "f(W, out, in)", "sum(Y)"),
+        ("sum(sum(x, in), a)", "f(W, out, in)", "sum(sum(W, in), out)"),
+        ("sum(sum(x, a), b)", "f(W, in, out)", "sum(sum(W, in), out)"),
+        ("norm(max(x, a), 2, b)", "f(G, out, in)", "norm(max(G, out), 2, in)"),
+    ],
+)
+def test_a_body_is_right_if_some_axes_make_it_so(body: str, call: str, same: str) -> None:
+    """Whatever axes its author thought of, a definition has no error that a call with others would not have."""
+    assert metric(f"fn f(x, a, b) = {body} metric m = W * {call}").core is metric(f"metric m = W * {same}").core
+
+
+def test_every_argument_that_nothing_uses_is_told_where_it_is_given() -> None:
+    source = "pzm 1 fn f(x, y, z) = y metric m = f(X, W, X)"
+    found = [d for d in diagnostics(source) if d.code == "PZ0401"]
+    assert [source[d.primary.span.start : d.primary.span.end] for d in found] == ["x", "z"]
+
+
+def test_a_file_and_its_text_mean_the_same_whatever_ends_its_lines(tmp_path: Path) -> None:
+    text = "pzm 1\n# one\n## two\n## three\nmetric m = abs(W) # four\n * X\n"
+    for end in ("\n", "\r\n", "\r"):
+        path = tmp_path / "m.pzm"
+        path.write_bytes(text.replace("\n", end).encode())
+        read, written = load(str(path)), compile_source(text.replace("\n", end), "m.pzm").metrics[0]
+        assert read.formula == written.formula == "abs(W) * X"
+        assert read.doc == written.doc == "two\nthree"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from pzc.compiler.arm import Arm
 from pzc.compiler.core import Node, number, size
-from pzc.compiler.functions import FUNCTION_NAMES
 from pzc.compiler.groups import GROUPS, why_constant
 from pzc.compiler.language.findings import findings
 from pzc.compiler.language.lower import Lowering, TooManyErrors
@@ -22,7 +21,7 @@ from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function, Kind
 from pzc.compiler.language.spaces import SpaceSpec, check_space
 from pzc.compiler.limits import MAX_SHOWN
-from pzc.compiler.names import is_leaf, is_name, taken
+from pzc.compiler.names import is_name, taken
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.plain import plain
 from pzc.compiler.source import expression
@@ -43,7 +42,7 @@ from pzc.grammar.syntax import (
     Span,
     Use,
 )
-from pzc.grammar.words import RESERVED
+from pzc.grammar.words import BLANKS, RESERVED
 
 EDITION = 1
 """The newest edition this compiler reads."""
@@ -253,7 +252,7 @@ class _Checker:
         names: list[str] = []
         self.lowering.reading = set()
         for p in fn.parameters:
-            if is_leaf(p.text) or p.text in FUNCTION_NAMES:
+            if taken(p.text):
                 self.report("PZ0204", f"`{p.text}` is the name of {taken(p.text)}", p.span, help="choose another name")
             elif p.text in names:
                 self.report("PZ0204", f"`{p.text}` is given twice to `{fn.name}`", p.span)
@@ -263,7 +262,11 @@ class _Checker:
         if len(names) == len(fn.parameters):
             axes = axis_parameters(tuple(names), fn.value, self.scope)
             function = Function(fn.name, tuple(names), fn.value, self.scope, self.home, fn.name_span, axes, self.order)
-            function = function if self.lowering.attempt(function) else None
+            used = self.lowering.attempt(function)
+            for p in fn.parameters if used is not None else ():
+                if p.text not in used:
+                    self.report("PZ0401", f"`{p.text}` is never used in `{fn.name}`", p.span)
+            function = function if used is not None else None
         kind: Kind = "fn" if function else "broken"
         self._define(fn.name, fn.name_span, kind, function=function, doc=fn.doc)
 
@@ -318,7 +321,7 @@ class _Checker:
             hint = "add `else: …` with the score of all other layers"
             self.report("PZ0108", "not every layer has an arm", last.span, help=hint)
         for layer in (x for a in arms for x in a.layers):
-            if not layer.text.strip():
+            if not layer.text.strip(BLANKS):
                 blank = True
                 self.report("PZ0108", "this text matches no layer", layer.span)
             elif layer.text in seen:

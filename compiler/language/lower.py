@@ -5,8 +5,9 @@ A part that has an error lowers to None, and whatever contains it is not reporte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 from pzc.compiler.core import Node, leaf, make, number, size, value_of
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
@@ -15,7 +16,7 @@ from pzc.compiler.language.bindings import Bindings, Frame
 from pzc.compiler.language.calls import misfit, missing_axis, no_constant
 from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function
-from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_PARTS, MAX_SIZE, Spent
 from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, too_many
 from pzc.grammar.parse import MAX_DEPTH
@@ -28,6 +29,9 @@ Argument = Node | str
 class TooManyErrors(Exception):
     """A file has more errors than are reported: what follows is not checked."""
 
+
+MAX_TRIED = 4
+"""Parameters that stand for an axis of which every choice is tried, where nobody calls their function."""
 
 _TOO_LARGE = f"with every `let` and function written out, this has more than {MAX_SIZE:,} parts or {MAX_DEPTH} levels"
 
@@ -82,6 +86,9 @@ class Lowering:
                 primary=Label(outer.call.span),
                 secondary=(place,) if own else (),
             )
+        self._keep(found)
+
+    def _keep(self, found: Diagnostic) -> None:
         self.errors += found.severity == "error"
         if self.errors > MAX_ERRORS:
             self.diagnostics.append(too_many(found.primary.span))
@@ -109,22 +116,37 @@ class Lowering:
             self.report("PZ0103", f"{message}; what follows is not checked", at)
         return False
 
-    def attempt(self, function: Function) -> bool:
-        """Look for errors in the body of a function that nobody has called yet; its arguments could be anything."""
-        before = len(self.diagnostics)
-        parameters = {
-            name: Definition("parameter", Span(), axis="in")
-            if name in function.axes
-            else Definition("parameter", Span(), leaf("W"))
-            for name in function.parameters
-        }
+    def attempt(self, function: Function) -> set[str] | None:
+        """The parameters that the body of a function reads, which nobody has called yet; None where the body has an
+        error whatever the arguments are.
+
+        A value for which there is no error is one with both axes: a reduction asks for some axis and never for the lack
+        of one. Of axes every choice is tried, as far as there are few.
+        """
+        few, more = sorted(function.axes)[:MAX_TRIED], sorted(function.axes)[MAX_TRIED:]
+        fewest: list[Diagnostic] | None = None
+        for axes in product(AXES[::-1], repeat=len(few)):
+            said, used = self._tried(function, {**dict(zip(few, axes, strict=True)), **dict.fromkeys(more, "in")})
+            if not said:
+                return used
+            if fewest is None or len(said) < len(fewest) or self.spent.told:
+                fewest = said
+            if self.spent.told:
+                break
+        for found in fewest or ():
+            self._keep(found)
+        return None
+
+    def _tried(self, function: Function, axes: Mapping[str, str]) -> tuple[list[Diagnostic], set[str]]:
+        """Errors of a function's body with these axes and any values, which are not kept; the parameters it reads."""
+        values = {name: Definition("parameter", Span(), leaf("W")) for name in function.parameters}
+        parameters = values | {name: Definition("parameter", Span(), axis=axis) for name, axis in axes.items()}
+        before, errors = len(self.diagnostics), self.errors
         self.names.trying, self.names.parameters = function.name, parameters
         self.value(function.body)
         self.names.trying, self.names.parameters = "", {}
-        for name in function.parameters:
-            if not parameters[name].used and len(self.diagnostics) == before:
-                self.report("PZ0401", f"`{name}` is never used in `{function.name}`", function.span)
-        return not any(d.severity == "error" for d in self.diagnostics[before:])
+        said, self.diagnostics[before:], self.errors = self.diagnostics[before:], [], errors
+        return said, {name for name, definition in parameters.items() if definition.used}
 
     def _limited(self, node: Node | None, at: Span) -> Node | None:
         if node is None or (size(node) <= MAX_SIZE and node.height <= MAX_DEPTH):
@@ -212,11 +234,10 @@ class Lowering:
         wrong = misfit(call, function, axes, self.names) if function else None
         if wrong:
             self.say(wrong)
-        values: list[Node | None] = []
-        for argument in [a for a in call.arguments if not isinstance(a, AxisName) and a not in axes][
-            : function.arity if function else None
-        ]:
-            values.append(self.lower(argument))
+        given = [a for a in call.arguments if not isinstance(a, AxisName) and a not in axes]
+        if wrong and wrong.code == "PZ0201":  # which is about the last of them
+            given = given[:-1]
+        values = [self.lower(argument) for argument in given]
         if function is None or wrong:
             return None
         nodes = [v for v in values if v is not None]

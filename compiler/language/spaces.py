@@ -166,7 +166,7 @@ def _reductions(entry: Entry, lowering: Lowering) -> tuple[tuple[Op, float], ...
     found: dict[str, tuple[Op, float]] = {}
     for item in entry.items:
         weight = _weight(item, lowering)
-        function = REDUCTIONS.get(item.text)
+        function = REDUCTIONS.get(item.text)  # the language's own, whatever the file calls so
         if weight is not None and (function is None or function.keeps):
             _no_such(lowering, "reduction", item, [n for n, f in REDUCTIONS.items() if not f.keeps])
         elif weight is not None and function is not None:

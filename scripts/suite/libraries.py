@@ -29,6 +29,21 @@ FUNCTIONS: list[tuple[str, str, Callable[..., Any]]] = [
     ("an argument hides a `let`", "let b = X fn f(b) = b * 2 metric m = f(W) * b", lambda W, X: 2 * W * X),
     ("a leaf in a function", "fn f(x) = x * X metric m = f(W) + f(X)", lambda W, X: W * X + X * X),
     (
+        "a sum over an axis that the values need not have",
+        "fn f(x, a) = sum(sum(x, in), a) metric m = W * f(W, out) + X",
+        lambda W, X: W * W.sum() + X,
+    ),
+    (
+        "two axes that must differ",
+        "fn f(a, b) = sum(sum(W, a), b) metric m = W * f(in, out) + X",
+        lambda W, X: W * W.sum() + X,
+    ),
+    (
+        "an axis that must be the outputs",
+        "fn f(a) = max(sum(W, in), a) metric m = W * f(out) + X",
+        lambda W, X: W * W.sum(axis=1).max() + X,
+    ),
+    (
         "a function that hides one of the core",
         "fn abs(x) = abs(x) + 1 metric m = abs(W) * X",
         lambda W, X: (abs(W) + 1) * X,

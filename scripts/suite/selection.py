@@ -131,6 +131,8 @@ def roles() -> list[Content]:
         "a star in the middle": '"layers.*.up_proj": abs(W) + Y  else: abs(W) + X',
         "a star takes dots": '"model*proj": abs(W) + Y  else: abs(W) + X',
         "a question mark": '"layers.?.mlp.up_proj": abs(W) + Y  else: abs(W) + X',
+        "a question mark takes a dot": '"layers?0.mlp.up_proj": abs(W) + Y  else: abs(W) + X',
+        "a carriage return ends no layer": "up_proj:\r abs(W) + Y\r else: abs(W) + X",
         "brackets are only text": '"layers.[01].mlp.up_proj": abs(W) + Y  else: abs(W) + X',
         "capitals count": '"MLP.*": abs(W) + Y  else: abs(W) + X',
         "no part of a word": '"proj": abs(W) + Y  else: abs(W) + X',

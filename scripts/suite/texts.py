@@ -150,6 +150,47 @@ EDGES: list[tuple[str, str, tuple[str, ...]]] = [
     ("a space with a weight of nought", E + "space s { leaves: W 0 ops: * }", ("PZ0602",)),
     ("a space with a reduction as an operation", E + "space s { leaves: W ops: sum }", ("PZ0602",)),
     ("a space with a range as its size", E + "space s { leaves: W ops: * size: 2 .. 3 }", ("PZ0602",)),
+    ("a space with a depth of three numbers", E + "space s { leaves: W ops: * depth: 2, 3, 4 }", ("PZ0602",)),
+    ("a space with a function of three values", E + "space s { leaves: W ops: *, clamp }", ("PZ0602",)),
+    ("a space with a rank as a reduction", E + "space s { leaves: W ops: * reductions: rank }", ("PZ0602",)),
+    ("a space with a name as an exponent", E + "space s { leaves: W ops: * exponents: two }", ("PZ0602",)),
+    ("a space with a group that does not exist", E + "space s { leaves: W ops: * per: rows }", ("PZ0602",)),
+    ("a letter that is not of ASCII", E + "let é = X metric m = W * é", ("PZ0102", "PZ0102")),
+    ("a byte order mark after the start", E + "\ufeffmetric m = W", ("PZ0102",)),
+    ("an edition with a zero before it", "pzm 01 metric m = W", ("PZ0106",)),
+    ("no edition before a statement that does not parse", "hello metric m = W", ("PZ0101",)),
+    ("no edition before a number", "1 metric m = W", ("PZ0101", "PZ0106")),
+    ("an edition of the future hides nothing", "pzm 2 metric m = W * Z", ("PZ0106", "PZ0201")),
+    ("a comment ends at a carriage return", E + "metric m = W # times\r* Z", ("PZ0201",)),
+    ("a text ends at a carriage return", E + 'metric m { "a\rb": W  else: X * W }', ("PZ0107",)),
+    (
+        "a misspelt keyword on a line that a carriage return ends",
+        E + "metric m = sum(X, out)\rlett q = 3",
+        ("PZ0203", "PZ0101"),
+    ),
+    ("a character that does not belong, behind a token that does not fit", E + "metric m = W W @ X", ("PZ0102",)),
+    ("a doc comment at the end of what is not complete", E + "metric m = (W\n## d", ("PZ0101", "PZ0105")),
+    ("names of a faulty `use` count as known", E + "use paper mms, zsn) metric m = W * mms(G) * zsn(G)", ("PZ0101",)),
+    ("the name of a misspelt statement counts as known", E + "lett q = 3 metric m = W * q", ("PZ0101",)),
+    ("what has an error in it has no second", E + "let a = Q * X metric m = W * sum(a, out) + norm(a, a)", ("PZ0201",)),
+    ("the first of two definitions stays", E + "let a = X let a = Y metric m = W * sum(a, out)", ("PZ0204", "PZ0203")),
+    (
+        "a parameter outside its range has its value",
+        E + "param p = 2 in [3, 4] metric m = W * mean(p, in)",
+        ("PZ0207", "PZ0203"),
+    ),
+    ("an unknown name beyond the last argument", E + "metric m = W * abs(X, q)", ("PZ0202", "PZ0201")),
+    ("an unknown name where an axis belongs", E + "metric m = W * sum(W, rows)", ("PZ0201",)),
+    ("a wrong order and a missing axis in one call", E + "metric m = W * norm(X, 0, out)", ("PZ0208",)),
+    (
+        "an error of two places of a body",
+        E + "fn f(x) = sum(x, in) + mean(x, in) metric m = W * f(Y)",
+        ("PZ0203", "PZ0203"),
+    ),
+    ("an axis that is a value in a body that nobody calls", E + "fn f(a) = sum(W, a) * a metric m = W", ("PZ0206",)),
+    ("a sum that no axis fits", E + "fn f(a) = sum(sum(sum(W, in), out), a) metric m = W", ("PZ0203",)),
+    ("three sums over two axes", E + "fn f(a, b) = sum(sum(sum(W, a), b), a) metric m = W", ("PZ0203",)),
+    ("a parameter that is called as a family of leaves", E + "fn f(H) = H metric m = W * f(X)", ("PZ0204",)),
 ]
 """Where implementations could differ that all seem to follow the page."""
 
@@ -173,6 +214,12 @@ FILES: list[tuple[str, str, tuple[str, ...], dict[str, str]]] = [
         'use "a.pzm" (sqr) metric m = sqr(W)',
         ("PZ0506",),
         {"a.pzm": "pzm 1 use paper (sqr) fn g(x) = sqr(x)"},
+    ),
+    (
+        "the prefix of a file that is called as a function",
+        'use "norm.pzm" metric m = W',
+        ("PZ0204",),
+        {"norm.pzm": "pzm 1 fn g(x) = x"},
     ),
     ("a prefix that is no name", 'use "a-b.pzm" metric m = W', ("PZ0501",), {"a-b.pzm": "pzm 1 fn g(x) = x"}),
     (
@@ -207,6 +254,21 @@ WARNINGS = [
     ("what can overflow float32", E + "metric m = exp(W) * X", ("PZ0302",)),
     ("a division by what can be zero", E + "metric m = X / W", ("PZ0303",)),
     ("a logarithm of what can be zero", E + "metric m = ln(abs(W)) * X", ("PZ0304",)),
+    (
+        "two parameters of a function that nothing uses",
+        E + "fn f(x, y) = X metric m = W * f(W, W)",
+        ("PZ0401", "PZ0401"),
+    ),
+    ("a function that nothing uses", E + "fn f(x) = x metric m = W", ("PZ0401",)),
+    ("a file of functions is a library", E + "fn f(x) = x", ()),
+    ("a pattern that an arm above has", E + "metric m { a: W b, a: W * X else: sqr(W) }", ("PZ0401",)),
+    ("a blank that no source knows is a pattern", E + 'metric m { "\u2003": W else: abs(W) * X }', ()),
+    (
+        "a space with every entry",
+        E + "space s { leaves: W 5, X ops: *, / 2, sqrt reductions: mean 3, norm exponents: 0.5, -1 depth: 2 .. 5 "
+        "size: 40 per: row, layer }",
+        (),
+    ),
     ("nothing to warn of", E + "let a = X metric m = abs(W) * a", ()),
 ]
 
@@ -258,6 +320,10 @@ def sameness() -> list[Content]:
     return [alike(what, a, b, *same) for what, a, b, same in SAMENESS]
 
 
+NO_BLANKS = 'pzm 1 metric m { "\u2003\x1c\ufeff": abs(W)  else: W * X }'
+"""White space and a mark that separate nothing in the language."""
+
+
 def documents() -> list[Content]:
     """Documents that a reader takes, and such that it refuses."""
     text = ir.emit(inline("abs(W) * sum(X) ^ 0.5 + W"))
@@ -273,6 +339,7 @@ def documents() -> list[Content]:
         ("with a letter written as an escape", text.replace('"abs"', '"\\u0061bs"')),
         ("by role", ir.emit(compile_source(roles, "roles").metrics[0])),
         ("one leaf alone", ir.emit(inline("W"))),
+        ("a pattern of what is no blank here", ir.emit(compile_source(NO_BLANKS, "blanks").metrics[0])),
     ]
     refusals = [
         ("nothing", ""),
@@ -305,6 +372,8 @@ def documents() -> list[Content]:
         ("a last arm with patterns", {"arms": [{**good["arms"][0], "layers": ["q"]}]}),
         ("an empty pattern", {"arms": [{**good["arms"][0], "layers": [""]}, *good["arms"]]}),
         ("a pattern that is a number", {"arms": [{**good["arms"][0], "layers": [1]}, *good["arms"]]}),
+        ("a pattern of blanks", {"arms": [{**good["arms"][0], "layers": [" \t\f"]}, *good["arms"]]}),
+        ("a pattern with a carriage return", {"arms": [{**good["arms"][0], "layers": ["a\rb"]}, *good["arms"]]}),
         ("half a character in a pattern", {"arms": [{**good["arms"][0], "layers": ["\ud800"]}, *good["arms"]]}),
         ("a group that does not exist", {"arms": [{**good["arms"][0], "per": "rows"}]}),
         ("a score beyond the nodes", {"arms": [{**good["arms"][0], "score": len(good["nodes"])}]}),
