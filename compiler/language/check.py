@@ -263,10 +263,11 @@ class _Checker:
             axes = axis_parameters(tuple(names), fn.value, self.scope)
             function = Function(fn.name, tuple(names), fn.value, self.scope, self.home, fn.name_span, axes, self.order)
             used = self.lowering.attempt(function)
-            for p in fn.parameters if used is not None else ():
-                if p.text not in used:
+            if used is None:
+                function = None
+            for p in fn.parameters:
+                if used is not None and p.text not in used:
                     self.report("PZ0401", f"`{p.text}` is never used in `{fn.name}`", p.span)
-            function = function if used is not None else None
         kind: Kind = "fn" if function else "broken"
         self._define(fn.name, fn.name_span, kind, function=function, doc=fn.doc)
 
