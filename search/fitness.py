@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,16 +14,15 @@ from torch import Tensor
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.evaluate import window_losses
-from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.models.layers import Layer, Layers, named_layers
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.pruning.dense import Dense
 from pzc.runtime.pruning.masking import checked_score, masks_for
-from pzc.runtime.pruning.targets import check_pattern, check_target
+from pzc.runtime.pruning.targets import check_target
 from pzc.runtime.scoring.masks import Target, mask_hash
 from pzc.runtime.statistics.gather import Statistics, gather
 from pzc.search.objective import Objective, Perplexity
 from pzc.search.predictors import Predictors
-from pzc.search.shared import shared
 from pzc.search.sketch import Sketches
 from pzc.search.space import Genotype
 
@@ -45,57 +43,52 @@ SAMPLE, LEAST_VALUES = 4096, 16
 """A score with fewer distinct values than this in a sample of a layer leaves its mask to the order of the weights."""
 
 
+def dense_statistics(
+    model: Any,
+    layers: Layers,
+    windows: Tensor,
+    leaves: Collection[str],
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Statistics:
+    """What scores read of a dense model: the leaves over `windows`, int64 `[n, length]`, and a copy of its weights."""
+    found = gather(model, layers, windows, leaves, seed=seed, progress=progress)
+    return replace(found, weights={layer.name: layer.weight.clone() for layer in layers.layers})
+
+
 class Fitness:
     """A model with its dense weights and statistics kept, to measure one candidate after another.
 
-    `statistics` windows feed the scores, `fitness` windows measure the pruned model; both are int64 `[n, length]`
-    of calibration-side text. `leaves` says which statistics the search may read; of `target` a genotype brings its
-    own group. `include` and `exclude` choose layers as `find_layers` does. With `dtype` candidates are raced on a copy
-    of the model in that type, while scores, and what is measured by `on`, keep the model's own. `objective` makes what
-    is measured of the dense model. Processes on one machine share what was gathered through the file `kept`, if its
-    content is that of `about`.
-
-    Raises PruningError for a pattern that does not fit a layer, and for layers that are not there.
+    `statistics` are those of the dense model, with its weights; `windows`, int64 `[n, length]` of calibration-side
+    text, measure the pruned one. A genotype brings its own group to `target`. With `dtype` candidates are raced on a
+    copy of the model in that type, while scores, and what is measured by `on`, keep the model's own. `objective` makes
+    what is measured of the dense model.
     """
 
     def __init__(
         self,
         model: Any,
-        statistics: Tensor,
-        fitness: Tensor,
-        leaves: Collection[str],
+        layers: Layers,
+        statistics: Statistics,
+        windows: Tensor,
         target: Target,
         *,
-        seed: int = 0,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
         dtype: torch.dtype | None = None,
         objective: Callable[[Any, Tensor], Objective] = Perplexity,
-        kept: Path | None = None,
-        about: str = "",
-        progress: Progress = silent,
     ) -> None:
-        self.target = target
-        self.windows = fitness
-        self.layers = find_layers(model, include, exclude)
-        check_pattern(target, self.layers.layers)
-
-        def gathered() -> Statistics:
-            found = gather(model, self.layers, statistics, leaves, seed=seed, progress=progress)
-            return replace(found, weights={layer.name: layer.weight.clone() for layer in self.layers.layers})
-
-        self.statistics = shared(kept, about, gathered) if kept else gathered()
-        self.dense = Dense(self.layers, self.statistics.weights)
+        self.layers, self.statistics, self.windows, self.target = layers, statistics, windows, target
+        self.dense = Dense(layers, statistics.weights)
         self.precise = self.model = model
         self._racing = self.dense
-        if dtype is not None and dtype != self.layers.layers[0].parameter.dtype:
+        if dtype is not None and dtype != layers.layers[0].parameter.dtype:
             self.model = copy.deepcopy(model).to(dtype)
-            self._racing = Dense(find_layers(self.model, include, exclude))
+            self._racing = Dense(named_layers(self.model, [layer.name for layer in layers.layers]))
         self._objective_of = objective
-        self._objective = objective(self.model, fitness)
-        self.sketches = Sketches(self.layers.layers, self.statistics, target)
-        self._predictors = Predictors(self.layers.layers, self.statistics)
-        self._sample = middle_layer(self.layers.layers)
+        self._objective = objective(self.model, windows)
+        self.sketches = Sketches(layers.layers, statistics, target)
+        self._predictors = Predictors(layers.layers, statistics)
+        self._sample = middle_layer(layers.layers)
 
     def masks(self, genotype: Genotype) -> tuple[dict[str, Tensor], str]:
         """The masks of every layer, bool `[out, in]`, and their hash. Raises NonFiniteScore, and PruningError for

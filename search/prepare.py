@@ -13,18 +13,21 @@ from torch import Tensor
 from pzc.runtime.data.sampling import sampler
 from pzc.runtime.data.texts import sides
 from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise, windows_between, windows_left
+from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import Loaded, load_model, resolve_dtype
 from pzc.runtime.models.passes import Progress, check_length, device_of, silent
 from pzc.runtime.planning.texts import default_length
+from pzc.runtime.pruning.targets import check_pattern
 from pzc.runtime.saving.checkpoint import versions
+from pzc.runtime.statistics.gather import Statistics
 from pzc.search.content import check_same, space_sha256, warn_of_other_versions, windows_sha256
-from pzc.search.fitness import Fitness
+from pzc.search.fitness import Fitness, dense_statistics
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import KEPT, Place
 from pzc.search.proposals import Given
 from pzc.search.replay import stored_state
 from pzc.search.settings import Settings, given, leaves_for, plan_of, settings_of, target_of
-from pzc.search.shared import private_folder
+from pzc.search.shared import private_folder, shared
 from pzc.search.state import State
 from pzc.search.store import Store
 
@@ -86,27 +89,26 @@ def prepare(
         "space_sha256": space_sha256(settings.space),
     }
     check_same(store.settings or content, content)
-    leaves = leaves_for(settings)
+    layers, target = find_layers(loaded.model, settings.include, settings.exclude), target_of(settings)
+    check_pattern(target, layers.layers)
     stored, raced = str(loaded.dtype).removeprefix("torch."), settings.fitness_dtype or _fast_dtype(loaded)
     settings = replace(settings, length=length, dtype=stored, fitness_dtype=raced)
-    layers = f"{settings.include} {settings.exclude}"
-    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)} {layers}"
+    leaves, names = leaves_for(settings), [layer.name for layer in layers.layers]
+    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)} {names}"
     about = hashlib.sha256(about.encode()).hexdigest()
     kept = _kept(store.place, about)
+
+    def gathered() -> Statistics:
+        return dense_statistics(loaded.model, layers, calibration, leaves, seed=settings.seed, progress=progress)
+
     fitness = Fitness(
         loaded.model,
-        calibration,
+        layers,
+        shared(kept, about, gathered),
         fitness_windows,
-        leaves,
-        target_of(settings),
-        seed=settings.seed,
-        include=settings.include,
-        exclude=settings.exclude,
+        target,
         dtype=resolve_dtype(raced),
         objective=OBJECTIVES[settings.objective],
-        kept=kept,
-        about=about,
-        progress=progress,
     )
     plan = plan_of(settings)
     before = store.settings

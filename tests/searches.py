@@ -11,9 +11,11 @@ from unittest.mock import patch
 import torch
 
 from pzc.compiler.load import inline
+from pzc.runtime.models.layers import find_layers
 from pzc.runtime.scoring.masks import Target
+from pzc.runtime.statistics.gather import Statistics
 from pzc.search.candidate import Candidate
-from pzc.search.fitness import Fitness
+from pzc.search.fitness import Fitness, dense_statistics
 from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
@@ -32,10 +34,24 @@ def some_windows(seed: int, n: int, length: int = 12) -> torch.Tensor:
     return torch.randint(0, len(WORDS), (n, length), generator=torch.Generator().manual_seed(seed))
 
 
-def tiny_fitness(target: Target | None = None, model: Any = None, **more: Any) -> Fitness:
-    """A tiny model with 6 windows of statistics and 16 of fitness."""
-    leaves = leaves_for(Settings())
-    return Fitness(model or make_tiny(), some_windows(1, 6), some_windows(2, 16), leaves, target or Target(), **more)
+def tiny_statistics(model: Any = None) -> Statistics:
+    """What 6 windows say of a tiny model."""
+    model = model or make_tiny()
+    return dense_statistics(model, find_layers(model), some_windows(1, 6), leaves_for(Settings()))
+
+
+def tiny_fitness(
+    target: Target | None = None,
+    model: Any = None,
+    *,
+    statistics: Statistics | None = None,
+    windows: int = 2,
+    **more: Any,
+) -> Fitness:
+    """A tiny model with its statistics and 16 windows of fitness, drawn with a seed."""
+    model = model or make_tiny()
+    statistics = statistics or tiny_statistics(model)
+    return Fitness(model, find_layers(model), statistics, some_windows(windows, 16), target or Target(), **more)
 
 
 def small_search(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,16 +126,19 @@ def test_a_loss_that_is_not_finite_ends_the_race(monkeypatch: pytest.MonkeyPatch
     assert (len(losses), whole) == (2, False)
 
 
-def test_a_pattern_that_does_not_fit_is_said_before_anything_is_measured() -> None:
+def test_a_pattern_that_does_not_fit_is_said_before_anything_is_gathered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pzc.search.prepare.dense_statistics", None)
+    settings = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, pattern="3:5")
+    store, _ = open_store(Place(tmp_path), settings)
     with pytest.raises(PruningError, match="3:5 needs a multiple of 5 inputs"):
-        tiny_fitness(Target(pattern=(3, 5)))
+        prepare(store, settings)
 
 
 def test_fitness_windows_are_only_measured_on() -> None:
     """Statistics, and so masks, do not change with the fitness windows."""
-    leaves = ["W", "X.l2", "G.l2"]
-    one = Fitness(make_tiny(), some_windows(1, 6), some_windows(2, 4), leaves, Target())
-    other = Fitness(make_tiny(), some_windows(1, 6), some_windows(9, 4), leaves, Target())
+    one, other = tiny_fitness(windows=2), tiny_fitness(windows=9)
     for formula in FORMULAS:
         assert one.masks(genotype(formula))[1] == other.masks(genotype(formula))[1]
 

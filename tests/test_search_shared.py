@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from pzc.runtime.errors import PruningError
 from pzc.runtime.statistics.gather import Statistics
 from pzc.search.shared import private_folder, shared
-from tests.searches import genotype, tiny_fitness
+from tests.searches import genotype, tiny_fitness, tiny_statistics
 
 ABOUT = "a model and six windows"
 
@@ -92,7 +92,8 @@ def test_a_candidate_is_measured_alike_from_the_file(tmp_path: Path) -> None:
     """The weights of the file are mapped; masks written into the model do not reach them."""
     path = tmp_path / "statistics"
     formulas = ["abs(W) * X per row", "abs(W) * G per model", "abs(W) per layer"]
-    plain, first, second = tiny_fitness(), *(tiny_fitness(kept=path, about=ABOUT) for _ in range(2))
+    plain = tiny_fitness()
+    first, second = (tiny_fitness(statistics=shared(path, ABOUT, tiny_statistics)) for _ in range(2))
     before = path.read_bytes()
     for formula in formulas:
         masks, name = plain.masks(genotype(formula))
