@@ -135,6 +135,13 @@ def test_explain_says_what_a_metric_is(terminal: Terminal) -> None:
     assert "└── ÷" in shown.out
 
 
+def test_explain_breaks_what_a_metric_is_where_a_sentence_ends(terminal: Terminal, tmp_path: Path) -> None:
+    about = "## The score of one, whose text\n## goes on.\n## Somebody et al.,\n## 2026."
+    (tmp_path / "m.pzm").write_text(f"pzm 1\n{about}\nmetric m = abs(W) * X\n", encoding="utf-8")
+    shown = terminal("explain", str(tmp_path / "m.pzm"))
+    assert "\n  The score of one, whose text goes on.\n  Somebody et al., 2026.\n" in shown.out
+
+
 def test_explain_gives_warnings_with_their_codes(terminal: Terminal) -> None:
     shown = terminal("explain", "sqr(abs(W) / X) per layer")
     assert "warning[PZ0303]" in shown.out

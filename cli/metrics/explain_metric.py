@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,12 +89,15 @@ def explain_metric(reference: str, per: str | None, settings: dict[str, float], 
     return 0
 
 
+_PARAGRAPHS = re.compile(r"(?<=[.:])\n|\n\n+")
+"""Where a doc comment is broken whatever the width: behind a sentence that ends with its line."""
+
+
 def _title(metric: Metric, arms: list[Arm], reference: str) -> None:
     where = "zoo" if reference.strip() in zoo_names() else "" if metric.name == "inline" else plain(reference)
     group = f"per {arms[0].per}" if len(arms) == 1 else "by role"
     output.print(Text.assemble((metric.name, "bold"), f"  {group}", (f"    {where}" if where else "", "dim")))
-    about, _, citation = metric.doc.partition("\n")
-    for paragraph in (about, citation):
+    for paragraph in _PARAGRAPHS.split(metric.doc):
         for line in textwrap.wrap(paragraph, max(20, output.width - 4)):
             output.print(Text(f"  {plain(line)}", style="dim"))
     for name, value in metric.params:
