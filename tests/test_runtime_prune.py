@@ -352,7 +352,7 @@ def test_better_metrics_hurt_a_trained_model_less(shared: Any) -> None:
 
 
 def test_there_are_no_other_options(tiny: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match="there is no option `sparsty`; there are sparsity, pattern"):
+    with pytest.raises(TypeError, match="there is no option `sparsty`; there are allocation, cache, exclude"):
         prune(tiny(), "magnitude", sparsty=0.9)  # type: ignore[call-arg]
 
 

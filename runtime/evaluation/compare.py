@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from pzc.runtime.pruning.dense import Dense
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.obs import COLUMNS
 from pzc.runtime.pruning.prune import carry_out
-from pzc.runtime.pruning.request import How, Request
+from pzc.runtime.pruning.request import Request, Way
 from pzc.runtime.pruning.targets import check_pattern, check_target, group_of
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import gather
@@ -63,27 +64,21 @@ def compare(
     evaluation: Tensor,
     targets: Sequence[Target],
     *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    sequential: bool | None = None,
-    update: str = "none",
     divergence: bool = False,
-    seed: int = 0,
     progress: Progress = silent,
-    cache: Path | None = None,
+    **way: Unpack[Way],
 ) -> Iterator[Compared]:
     """The dense model, then every metric at every target, all targets of a metric together; the model is left dense.
 
-    Windows are int64 `[n, length]`; `include` and `exclude` choose layers as `find_layers` does; in the folder `cache`
-    statistics of gradients are kept. `sequential` and `update` are those of `How`; the update "own" is each metric's
-    own, which is SparseGPT's for the zoo's `sparsegpt`. One-shot runs without an update share one gathering of
-    statistics; others walk the model, each for itself, and share those of gradients.
+    Windows are int64 `[n, length]`. The update is "none" where nothing else is said, and "own" is each metric's own,
+    which is SparseGPT's for the zoo's `sparsegpt`. One-shot runs without an update share one gathering of statistics;
+    others walk the model, each for itself, and share those of gradients.
 
     With `divergence` the dense model reads every window again beside each pruned one. A metric that can't be measured
     so, since its score is constant or not finite, no gradient reaches a layer or its groups go over blocks, is a result
     with its failure; whatever else goes wrong raises PruningError.
     """
-    layers = find_layers(model, include, exclude)
+    layers = find_layers(model, way.get("include", ()), way.get("exclude", ()))
     for target in targets:
         check_pattern(target, layers.layers)
     dense = Dense(layers)
@@ -93,11 +88,10 @@ def compare(
     sparsity = sum(zeros(layers).values()) / layers.size
     at_itself = (0.0,) * len(before) if divergence else ()
     yield Compared(None, None, None, sparsity, tuple(before), time.perf_counter() - start, at_itself)
-    how: How = {
-        "sequential": sequential, "update": None if update == "own" else update, "include": include,
-        "exclude": exclude, "seed": seed,
-    }  # fmt: skip
-    runs = [_Run(metric, target, _request(metric, target, how)) for metric in metrics for target in targets]
+    update, seed = way.get("update", "none"), way.get("seed", 0)
+    cache = Path(folder) if (folder := way.get("cache")) else None
+    asked: Way = {**way, "update": None if update == "own" else update}
+    runs = [_Run(metric, target, _request(metric, target, asked)) for metric in metrics for target in targets]
     leaves = frozenset().union(*(run.metric.leaves for run in runs if not run.walks))
     gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress, cache=cache)
     statistics = replace(gathered, weights=dense.weights)
@@ -167,12 +161,10 @@ class _Run:
         return Compared(self.metric, self.target, self.groups, math.nan, (), seconds, failure=why)
 
 
-def _request(metric: Metric, target: Target, how: How) -> Request | PruningError:
+def _request(metric: Metric, target: Target, way: Way) -> Request | PruningError:
     """The run for a metric and target, or why there is none."""
-    own = how.copy()
-    own["sparsity"], own["pattern"], own["per"] = float(target.sparsity), target.pattern, target.per
     try:
-        return Request.of(metric, **own)
+        return Request.of(metric, sparsity=float(target.sparsity), pattern=target.pattern, per=target.per, **way)
     except PruningError as error:
         return error
 

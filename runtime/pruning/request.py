@@ -29,13 +29,8 @@ UPDATES = ("none", "obs", "sparsegpt")
 SparseGPT's own mask, chosen on the way."""
 
 
-class How(TypedDict, total=False):
-    """The options of a run beside its metric.
-
-    `sparsity` is the share of weights to prune, or several shares, each for a result of its own. `pattern` (`N:M`: of
-    every M consecutive inputs N are kept) replaces groups and sparsity. `per` overrides the metric's comparison groups.
-    `allocation` gives blocks or layers sparsities of their own that make `sparsity` together, and blocks their own N of
-    M.
+class Way(TypedDict, total=False):
+    """The options of a run that say how weights are pruned, whatever the metric and the target.
 
     With `update` "obs" the weights that are kept make up for those that go (`obs`). The zoo's `sparsegpt` is the
     published method unless `update` says otherwise: it is "sparsegpt" then, and chooses its mask on the way.
@@ -48,16 +43,27 @@ class How(TypedDict, total=False):
     the folder `cache` statistics of gradients are kept and taken from.
     """
 
-    sparsity: float | Sequence[float]
-    pattern: str | tuple[int, int] | None
-    per: str | None
     sequential: bool | None
     update: str | None
-    allocation: Allocation
     include: Sequence[str] | str
     exclude: Sequence[str] | str
     seed: int
     cache: Path | str | None
+
+
+class How(Way, total=False):
+    """The options of a run beside its metric: those of `Way`, and its target.
+
+    `sparsity` is the share of weights to prune, or several shares, each for a result of its own. `pattern` (`N:M`: of
+    every M consecutive inputs N are kept) replaces groups and sparsity. `per` overrides the metric's comparison groups.
+    `allocation` gives blocks or layers sparsities of their own that make `sparsity` together, and blocks their own N of
+    M.
+    """
+
+    sparsity: float | Sequence[float]
+    pattern: str | tuple[int, int] | None
+    per: str | None
+    allocation: Allocation
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Request:
         together, as far as that shows without a model.
         """
         if unknown := how.keys() - How.__annotations__.keys():
-            raise TypeError(f"there is no option `{min(unknown)}`; there are {', '.join(How.__annotations__)}")
+            raise TypeError(f"there is no option `{min(unknown)}`; there are {', '.join(sorted(How.__annotations__))}")
         metric = metric if isinstance(metric, Metric) else load(metric)
         sparsity, pattern = how.get("sparsity", Target.sparsity), how.get("pattern")
         shares = list(sparsity) if isinstance(sparsity, Sequence) and not isinstance(sparsity, str) else [sparsity]
