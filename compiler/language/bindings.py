@@ -96,8 +96,7 @@ class Bindings:
         if name in self.later:
             return f"`{name}` is defined further down; a name is known from the statement after it"
         if member and is_family(family):
-            close = did_you_mean(name, LEAVES)
-            return f"`{family}` has no `{member}`; {close or f'there are {hints.members(family)}'}"
+            return f"`{family}` has no `{member}`; {hints.for_member(name)}"
         if is_family(name):
             return f"`{name}` is no value by itself; there are {hints.members(name)}"
         library = self.find(family) if member else None

@@ -34,11 +34,21 @@ def for_name(name: str, known: Collection[str]) -> str | None:
     base = family.split("_")[0]
     if name.lower() in NAMES:
         return f"write `{NAMES[name.lower()]}`"
-    if is_leaf(member) or member.lower() in NAMES:
-        return f"write `{NAMES.get(member.lower(), member)}`"
+    here = NAMES.get(member.lower(), member)
+    if is_leaf(here):
+        return f"`{here}` is this layer's, and a metric reads no other"
+    if member.lower() in NAMES:
+        return f"write `{here}`"
     if not member and base != name and is_leaf(base):
         return f"did you mean `{base}`?"
     return did_you_mean(name, [*LEAVES, *ALIASES, *known])
+
+
+def for_member(name: str) -> str:
+    """The help for what a family of leaves does not have, as `X.entropy`."""
+    family = name.partition(".")[0]
+    own = "`pzc.register_leaf` adds others, in Python"
+    return did_you_mean(name, LEAVES) or f"there are {members(family)}; {own}"
 
 
 def members(family: str) -> str:
@@ -59,6 +69,8 @@ def for_function(
     having = next((library for library, names in libraries.items() if name in names), None)
     if having is not None:
         return f"write `{having}.{name}(…)`"
+    if name in IN_ORDER or member in IN_ORDER:
+        return "no function goes on from one weight to the next; `rank(x)` says how many are smaller"
     if name in PAPER:
         return f"write `use paper ({name})` before"
     if family == "paper" and member and hidden:
@@ -74,3 +86,6 @@ def for_function(
 
 PAPER = ("mms", "zsn", "skp")
 """Functions of the library `paper` by which people know it, and which are none of the core."""
+
+IN_ORDER = ("cumsum", "cumprod", "cummax", "cummin")
+"""Functions whose values follow from those of the weights before, of which the language has none."""
