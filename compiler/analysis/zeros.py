@@ -20,7 +20,9 @@ Reasons = Mapping[Node, str | None]
 _LEAVES: dict[str, str] = {
     "W": "where a weight is zero",
     "X": "where an input feature is never active",
+    "X.var": "where an input feature is constant",
     "Y": "where an output feature is never active",
+    "Y.var": "where an output feature is constant",
     "G": "where a weight has no gradient",
     "noise": "where the noise is zero",
     "depth": "in the first block",
@@ -60,7 +62,8 @@ def _first(node: Node, known: Reasons) -> str | None:
 
 
 def _leaf(node: Node, known: Reasons) -> str | None:
-    return _LEAVES.get(str(node.value).partition(".")[0], "")
+    name = str(node.value)
+    return _LEAVES.get(name) or _LEAVES.get(name.partition(".")[0], "")
 
 
 def _any(node: Node, known: Reasons) -> str | None:

@@ -46,7 +46,7 @@ def findings(root: Node, per: str) -> list[Finding]:
     idle = idle_operation(root, per)
     if idle and not any(f.code == "PZ0306" for f in found):
         operation, rest = idle
-        hint = f"`{expression(rest)}` ranks the same" if size(rest) <= MAX_SHOWN else "leave it out"
+        hint = f"`{expression(rest)}` ranks the same" if _to_paste(rest) else "leave it out"
         found.append(
             Finding(
                 root, "PZ0307", f"{operation} changes no ranking per {per}", "the order is the same without it", hint
@@ -58,6 +58,15 @@ def findings(root: Node, per: str) -> list[Finding]:
 
 def _written(node: Node) -> str:
     return f"`{expression(node)}`" if size(node) <= MAX_SHOWN else "this"
+
+
+def _to_paste(node: Node) -> bool:
+    """Whether a part is shown for a file: it is short and has no number, which may stand for a parameter."""
+    return size(node) <= MAX_SHOWN and all(n.op != "number" for n in topological(node))
+
+
+def _example(node: Node) -> str:
+    return expression(node) if _to_paste(node) else "x"
 
 
 def _rough(size: float) -> str:
@@ -116,9 +125,7 @@ def _domains(root: Node, forms: Mapping[Node, Node], signs: Callable[[Node], Sig
                 "PZ0304",
                 f"{domain.name} of what can be negative",
                 f"{_written(x)} can be negative",
-                f"`abs({expression(x)})` or `max({expression(x)}, 0)` is never negative"
-                if size(x) <= MAX_SHOWN
-                else None,
+                f"`abs({_example(x)})` or `max({_example(x)}, 0)` is never negative",
             )
         if reasons[x] is not None and not domain.signs & Sign.ZERO:
             yield _zero(node, domain, f"{_written(x)} can be zero", reasons[x] or "")
@@ -142,10 +149,8 @@ def _never(node: Node, domain: _Domain, possible: Sign) -> Finding:
 def _zero(node: Node, domain: _Domain, label: str, reason: str) -> Finding:
     x = domain.argument
     label += f", {reason}" if reason else ""
-    hint = None
-    if size(x) <= MAX_SHOWN:
-        text = expression(x) if x.sign.non_negative else f"abs({expression(x)})"
-        hint = f"add a small number, as in `{text} + 1e-8`"
+    text = _example(x) if x.sign.non_negative else f"abs({_example(x)})"
+    hint = f"add a small number, as in `{text} + 1e-8`"
     if node.op == "ln":
         return Finding(node, "PZ0304", "a logarithm of what can be zero", label, hint)
     what = "a division by" if node.op == "div" else "a negative power of"
@@ -205,7 +210,7 @@ def _overflow(node: Node) -> Finding:
         top = interval(x).high
         reaches = f"reaches {_rough(top)}" if top < math.inf else "has no bound"
         label = f"{_written(x)} {reaches} for usual values; e⁸⁹ is beyond float32"
-        hint = f"`exp(min({expression(x)}, 80))` stays inside" if size(x) <= MAX_SHOWN else "clamp its argument to 80"
+        hint = f"`exp(min({_example(x)}, 80))` stays inside"
     return Finding(node, "PZ0302", f"{_written(node)} can overflow float32", label, hint)
 
 
