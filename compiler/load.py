@@ -55,6 +55,28 @@ def zoo_names() -> list[str]:
     return sorted(f.name.removesuffix(".pzm") for f in entries if f.name.endswith(".pzm"))
 
 
+ELSEWHERE = {
+    "wanda_sp": "flap_wifn",
+    "wifv": "flap",
+    "ifv": "flap_ifv",
+    "wifn": "flap_wifn",
+    "l_obs": "obs",
+    "billm": "sparsegpt",
+    "stade*": "wanda_variance",
+    "stade_star": "wanda_variance",
+    "param_first": "snip",
+    "param_second": "fisher",
+    "param_mix": "llm_pruner",
+}
+"""Names under which scores of the zoo are published elsewhere, in small letters."""
+
+
+def did_you_mean_metric(name: str) -> str | None:
+    """The metric of the zoo that a name may mean, as a question, or None when none is close."""
+    known = ELSEWHERE.get(name.lower().replace("-", "_"))
+    return f"did you mean `{known}`?" if known else did_you_mean(name, zoo_names())
+
+
 def zoo_source(name: str) -> str:
     """The `.pzm` source of a zoo metric."""
     return resources.files("pzc.metrics").joinpath(f"{name}.pzm").read_text(encoding="utf-8")
@@ -80,7 +102,7 @@ def load(reference: str | os.PathLike[str], settings: Mapping[str, float] | None
     if path.endswith(".pzm") or _is_file(text):
         return _with_settings(read_file(Path(path)), path, name, settings, Path(path))
     if text.isidentifier() and not is_leaf(text):
-        hint = did_you_mean(text, zoo_names())
+        hint = did_you_mean_metric(text)
         raise MetricNotFound(f"there is no metric `{text}` in the zoo" + (f"; {hint}" if hint else ""))
     if settings:
         raise MetricNotFound(f"an expression has no parameter `{min(settings)}`; write the number into it")

@@ -13,7 +13,7 @@ import pytest
 
 import pzc
 from pzc.compiler.core import leaves_of
-from pzc.compiler.load import load_all, zoo_names, zoo_source
+from pzc.compiler.load import ELSEWHERE, load_all, zoo_names, zoo_source
 from pzc.compiler.metric import Metric
 
 OUT, IN, WINDOWS, TOKENS = 24, 32, 5, 120
@@ -226,6 +226,33 @@ def test_the_page_of_the_zoo_lists_every_metric_with_its_group() -> None:
     assert listed == {name: pzc.load(name).per for name in NAMES}
 
 
+def test_names_elsewhere_mean_metrics_of_the_zoo_and_are_none() -> None:
+    assert set(ELSEWHERE.values()) <= set(NAMES)
+    assert not set(ELSEWHERE) & set(NAMES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_published_under_other_names_rank_as_the_page_says(seed: int) -> None:
+    """STBLLM's standardised RIA, CFSP's score of `down_proj` with its gate and up projections, and GBLM's release."""
+    s = sample(seed)
+    x, given = np.sqrt((s.x**2).sum(0) / WINDOWS), leaves(s)
+    ria = relative(s.w) * x**0.5
+    stbllm = (ria - ria.mean()) / (ria.std(1, ddof=1, keepdims=True) + 1e-5)
+    ours = pzc.load("ria").reference_score(**given)
+    np.testing.assert_array_equal(stbllm.argsort(1, kind="stable"), ours.argsort(1, kind="stable"))
+    assert (stbllm.argsort(None) != ours.argsort(None)).any()
+
+    parts = [np.abs(s.w * x), *np.abs(np.random.default_rng(seed).normal(size=(2, OUT, IN)))]
+    cfsp = (sum(p / p.sum(0) for p in parts) * x).mean(0)
+    np.testing.assert_array_equal(cfsp.argsort(), pzc.load("X per row").reference_score(**given)[0].argsort())
+
+    release = np.abs(s.w) * x + np.abs(s.w) * np.sqrt(((100 * s.g) ** 2).sum(0))
+    found = pzc.load("abs(W) * (X / sqrt(windows) + 100 * G)").reference_score(**given)
+    np.testing.assert_allclose(found, release, rtol=1e-9)
+    set_here = pzc.load("gblm", {"alpha": 100 * WINDOWS**0.5}).reference_score(**given)
+    np.testing.assert_allclose(set_here / WINDOWS**0.5, release, rtol=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("name", "layer", "paper"), CASES, ids=IDS)
 def test_scores_are_the_papers(name: str, layer: str, paper: Paper, seed: int) -> None:
@@ -308,6 +335,8 @@ def test_parameters_are_set(two: str) -> None:
     ("reference", "message"),
     [
         ("wnada", "there is no metric `wnada` in the zoo; did you mean `wanda`?"),
+        ("wanda_sp", "there is no metric `wanda_sp` in the zoo; did you mean `flap_wifn`?"),
+        ("Param_Second", "there is no metric `Param_Second` in the zoo; did you mean `fisher`?"),
         ("lottery_ticket", "there is no metric `lottery_ticket` in the zoo"),
         ("absent.pzm", "cannot read absent.pzm: no such file or directory"),
         ("absent.pzm:one", "cannot read absent.pzm: no such file or directory"),

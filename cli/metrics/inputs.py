@@ -6,8 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pzc.compiler.load import MetricNotFound, read_file, zoo_names, zoo_source
-from pzc.grammar.diagnostics import did_you_mean
+from pzc.compiler.load import MetricNotFound, did_you_mean_metric, read_file, zoo_names, zoo_source
 from pzc.grammar.parse import without_mark
 
 STANDARD_INPUT = "-"
@@ -49,7 +48,7 @@ def read(name: str) -> Input:
     try:
         return Input(name, read_file(Path(name)), Path(name))
     except MetricNotFound as error:
-        hint = did_you_mean(name, zoo_names()) if name.isidentifier() else _no_file(name)
+        hint = did_you_mean_metric(name) if name.isidentifier() else _no_file(name)
         raise MetricNotFound(f"{error}; {hint}" if hint else str(error)) from error
 
 

@@ -7,8 +7,7 @@ from rich.table import Table
 
 from pzc.cli import completion, options
 from pzc.cli.console import formula, output, print_json, shortened
-from pzc.compiler.load import MetricNotFound, zoo, zoo_names, zoo_source
-from pzc.grammar.diagnostics import did_you_mean
+from pzc.compiler.load import MetricNotFound, did_you_mean_metric, zoo, zoo_names, zoo_source
 
 
 @click.group("zoo", invoke_without_command=True)
@@ -43,6 +42,6 @@ def command(ctx: click.Context, as_json: bool) -> None:
 def show(name: str) -> None:
     """Print a metric's source, with its citation."""
     if name not in zoo_names():
-        hint = did_you_mean(name, zoo_names())
+        hint = did_you_mean_metric(name)
         raise MetricNotFound(f"there is no metric `{name}` in the zoo" + (f"; {hint}" if hint else ""))
     output.print(formula(zoo_source(name)), end="", soft_wrap=True)
