@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 from rich.console import Console
@@ -69,9 +70,14 @@ def formula(text: str) -> Text:
     return Text.assemble(*coloured(text))
 
 
-def shortened(text: str) -> str:
-    """A formula that is too long for a table, cut."""
-    return text if len(text) <= LONGEST_FORMULA else f"{text[:LONGEST_FORMULA]} …"
+def shortened(text: str, before: str = "") -> str:
+    """A formula that is too long for a table, cut; of one that comes `before` it, to show what differs."""
+    if len(text) <= LONGEST_FORMULA:
+        return text
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
+    start = text.rfind(" ", 0, same - LONGEST_FORMULA // 4) + 1 if same > LONGEST_FORMULA // 2 else 0
+    end = start + LONGEST_FORMULA
+    return f"{'… ' if start else ''}{text[start:end]}{' …' if end < len(text) else ''}"
 
 
 def fail(message: str, hint: str | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_a_proof_is_shown_step_by_step(terminal: Terminal) -> None:
     assert shown.out.startswith("same ranking, proven: the same mask for every model, per row")
     assert ["sqr(W)", "*", "sqr(X)"] in lines
     assert any(line[:4] == ["~", "abs(W)", "*", "X"] and "rank" in line for line in lines)
+
+
+def test_every_step_of_a_long_derivation_shows_what_it_changes(terminal: Terminal) -> None:
+    ria = "(abs(W) / sum(abs(W), in) + abs(W) / sum(abs(W), out)) * X ^ 0.5"
+    shown = terminal("simplify", f"({ria} - mean({ria})) / (std({ria}, in) + 1e-5) per row", "--steps")
+    steps = re.findall(r"^#     [=~] (.*?)    \[", shown.out, re.MULTILINE)
+    assert len(steps) > 5
+    assert all(len(step) < 100 for step in steps)
+    assert all(step != before for before, step in pairwise(steps))
 
 
 def test_a_counterexample_is_shown_in_numbers(terminal: Terminal) -> None:

@@ -23,13 +23,13 @@ def written(node: Node) -> str:
 
 
 def visible(root: Node, steps: Sequence[Step]) -> Iterator[tuple[Step, str]]:
-    """The steps that change what is written, with the whole score after each: a square that becomes a power is written
-    as before."""
+    """The steps that change what is written, with the score after each, shortened to where it changes: a square that
+    becomes a power is written as before."""
     last = expression(root)
     for step in steps:
         now = written(step.whole)
         if now != last:
-            yield step, now
+            yield step, shortened(now, last)
         last = now
 
 
@@ -42,9 +42,7 @@ def drawn(root: Node, steps: Sequence[Step], indent: int = 2) -> Table:
     table.add_row(lead, formula(shortened(expression(root))), "", "")
     for step, now in visible(root, steps):
         why = Text(f"{step.rule.name}: {step.rule.reason}", style="dim")
-        table.add_row(
-            f"{lead}{SYMBOLS[step.rule.kind]}", formula(shortened(now)), Text(step.rule.kind, style="dim"), why
-        )
+        table.add_row(f"{lead}{SYMBOLS[step.rule.kind]}", formula(now), Text(step.rule.kind, style="dim"), why)
     return table
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from pzc.cli import completion, options
-from pzc.cli.console import formula, output, print_json, shortened
+from pzc.cli.console import formula, output, print_json
 from pzc.cli.metrics.derivation import as_json as steps_as_json
 from pzc.cli.metrics.derivation import visible, written
 from pzc.cli.metrics.groups import arms_per
@@ -79,7 +79,7 @@ def _comments(arms: list[Arm], keep: Literal["rank", "real"], steps: bool) -> It
             yield f"      {expression(arm.core)}"
             for step, now in visible(arm.core, _derived(arm, keep)):
                 sign = "~" if step.rule.kind == "rank" else "="
-                yield f"    {sign} {shortened(now)}    [{step.rule.kind}] {step.rule.name}: {step.rule.reason}"
+                yield f"    {sign} {now}    [{step.rule.kind}] {step.rule.name}: {step.rule.reason}"
 
 
 def _as_json(
