@@ -319,7 +319,7 @@ class _Checker:
         if misplaced is not None:
             self.report("PZ0108", "`else` takes all layers that are left, so it is the last arm", misplaced.span)
         elif last.layers:
-            hint = "add `else: …` with the score of all other layers"
+            hint = "add `else: …` with the score of all other layers; `--include` leaves layers dense"
             self.report("PZ0108", "not every layer has an arm", last.span, help=hint)
         for layer in (x for a in arms for x in a.layers):
             if not layer.text.strip(BLANKS):
