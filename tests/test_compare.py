@@ -21,7 +21,7 @@ from pzc.runtime.evaluation.compare import Compared, compare
 from pzc.runtime.evaluation.comparison import names, rows, written
 from pzc.runtime.evaluation.evaluate import kl_divergence, window_losses
 from pzc.runtime.evaluation.plots import draw
-from pzc.runtime.evaluation.uncertainty import Estimate, change, exponential, mean
+from pzc.runtime.evaluation.uncertainty import Estimate, change, exponential, mean, ratio
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.scoring.masks import Target
 from tests.families import make_family, some_windows
@@ -143,7 +143,21 @@ def test_the_error_of_a_change_is_that_of_many_samples() -> None:
     assert math.isnan(change([2.0], [1.0]).error)
 
 
+def test_the_error_of_a_ratio_is_that_of_many_samples() -> None:
+    """Where windows of few bytes are those with high losses, as where text is dense."""
+    rng = np.random.default_rng(0)
+    sizes = rng.normal(100.0, 20.0, (4000, 16))
+    losses = 250.0 - sizes + rng.normal(0.0, 5.0, sizes.shape)
+    found = [ratio(a, b) for a, b in zip(losses.tolist(), sizes.tolist(), strict=True)]
+    values, errors = np.array([(f.value, f.error) for f in found]).T
+    assert values.mean() == pytest.approx(1.5, rel=0.02)
+    assert errors.mean() == pytest.approx(values.std(), rel=0.05)
+    assert ratio([2.0], [4.0]).value == 0.5
+    assert math.isnan(ratio([2.0], [4.0]).error)
+
+
 def test_hopeless_losses_have_no_error() -> None:
+    assert math.isnan(ratio([math.inf, 1.0], [2.0, 3.0]).error)
     assert exponential(mean([800.0, 900.0])).value == math.inf
     assert math.isnan(exponential(mean([math.nan, 1.0])).value)
     assert math.isnan(mean([1.0]).error)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from pzc.runtime.data.protocols import PROTOCOLS, bytes_predicted, protocol_text
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.evaluate import window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
-from pzc.runtime.models.loading import Loaded
+from pzc.runtime.models.loading import Loaded, load_model
 from tests.conftest import WORDS
 from tests.terminal import terminal_of
 
@@ -96,8 +97,7 @@ def test_bytes_are_those_of_the_predicted_words(loaded: Loaded, tmp_path: Path) 
     protocol = PROTOCOLS["wanda-wikitext2"]
     text = protocol_text(protocol, str(file))
     windows = protocol_windows(loaded, protocol, text, length=4)
-    size = bytes_predicted(loaded, text, windows, special=True)
-    assert size == len(" of and a") + len(" in is it")
+    assert bytes_predicted(loaded, text, windows, special=True) == [len(" of and a"), len(" in is it")]
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:
@@ -130,7 +130,14 @@ def test_eval_prints_a_table_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path:
     error = math.sqrt(sum((x - mean) ** 2 for x in found["losses"]) / 2 / 3)
     assert found["perplexity_error"] == pytest.approx(math.exp(mean) * error)
     assert found["kl_divergence"] == pytest.approx(0, abs=1e-6)
-    assert 0 < found["bits_per_byte"] < 8
+    tokens = load_model("pocket").tokenizer
+    ids = tokens(protocol_text(PROTOCOLS["wanda-wikitext2"], str(file)).text)["input_ids"]
+    sizes = np.array([len(tokens.decode(ids[32 * i + 1 : 32 * (i + 1)]).encode()) for i in range(3)])
+    bits = np.array(found["losses"]) * 31 / math.log(2)
+    assert found["bits_per_byte"] == pytest.approx(bits.sum() / sizes.sum())
+    without = np.array([np.delete(bits, i).sum() / np.delete(sizes, i).sum() for i in range(3)])
+    jackknife = math.sqrt(2 / 3 * ((without - without.mean()) ** 2).sum())
+    assert found["bits_per_byte_error"] == pytest.approx(jackknife, rel=0.05)
     shown = terminal("eval", *how)
     assert "bits a byte" in shown.out
     assert f"{found['perplexity']:.4f}" in shown.out

@@ -161,7 +161,7 @@ def _perplexity(
     """Estimates by the names that a table shows, and as `fields` what goes into the JSON."""
     from pzc.runtime.data.protocols import bytes_predicted
     from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
-    from pzc.runtime.evaluation.uncertainty import Estimate, exponential, mean
+    from pzc.runtime.evaluation.uncertainty import exponential, mean, ratio
 
     divergences: list[float] = []
     if dense is None:
@@ -169,12 +169,11 @@ def _perplexity(
     else:
         both = compared_losses(loaded.model, dense.model, windows, bar)
         losses, divergences = both.losses, both.divergences
-    loss = mean(losses)
-    found: dict[str, Any] = {"perplexity": exponential(loss)}
-    size = bytes_predicted(loaded, text, windows, special=protocol is not None)
-    if size:
-        bits = len(windows) * (windows.shape[1] - 1) / size / math.log(2)
-        found["bits a byte"] = Estimate(loss.value * bits, loss.error * bits)
+    found: dict[str, Any] = {"perplexity": exponential(mean(losses))}
+    sizes = bytes_predicted(loaded, text, windows, special=protocol is not None)
+    if sizes and any(sizes):
+        bits_a_nat = (windows.shape[1] - 1) / math.log(2)
+        found["bits a byte"] = ratio([loss * bits_a_nat for loss in losses], sizes)
     if divergences:
         found["KL divergence"] = mean(divergences)
     keys = {"perplexity": "perplexity", "bits a byte": "bits_per_byte", "KL divergence": "kl_divergence"}

@@ -86,8 +86,8 @@ def _rows_of(file: str) -> list[str]:
     return [f"{line}\n" if line.strip() else "" for line in read_text(file).removesuffix("\n").split("\n")]
 
 
-def bytes_predicted(loaded: Loaded, text: Text, windows: Tensor, *, special: bool) -> int | None:
-    """The UTF-8 bytes of the tokens that windows from the start of a text predict, which is all but the first of each.
+def bytes_predicted(loaded: Loaded, text: Text, windows: Tensor, *, special: bool) -> list[int] | None:
+    """The UTF-8 bytes of the tokens that each of the windows from the start of a text predicts: all but its first.
 
     `special` says whether the text was tokenised with special tokens. None where the tokenizer does not say which
     characters a token is for.
@@ -100,4 +100,4 @@ def bytes_predicted(loaded: Loaded, text: Text, windows: Tensor, *, special: boo
     if len(ends) < count * length:
         return None
     spans = ((ends[i * length], ends[(i + 1) * length - 1]) for i in range(count))
-    return sum(len(text.text[start:end].encode()) for start, end in spans)
+    return [len(text.text[start:end].encode()) for start, end in spans]

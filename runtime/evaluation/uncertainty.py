@@ -30,6 +30,13 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
 
 
+def ratio(of: Sequence[float], to: Sequence[float]) -> Estimate:
+    """Σ of / Σ to, each a number a window, with √(Σ (ofᵢ − value · toᵢ)² / (n (n − 1))) over the mean of `to`."""
+    value = sum(of) / sum(to)
+    rests = [a - value * b for a, b in zip(of, to, strict=True)]
+    return Estimate(value, mean(rests).error / fmean(to))
+
+
 def perplexity(losses: Sequence[float]) -> float:
     """The exponential of the mean loss; windows weigh alike. Infinite where a float ends, NaN of no windows."""
     return _exp(sum(losses) / len(losses)) if losses else math.nan
