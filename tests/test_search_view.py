@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -270,6 +271,22 @@ def test_a_search_that_measured_nothing_in_full_says_what_was_refused(capsys: py
     report(SimpleNamespace(), Result([], [published], 4.0, [], state), as_json=False)  # type: ignore[arg-type]
     said = " ".join(capsys.readouterr().err.split())
     assert said.endswith("give the search more time; refused: not finite (2), most scores are equal (1)")
+
+
+def test_the_best_of_what_is_shown_is_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever those of the hall of fame have that are not shown."""
+    state = closed(PLAN, numbered([[{"operator": "wanda", "losses": (3.0,)}], []]))
+    zoo, *members = (
+        Member(state.zoo[0], inline("abs(W) * X per row", "found"), 20.0, held_out, (3.0,))
+        for held_out in (21.0, 13.5, 12.5, 14.5, 11.5)
+    )
+    (tmp_path / "01.pzm").write_text(members[0].metric.source, encoding="utf-8")
+    terminal = Console(file=io.StringIO(), theme=THEME, width=200, force_terminal=True, color_system="standard")
+    monkeypatch.setattr("pzc.cli.search.winners.output", terminal)
+    run: Any = SimpleNamespace(settings=SETTINGS, folder=tmp_path)
+    with terminal.capture() as said:
+        report(run, Result(members, [zoo], 4.0, [tmp_path / "01.pzm"], state), as_json=False)
+    assert re.findall(r"\x1b\[1;32m *([0-9.]+)", said.get()) == ["12.50"]
 
 
 def test_while_the_zoo_is_measured_the_best_of_it_so_far_is_shown() -> None:

@@ -19,7 +19,6 @@ from pzc.search.run import Result
 
 def report(run: Prepared, result: Result, as_json: bool) -> None:
     """The winner beside the best of the zoo, on held-out text."""
-    everyone = [*result.members, *result.zoo]
     if as_json:
         print_json(
             {
@@ -39,9 +38,10 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
         table.add_column(heading, header_style="dim", overflow="fold")
     for heading in ("search", "further", "held-out"):
         table.add_column(heading, header_style="dim", overflow="fold", justify="right")
-    low = min(m.held_out for m in everyone)
     table.add_row(Text("dense", "bold"), "", "", "", "", f"{result.dense:.2f}")
-    for m in [*result.members[:3], *sorted(result.zoo, key=lambda m: m.held_out)]:
+    shown = [*result.members[:3], *sorted(result.zoo, key=lambda m: m.held_out)]
+    low = min(m.held_out for m in shown)
+    for m in shown:
         text = Text(f"{m.held_out:.2f}", style="good" if m.held_out == low else "")
         name, further = Text(m.metric.name, "bold"), "" if math.isnan(m.further) else f"{m.further:.2f}"
         table.add_row(name, formula(m.metric.formula), m.metric.per, f"{m.fitness:.2f}", further, text)
