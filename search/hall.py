@@ -127,7 +127,7 @@ def contend(
     best so many (`ROUNDS`) on windows `[n, length]` more.
 
     The best of hundreds on a few windows owes some of its place to these windows. Windows of the same text that have
-    chosen nothing yet tell the best apart; text that is held out never chooses.
+    chosen nothing yet tell the best apart; text that is held out chooses none.
     """
     found = []
     for candidate in candidates:

@@ -1,4 +1,4 @@
-"""Populations: which of all measured candidates breed next, island by island."""
+"""Populations: which of all measured candidates may breed next, island by island."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pzc.search.plan import Plan
 
 
 def survivors(pool: Iterable[Candidate], plan: Plan, n: int) -> list[Candidate]:
-    """The n candidates of a pool, best first, that breed next, in the order in which they breed.
+    """The n candidates of a pool, best first, that may breed next, in the order in which they breed.
 
     The best is always among them. Most places go by fitness, where a node more must earn a share of `plan.parsimony`;
-    the share `plan.pareto` of the places goes to the Pareto front of fitness, complexity and cost tier (NSGA-II), so
-    that small and cheap metrics stay in the pool.
+    the share `plan.pareto` of the places goes to the Pareto front of fitness, complexity and cost tier (NSGA-II) among
+    the 2n fittest, so that small and cheap metrics stay in the pool. They breed last, so tournaments seldom take them.
     """
     fittest = few_of_a_niche(pool, plan.alike, 2 * n)
     if not fittest:

@@ -74,7 +74,7 @@ def told(measured: Iterable[Candidate]) -> dict[str, Pairs]:
 
 
 def correlations(measured: Iterable[Candidate]) -> dict[str, float]:
-    """Spearman's rank correlation of each predictor with fitness."""
+    """Spearman's rank correlation of each predictor with fitness; understated, since what lost its race has none."""
     return {name: correlation(pairs) for name, pairs in told(measured).items()}
 
 

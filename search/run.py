@@ -84,8 +84,8 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     """Measure the best candidates on further windows of the search's text, then the best of these, the best of the zoo
     and the dense model on held-out text, by `at_once` threads, and write the hall of fame.
 
-    The order is that of the loss over the search's windows and the further ones: held-out text never chooses. The model
-    is dense again afterwards.
+    The order is that of the loss over the search's windows and the further ones: held-out text chooses none of
+    them. The model is dense again afterwards.
     """
     contenders = hall.contend(run.fitness, run.state.best(hall.ROUNDS[0]), run.further, progress, at_once)
     best, zoo = contenders[: hall.MEMBERS], [hall.published(c) for c in run.state.zoo[:ZOO_MEMBERS]]

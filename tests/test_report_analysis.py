@@ -188,8 +188,11 @@ def test_a_frequency_names_the_part_first() -> None:
 
 def test_intervals_exclude_zero_or_not() -> None:
     run = run_of(planted(80))
-    says = effect(effects(run), families(run), run.measure).says
-    assert re.match(r"\d of \d parts have a 95 % interval that excludes zero\. ", says)
+    found = effects(run)
+    says = effect(found, families(run), run.measure).says
+    told = re.match(r"\d of (\d) parts have a 95 % interval that excludes zero\. By chance about ([\d.]+) would", says)
+    assert told
+    assert float(told[2]) == pytest.approx(0.05 * int(told[1]))
 
 
 def test_the_best_of_the_zoo_is_beaten_at_a_time() -> None:

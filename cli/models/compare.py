@@ -80,7 +80,8 @@ def command(
 
     Every metric is measured at every sparsity and pattern. One-shot, statistics are gathered once; with --sequential or
     --update each walks the model for itself. Perplexities come with their standard errors over the windows, changes
-    with those of the paired differences.
+    with those of the paired differences. The best is chosen on the windows that measure it, which makes the others look
+    worse; --baseline first compares with a metric that is named beforehand.
 
     \b
     pzc compare -f wanda -f my.pzm:best -m smollm2 --data text.txt

@@ -1,6 +1,7 @@
 """Standard errors of what is measured on a sample of windows.
 
-Windows count as independent draws from the text; those of one document are not quite, so the errors are a little small.
+Windows count as independent draws from the text. Those in a row are alike, so the errors are too small;
+docs/evaluation.md says by how much.
 """
 
 from __future__ import annotations

@@ -321,7 +321,10 @@ def effect(found: Sequence[Effect], families: int, measure: str) -> Figure:
     ranked = sorted(found, key=lambda e: -max(-e.high, e.low))[:ROWS]
     ranked.sort(key=lambda e: e.change)
     have = "has" if len(clear) == 1 else "have"
-    says = f"{len(clear)} of {count(len(found), 'part')} {have} a 95 % interval that excludes zero. "
+    says = (
+        f"{len(clear)} of {count(len(found), 'part')} {have} a 95 % interval that excludes zero. By chance about "
+        f"{len(found) / 20:.2g} would, and somewhat more, since parts ride along with a good lineage. "
+    )
     helps, harms = (
         sorted((e for e in clear if (e.change < 0) == lower), key=lambda e: e.change if lower else -e.change)[:3]
         for lower in (True, False)

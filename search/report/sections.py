@@ -87,7 +87,8 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     body = html.element("pre", html.formula(source.strip(), colour), class_="formula")
     body += html.facts(numbers)
     note = "Errors are one standard error over paired windows. The search has chosen the winner by its own windows and "
-    note += "further ones of the same text, so the change there flatters it; held-out text has chosen nothing."
+    note += "further ones of the same text, so the change there flatters it; held-out text has chosen only the "
+    note += "published metric."
     body += html.paragraph(f"{_chosen(run)} {note}".strip(), class_="note")
     body += html.element("h3", "How to use it") + html.element("pre", escape("\n".join(commands(run, file))))
     return Section("winner", "The winner", body)
@@ -275,7 +276,10 @@ def operators(run: Run) -> Section:
         "records",
         "median change",
     ]
-    listing = html.table(headings, rows, numbers=range(1, 9))
+    listing = html.table(headings, rows, numbers=range(1, 9)) + html.paragraph(
+        "Median change: from the first parent, of the offspring measured in full. Drafts that screening did not choose "
+        "are not counted, and what it gained by tuning numbers counts for the variation."
+    )
     return _with_figures(
         "variations", "How candidates are made", [figures.variation(found)], after=html.folded("In numbers", listing)
     )
@@ -288,7 +292,8 @@ def predictors(run: Run) -> Section:
         "Predictors are what is said of a candidate before the pruned model is run. Two read the statistics alone: the "
         "share of the second-order loss Σ W²G² and of the layers' output Σ W²X² that its masks remove. The surrogate "
         "expects a rank from the masks of those measured before, as a normal score: 0 is the middle, the lower the "
-        "better. The number of nodes is shown beside them, as it costs nothing to know."
+        "better. The number of nodes is shown beside them, as it costs nothing to know. Candidates that lost their "
+        "race have no fitness, so ρ understates what predictors tell."
     )
     if not found:
         note += f" Fewer than {LEAST} candidates were measured in full, too few to compare them with fitness."
