@@ -31,9 +31,9 @@ class Settings:
 
     Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
     when it is resumed. The model and the texts may have other names then, but not another content, and the windows must
-    be the same. `seeds` are metrics of the user as `name: formula per group`; `include` and `exclude` choose
-    layers as `find_layers` does. `fitness_dtype` is the type in which
-    candidates are raced, `threads` the CPU threads of a worker: results depend on both in their last bits.
+    be the same. `seeds` are metrics of the user as `name: formula per group`; `include` and `exclude` choose layers as
+    `find_layers` does. `fitness_dtype` is the type in which candidates are raced, `threads` the CPU threads of a
+    worker: results depend on both in their last bits.
     """
 
     model: str = "pocket"

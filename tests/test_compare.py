@@ -87,6 +87,15 @@ def test_a_metric_that_cannot_be_measured_says_why(tiny: Callable[..., Any], win
     assert math.isfinite(fine.perplexity)
 
 
+def test_one_pattern_of_layers_is_a_pattern_and_not_its_letters(
+    tiny: Callable[..., Any], windows: torch.Tensor
+) -> None:
+    model = tiny()
+    _, found = compare(model, [load("magnitude")], None, windows, [Target()], include="q_proj", exclude="layers.0.*")
+    prune(pruned := _copy(model), "magnitude", include=["q_proj"], exclude=["layers.0.*"])
+    assert list(found.losses) == window_losses(pruned, windows)
+
+
 def test_the_dense_twin_takes_no_memory_and_survives_transposed_weights(windows: torch.Tensor) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 

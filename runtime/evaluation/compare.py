@@ -26,7 +26,7 @@ from pzc.runtime.pruning.dense import Dense
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.obs import COLUMNS
 from pzc.runtime.pruning.prune import carry_out
-from pzc.runtime.pruning.request import Request, Way
+from pzc.runtime.pruning.request import Request, Way, patterns
 from pzc.runtime.pruning.targets import check_pattern, check_target, group_of
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import gather
@@ -78,7 +78,7 @@ def compare(
     so, since its score is constant or not finite, no gradient reaches a layer or its groups go over blocks, is a result
     with its failure; whatever else goes wrong raises PruningError.
     """
-    layers = find_layers(model, way.get("include", ()), way.get("exclude", ()))
+    layers = find_layers(model, patterns(way.get("include", ())), patterns(way.get("exclude", ())))
     for target in targets:
         check_pattern(target, layers.layers)
     dense = Dense(layers)

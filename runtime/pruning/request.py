@@ -105,8 +105,8 @@ class Request:
         if not isinstance(allocation, str):
             allocation = check_allocation(allocation, "the allocation")
         return cls(
-            metric, targets, sequential, update, allocation, _patterns(how.get("include", ())),
-            _patterns(how.get("exclude", ())), how.get("seed", 0), Path(cache) if (cache := how.get("cache")) else None,
+            metric, targets, sequential, update, allocation, patterns(how.get("include", ())),
+            patterns(how.get("exclude", ())), how.get("seed", 0), Path(cache) if (cache := how.get("cache")) else None,
         )  # fmt: skip
 
     @property
@@ -179,7 +179,8 @@ class Request:
             check_reachable(self.allocation, self.metric, target, layers, adaptive=self.chooses)
 
 
-def _patterns(given: Sequence[str] | str) -> tuple[str, ...]:
+def patterns(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Patterns of layers' names, of which one may be given by itself."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 

@@ -124,7 +124,7 @@ def measure(
         {share: {n: results[n, target] for n in names} for share, target in sparse.items()},
         _by_windows(loaded, metrics, texts, own, how, progress),
         {text: {n: results[n, target] for n in names} for text, target in written.items()},
-        tuple(_differences(run, loaded, zoo, texts.calibration_windows, own, progress)),
+        tuple(_differences(loaded, metrics[0], zoo, texts.calibration_windows, own, how, progress)),
         {layer.name: layer.block for layer in layers},
         f"{texts.measured_on}, {shape} tokens",
     )
@@ -183,13 +183,13 @@ def _by_windows(
 
 
 def _differences(
-    run: Run, loaded: Loaded, zoo: list[Metric], windows: Tensor | None, target: Target, progress: Progress
-) -> list[Difference]:
+    loaded: Loaded, winner: Metric, zoo: list[Metric], windows: Tensor | None, target: Target, how: dict[str, Any],
+    progress: Progress,
+) -> list[Difference]:  # fmt: skip
     """How far the winner's masks are from those of each published metric, nearest first."""
-    layers = find_layers(loaded.model, **run.chosen_layers)
-    winner = winning_metric(run)
+    layers = find_layers(loaded.model, how["include"], how["exclude"])
     leaves = frozenset().union(*(m.leaves for m in (winner, *zoo)))
-    statistics = gather(loaded.model, layers, windows, leaves, seed=int(run.settings["seed"]))
+    statistics = gather(loaded.model, layers, windows, leaves, seed=how["seed"])
     ours = masks_for(winner, target, statistics, layers.layers)
     found = []
     for i, metric in enumerate(zoo):
