@@ -2,9 +2,9 @@
 
 The convention. Every operation on a value of both axes counts by the table below, once a weight; an operation on fewer
 axes is done once a row, a column or a layer, which is next to nothing. A reduction counts once for every value it takes
-in. Sorting, for medians, quantiles and ranks, counts log₂ 4096 = 12 comparisons a value. Bytes are those of matrices in
-float32, as a kernel that fuses everything between two reductions would read them: once for the score, and once more for
-every reduction that must be finished before.
+in. Sorting, for medians, quantiles, ranks and tails, counts log₂ 4096 = 12 comparisons a value. Bytes are those of
+matrices in float32, as a kernel that fuses everything between two reductions would read them: once for the score, and
+once more for every reduction that must be finished before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pzc.compiler.core import Node, topological, value_of
-from pzc.compiler.functions import REDUCING
+from pzc.compiler.functions import OVER_AXES, REDUCING
 
 MATRIX = frozenset({"out", "in"})
 
@@ -24,6 +24,7 @@ _OPERATIONS: dict[str, float] = {
     "median": _SORTING,
     "quantile": _SORTING,
     "rank": _SORTING,
+    "tail": _SORTING + 1,
 }
 """Operations a value; one where nothing is said. A variance is a sum, a difference, a square and a sum."""
 _NORM = {1.0: 2.0, 2.0: 2.0}
@@ -49,7 +50,7 @@ def cost(root: Node) -> Cost:
 def _flops(node: Node) -> float:
     if not node.args:
         return 0.0
-    works_on = node.args[0].axes if node.op in REDUCING or node.op == "rank" else node.axes
+    works_on = node.args[0].axes if node.op in OVER_AXES else node.axes
     if works_on != MATRIX:
         return 0.0
     if node.op == "norm":
@@ -67,7 +68,7 @@ def _reads(root: Node) -> list[set[Node]]:
         level[node] = max((level[a] for a in node.args), default=0)
         reads = frozenset({node}) if node.op == "leaf" and node.axes == MATRIX else frozenset()
         reads = reads.union(*(matrices[a] for a in node.args))
-        if (node.op in REDUCING or node.op == "rank") and node.args[0].axes == MATRIX:
+        if node.op in OVER_AXES and node.args[0].axes == MATRIX:
             sweeps.setdefault(level[node], set()).update(reads)
             level[node] += 1
             reads = frozenset() if node.op in REDUCING else reads

@@ -69,14 +69,18 @@ REDUCTIONS: dict[str, Function] = {
             constant=(0.0, 1.0),
         ),
         Function("rank", "rank", 1, "how many values are smaller than x", keeps=True),
+        Function("tail", "tail", 1, "sum of the values that are not smaller than x", keeps=True),
     )
 }
 
 OPERATORS: dict[str, str] = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"}
 """Infix operators and the core operations they mean; unary minus is `neg`."""
 
+OVER_AXES: frozenset[str] = frozenset(f.op for f in REDUCTIONS.values())
+"""The core operations that go over axes."""
+
 REDUCING: frozenset[str] = frozenset(f.op for f in REDUCTIONS.values() if not f.keeps)
-"""The core operations that remove axes."""
+"""Those of them that remove the axes. The others keep them: a value for each of those they go over."""
 
 FUNCTION_NAMES: tuple[str, ...] = tuple(sorted({*ELEMENTWISE, *REDUCTIONS}))
 

@@ -74,12 +74,27 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {
 }
 
 
-def smaller(x: Array, axis: int | tuple[int, int]) -> Array:
-    """How many values along the axis are smaller than each; NaN everywhere along it where one is NaN."""
+def smaller(line: Array) -> Array:
+    """How many values are smaller than each."""
+    return np.searchsorted(np.sort(line), line, side="left").astype(np.float64)
+
+
+def tail(line: Array) -> Array:
+    """Of each value the sum of those that are not smaller, from the largest on."""
+    ordered = np.sort(line)
+    sums: Array = np.cumsum(ordered[::-1])[::-1]
+    return sums[np.searchsorted(ordered, line, side="left")]
+
+
+KEEPING: dict[str, Callable[[Array], Array]] = {"rank": smaller, "tail": tail}
+"""A value for each of a line of values."""
+
+
+def along(x: Array, axis: int | tuple[int, int], of_line: Callable[[Array], Array]) -> Array:
+    """A function of a line of values for every line along the axis; NaN everywhere along it where one is NaN."""
     rows = x if axis == 1 else x.T if axis == 0 else x.reshape(1, -1)
-    counts = np.array([np.searchsorted(np.sort(row), row, side="left") for row in rows], dtype=np.float64)
-    counts[np.isnan(rows).any(axis=1)] = np.nan
-    return counts.T if axis == 0 else counts.reshape(x.shape)
+    values = np.array([np.full(row.shape, np.nan) if np.isnan(row).any() else of_line(row) for row in rows])
+    return values.T if axis == 0 else values.reshape(x.shape)
 
 
 def aligned(leaf: str, value: Any) -> Array:
@@ -124,6 +139,6 @@ def apply(node: Node, args: list[Array], leaves: Mapping[str, Any]) -> Array:
         return norm
     if node.op == "quantile":
         return quantile(args[0], float(args[1].item()), at["axis"])
-    if node.op == "rank":
-        return smaller(args[0], at["axis"])
+    if node.op in KEEPING:
+        return along(args[0], at["axis"], KEEPING[node.op])
     return REDUCTIONS[node.op](args[0], **at)

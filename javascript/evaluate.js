@@ -106,11 +106,11 @@ function apply(node, args) {
     return elementwise(ELEMENTWISE[node.op], args, rows, columns);
   }
   const [x, parameter] = args;
-  if (node.op === "rank") {
+  if (node.op in KEEPING) {
     const data = new Float64Array(x.data.length);
     for (const line of lines(x, node.axis)) {
-      const ranks = rank(line.map((place) => x.data[place]));
-      line.forEach((place, k) => { data[place] = ranks[k]; });
+      const values = KEEPING[node.op](line.map((place) => x.data[place]));
+      line.forEach((place, k) => { data[place] = values[k]; });
     }
     return { ...x, data };
   }
@@ -159,6 +159,9 @@ const REDUCTIONS = {
   quantile,
 };
 
+/** A value for each value of a line. */
+const KEEPING = { rank, tail };
+
 function sum(line) {
   return line.reduce((total, x) => total + x, 0);
 }
@@ -189,4 +192,13 @@ function rank(line) {
   const smaller = new Map(); // a Map takes both zeros as one key
   sorted.forEach((x, i) => { if (!smaller.has(x)) smaller.set(x, i); });
   return line.map((x) => smaller.get(x));
+}
+
+/** For each value, the sum of those that are not smaller, from the largest on. */
+function tail(line) {
+  if (line.some(Number.isNaN)) return line.map(() => NaN);
+  const sums = new Map(); // of equal values the last sum stays, which has all of them
+  let total = 0;
+  for (const x of Float64Array.from(line).sort().reverse()) sums.set(x, (total += x));
+  return line.map((x) => sums.get(x));
 }

@@ -18,7 +18,7 @@ export const LEAVES = {
 const TAKEN = new Set([
   ..."pzm use let fn param metric space per else in out".split(" "),
   ...Object.keys(LEAVES), ..."X Y G H".split(" "),
-  ..."abs clamp exp ln max mean median min norm quantile rank sigmoid sign sqr sqrt std sum tanh var".split(" "),
+  ..."abs clamp exp ln max mean median min norm quantile rank sigmoid sign sqr sqrt std sum tail tanh var".split(" "),
 ]);
 
 export const GROUPS = ["row", "col", "layer", "block", "model"];
@@ -34,7 +34,7 @@ const OPERATIONS = new Map([
   ...["sum", "mean", "std", "var", "amin", "amax", "median"].map((op) => [op, { arity: 1, axes: "reduced" }]),
   ["norm", { arity: 2, axes: "reduced", range: [Number.MIN_VALUE, LARGEST] }],
   ["quantile", { arity: 2, axes: "reduced", range: [0, 1] }],
-  ["rank", { arity: 1, axes: "kept" }],
+  ...["rank", "tail"].map((op) => [op, { arity: 1, axes: "kept" }]),
 ]);
 
 const MOST_CHARACTERS = 10_000_000;

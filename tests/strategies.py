@@ -11,7 +11,7 @@ LEAVES = st.sampled_from(["W", "X.l2", "X.mean", "G.l2", "G.mean", "in_features"
 NUMBERS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 3.0, -1.0, -0.5]).map(number)
 UNARY = st.sampled_from(["neg", "abs", "sqr", "sqrt", "exp", "ln", "tanh", "sigmoid", "sign"])
 BINARY = st.sampled_from(["add", "sub", "mul", "mul", "div", "min", "max"])
-REDUCTIONS = st.sampled_from(["sum", "mean", "std", "var", "amin", "amax", "median", "rank"])
+REDUCTIONS = st.sampled_from(["sum", "mean", "std", "var", "amin", "amax", "median", "rank", "tail"])
 EXPONENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.3, 0.5, 0.7, 1.0, 1.1, 2.0, 3.0])
 
 

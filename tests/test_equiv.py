@@ -81,6 +81,7 @@ def test_the_published_metric_is_its_tree() -> None:
         ("abs(W) * X", "X * abs(W)", "exact"),
         ("sqr(W) * X", "abs(W) ^ 2 * X", "real"),
         ("exp(abs(W)) per layer", "abs(W) per layer", "rank"),
+        ("sqr(W) / tail(sqr(W)) per layer", "abs(W) per layer", "rank"),
         ("abs(W) / sum(abs(W), in)", "abs(W)", "rank"),
     ],
 )

@@ -126,7 +126,9 @@ def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("clamp({}, {}, {})".format, inner, inner, inner),
         st.builds("norm({}, {}{})".format, inner, st.sampled_from(NUMBERS[1:]), axis),
         st.builds("quantile({}, {}{})".format, inner, st.sampled_from(["0", "0.3", "1"]), axis),
-        st.builds("{}({}{})".format, st.sampled_from(["sum", "mean", "std", "min", "rank", "median"]), inner, axis),
+        st.builds(
+            "{}({}{})".format, st.sampled_from(["sum", "mean", "std", "min", "rank", "tail", "median"]), inner, axis
+        ),
     )
 
 

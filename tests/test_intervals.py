@@ -39,7 +39,7 @@ def _share(x: Node, op: str, eps: float) -> Node:
 WIDER = st.one_of(
     EXPRESSIONS,
     st.builds(make, st.sampled_from(["add", "sub", "mul", "div", "pow", "min", "max"]), EXPRESSIONS, EXPRESSIONS),
-    st.builds(_over, st.sampled_from(["median", "rank", "amax", "var"]), EXPRESSIONS),
+    st.builds(_over, st.sampled_from(["median", "rank", "tail", "amax", "var"]), EXPRESSIONS),
     st.builds(lambda x, q: _over("quantile", x, number(q)), EXPRESSIONS, st.sampled_from([0.0, 0.3, 1.0])),
     st.builds(
         _share,
@@ -140,6 +140,7 @@ W, X, N = 1e2, 1e7, 2.0**17
         ("median(abs(W))", 0, W),
         ("quantile(abs(W), 0.5, in)", 0, W),
         ("rank(W, in)", 0, N - 1),
+        ("sqr(W) / tail(sqr(W))", 0, 1),
         ("abs(W) / sum(abs(W), in)", 0, 1),
         ("W / max(abs(W))", -1, 1),
         ("X / (sum(X) + 1e-8)", 0, 1),

@@ -28,7 +28,7 @@ from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN
 from pzc.compiler.load import inline, zoo_names
 from pzc.compiler.metric import Metric, compile_source
-from pzc.compiler.reference import DIMENSION, ELEMENTWISE, REDUCTIONS, evaluate, quantile, smaller
+from pzc.compiler.reference import DIMENSION, ELEMENTWISE, KEEPING, REDUCTIONS, along, evaluate, quantile
 from pzc.conformance.cases import suite
 from pzc.conformance.targets import node_program
 from pzc.grammar.words import RESERVED
@@ -212,8 +212,8 @@ def run(rows: list[dict[str, Any]], leaves: dict[str, np.ndarray]) -> np.ndarray
             value = (np.abs(args[0]) ** p).sum(over, keepdims=True) ** (1 / p)
         elif row["op"] == "quantile":
             value = quantile(args[0], args[1].item(), over)
-        elif row["op"] == "rank":
-            value = smaller(args[0], over)
+        elif row["op"] in KEEPING:
+            value = along(args[0], over, KEEPING[row["op"]])
         elif row["op"] in REDUCTIONS:
             value = REDUCTIONS[row["op"]](args[0], axis=over, keepdims=True)
         else:

@@ -112,8 +112,14 @@ REDUCING: dict[str, Callable[[list[float]], float]] = {
 }
 
 
+KEEPING: dict[str, Callable[[float, list[float]], float]] = {
+    "rank({})": lambda value, values: float(sum(other < value for other in values)),
+    "tail({})": lambda value, values: math.fsum(other for other in values if other >= value),
+}
+
+
 def test_every_function_and_operator_is_tested_here() -> None:
-    tested = " ".join([*UNARY, *BINARY, *REDUCING, "rank("])
+    tested = " ".join([*UNARY, *BINARY, *REDUCING, *KEEPING])
     assert all(f"{name}(" in tested for name in [*ELEMENTWISE, *REDUCTIONS])
     assert all(operator in tested for operator in OPERATORS)
 
@@ -162,22 +168,30 @@ def test_reductions(text: str, data: st.DataObject) -> None:
         np.testing.assert_allclose(found[", out"], [[f(column) for column in columns]], rtol=1e-9, atol=1e-7)
 
 
+@pytest.mark.parametrize("text", KEEPING)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_rank_counts_what_is_smaller(data: st.DataObject) -> None:
+def test_what_a_value_is_among_others(text: str, data: st.DataObject) -> None:
     w = data.draw(SIZES.flatmap(lambda s: matrices(*s)))
 
-    def ranks(values: list[float]) -> list[float]:
-        return [float(sum(b < a for b in values)) for a in values]
+    def line(values: list[float]) -> list[float]:
+        return [KEEPING[text](value, values) for value in values]
 
-    same(scores("rank(W, in)", W=w), map(ranks, w.tolist()))
-    same(scores("rank(W, out)", W=w).T, map(ranks, w.T.tolist()))
-    same(scores("rank(W)", W=w).reshape(1, -1), [ranks(w.ravel().tolist())])
+    found = {axis: scores(text.format(f"W{axis}"), W=w) for axis in (", in", ", out", "")}
+    close = {"rtol": 1e-12, "atol": 1e-12 * np.abs(w).sum()}
+    np.testing.assert_allclose(found[", in"], [line(row) for row in w.tolist()], **close)
+    np.testing.assert_allclose(found[", out"].T, [line(column) for column in w.T.tolist()], **close)
+    np.testing.assert_allclose(found[""].ravel(), line(w.ravel().tolist()), **close)
 
 
 def test_what_is_not_a_number_poisons_its_ranks_and_quantiles() -> None:
     w = np.array([[1.0, -1.0, 2.0], [4.0, 5.0, 6.0]])
-    for text in ("rank(sqrt(W), in)", "median(sqrt(W), in) + 0 * W", "quantile(sqrt(W), 0.1, in) + 0 * W"):
+    for text in (
+        "rank(sqrt(W), in)",
+        "tail(sqrt(W), in)",
+        "median(sqrt(W), in) + 0 * W",
+        "quantile(sqrt(W), 0.1, in) + 0 * W",
+    ):
         found = scores(text, W=w)
         assert np.isnan(found[0]).all(), text
         assert np.isfinite(found[1]).all(), text

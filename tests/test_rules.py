@@ -203,7 +203,7 @@ def test_a_rule_needs_each_of_its_conditions(rule: Rule, condition: str) -> None
 
 WEIGHT = {"exp": (1, 3.0), "pow": (2, 0.5), "abs": (2, 0.0), "norm": (40, 7.0), "mean": (5, 30.0), "std": (10, 1.0)}
 WEIGHT |= dict.fromkeys(("sign", "ln", "tanh", "sigmoid"), (2, 0.5)) | dict.fromkeys(("sqr", "sqrt"), (2, 1.0))
-WEIGHT |= dict.fromkeys(("sum", "var", "amin", "amax", "quantile", "rank"), (5, 0.0))
+WEIGHT |= dict.fromkeys(("sum", "var", "amin", "amax", "quantile", "rank", "tail"), (5, 0.0))
 WEIGHT |= {"median": (5, 1.0), "neg": (1, 1.0), "sub": (1, 1.0), "clamp": (1, 1.0)}
 
 
@@ -355,6 +355,9 @@ SAME = [
     ("median(2 * W + Y, in)", "Y + 2 * median(W, in)"),
     ("quantile(-W, 0.25, in)", "-quantile(W, 0.75, in)"),
     ("rank(exp(3 * W), in)", "rank(W, in)"),
+    ("tail(3 * W * Y, in)", "3 * Y * tail(W, in)"),
+    ("tail(2 * W + 4 * X, in)", "2 * tail(W + 2 * X, in)"),
+    ("tail(Y + 0 * W, in)", "in_features * Y"),
     ("min(max(min(W, 3), 1), 2)", "clamp(W, 1, 2)"),
     ("clamp(clamp(W, 0, 1), -1, 5)", "clamp(W, 0, 1)"),
     ("min(W, max(W, G))", "W"),
@@ -395,6 +398,10 @@ SAME_RANK = [
     ("abs(W) / (norm(X, 2) / norm(G, 2))", "abs(W)"),
     ("W ^ 3", "W"),
     ("rank(abs(W), in)", "abs(W)"),
+    ("-tail(exp(W), in)", "W"),
+    ("tail(-abs(W))", "-abs(W)"),
+    ("-tail(-abs(W) * X, in) / sum(abs(W) * X, in)", "abs(W) * X"),
+    ("sqr(W) / tail(sqr(W), in)", "abs(W)"),
     ("exp(min(-abs(W), 100))", "-abs(W)"),
     ("norm(Y, 2) * G + norm(Y, 2) * W", "norm(Y, 2) * (G + W)"),
 ]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.load import inline
+from pzc.compiler.reference import evaluate
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.scoring.operations import apply
 from pzc.runtime.scoring.scores import checked_scores, score
@@ -83,6 +84,19 @@ def test_values_combine_by_axis(op: str) -> None:
 @pytest.mark.parametrize(("axis", "dimension"), [("in", 1), ("out", 0), (None, (0, 1))])
 def test_reductions_remove_their_axis(op: str, axis: str | None, dimension: Any) -> None:
     matches(make(op, W, value=axis), REDUCTIONS[op](values()["W"], axis=dimension, keepdims=True))
+
+
+@pytest.mark.parametrize("name", ["rank", "tail"])
+@pytest.mark.parametrize(("axis", "shape"), [("", (2, 40_000)), (", in", (2, 70_000)), (", out", (70_000, 2))])
+def test_values_among_many_others(name: str, axis: str, shape: tuple[int, int]) -> None:
+    """Long lines are searched in another way than short ones; whole numbers have exact sums."""
+    w = np.random.default_rng(3).integers(-40, 60, shape).astype(np.float32)
+    metric = inline(f"{name}(W{axis})", analyse=False)
+    np.testing.assert_array_equal(metric.score(W=torch.from_numpy(w)).numpy(), metric.reference_score(W=w))
+    w[1, 1] = np.nan
+    core = metric.core
+    found, want = score(core, {"W": torch.from_numpy(w)}, shape).numpy(), evaluate(core, {"W": w})
+    np.testing.assert_array_equal(found, want)
 
 
 @pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0])

@@ -133,7 +133,8 @@ AWKWARD = [[1.0, 2.0, np.nan, 0.0], [np.inf, -3.0, -3.0, 0.0], [2.0, -np.inf, 5.
 
 
 DELICATE = """
-min(W)  max(W, in)  min(W, out)  rank(W, in)  rank(W, out)  rank(W)  median(W, out)  std(W, in)  sum(W, in)  var(W)
+min(W)  max(W, in)  min(W, out)  rank(W, in)  rank(W, out)  rank(W)  tail(W, in)  tail(W, out)  tail(W)
+median(W, out)  std(W, in)  sum(W, in)  var(W)
 norm(W, 3, out)  quantile(W, 0, out)  quantile(W, 1, in)  quantile(W, 0.5, in)  quantile(1 / X, 0.9)
 quantile(-1 / X, 0.2)  min(W, 0)  max(W, X)
 clamp(W, -1, 2)  sign(W)  sigmoid(W)  tanh(W)  W ^ 0  1 ^ W  1 / W  (W - W) / W  max(W, -9) ^ 0.5  sqrt(W)  exp(W)

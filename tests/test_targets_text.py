@@ -49,6 +49,9 @@ FORMULAE = {
     "W + norm(W, 2)": r"W_{ij} + \left\lVert \left(W_{i'j'}\right)_{i',j'} \right\rVert_{2}",
     "W * norm(X.mean, 1)": r"W_{ij} \cdot \left\lVert \left(\overline{X_{j'}}\right)_{j'} \right\rVert_{1}",
     "rank(W * 2, out)": r"\#\left\{ i' : W_{i'j} \cdot 2 < W_{ij} \cdot 2 \right\}",
+    "tail(W, in)": r"\sum_{j' : W_{ij'} \ge W_{ij}} W_{ij'}",
+    "tail(W + Y, in) / 2": r"\frac{\sum_{j' : W_{ij'} + \lVert Y_{i} \rVert_2 \ge W_{ij} + \lVert Y_{i} \rVert_2} "
+    r"\left(W_{ij'} + \lVert Y_{i} \rVert_2\right)}{2}",
     "rank(W)": r"\#\left\{ i',j' : W_{i'j'} < W_{ij} \right\}",
     "W + quantile(W, 0.9, in)": r"W_{ij} + \operatorname*{quantile}_{j'}\left(W_{ij'},\, 0.9\right)",
     "clamp(W, -1, 1)": r"\min\left(\max\left(W_{ij},\, -1\right),\, 1\right)",

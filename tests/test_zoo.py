@@ -124,6 +124,24 @@ def eliminated(w: Array, h: Array) -> Array:
     return w**2 / left
 
 
+def share_of_no_smaller(scores: Array) -> Array:
+    """LAMP's score by its release: each over the sum of those that come no earlier in ascending order."""
+    flat = scores.ravel()
+    order = flat.argsort(kind="stable")
+    before = np.concatenate([[0.0], flat[order].cumsum()[:-1]])
+    found = np.empty_like(flat)
+    found[order] = flat[order] / (flat.sum() - before)
+    return found.reshape(scores.shape)
+
+
+def share_of_no_larger(scores: Array) -> Array:
+    """What Wanda's variant holds against the same share for all rows: cumulative sums of each, over the row's."""
+    order = scores.argsort(1, kind="stable")
+    found = np.empty_like(scores)
+    np.put_along_axis(found, order, np.take_along_axis(scores, order, 1).cumsum(1), 1)
+    return found / scores.sum(1, keepdims=True)
+
+
 def normalised(w: Array) -> Array:
     by_column = w / lengths(w, axis=0)
     return by_column / lengths(by_column, axis=1)
@@ -133,8 +151,10 @@ Paper = tuple[Callable[[Sample], Array], str, set[str]]
 
 PAPERS: dict[str, Paper] = {
     "magnitude": (lambda s: np.abs(s.w), "layer", {"W"}),
+    "lamp": (lambda s: share_of_no_smaller(s.w**2), "model", {"W"}),
     "random": (lambda s: s.u, "row", {"noise"}),
     "wanda": (lambda s: np.abs(s.w) * np.sqrt((s.x**2).sum(0)), "row", {"W", "X.l2"}),
+    "wanda_variant": (lambda s: share_of_no_larger(np.abs(s.w) * np.sqrt((s.x**2).sum(0))), "layer", {"W", "X.l2"}),
     "wanda_max": (lambda s: np.abs(s.w) * np.abs(s.x).max(0), "row", {"W", "X.max"}),
     "mean_activation": (lambda s: TOKENS * np.abs(s.w) * np.abs(s.x).mean(0), "row", {"W", "X.l1"}),
     "wanda_variance": (
@@ -380,7 +400,7 @@ def test_mistakes_in_expressions_are_shown_in_them(text: str, at: tuple[int, int
 
 def test_the_dearest_pass_is_known() -> None:
     tiers = {name: metric.tier for name, metric in pzc.zoo().items()}
-    assert {n for n, t in tiers.items() if t == "weights"} == {"magnitude", "random", "ri"}
+    assert {n for n, t in tiers.items() if t == "weights"} == {"lamp", "magnitude", "random", "ri"}
     assert {n for n, t in tiers.items() if t == "hessian"} == {"obs", "sparsegpt"}
     gradients = {n for n, (_, _, needs) in PAPERS.items() if any(leaf.startswith("G.") for leaf in needs)}
     assert {n for n, t in tiers.items() if t == "backward"} == gradients

@@ -338,4 +338,5 @@ _OVER_AXES: dict[str, Callable[..., Interval]] = {
     "median": _within,
     "quantile": _within,
     "rank": lambda n, x: Interval(0.0, n - 1),
+    "tail": _sum,
 }

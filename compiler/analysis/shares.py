@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def removed_axes(node: Node) -> frozenset[str]:
-    """The axes over which a reduction, or `rank`, goes."""
+    """The axes that a reduction goes over, or a function that keeps them."""
     return node.args[0].axes if node.value is None else frozenset({str(node.value)})
 
 
@@ -53,7 +53,7 @@ def _bare(x: Node) -> Node:
 def _bound(x: Node, r: Node, most: float) -> float:
     if _bare(x) is _bare(r):
         return 1.0
-    if r.op in ("sum", "amax", "mean", "norm"):
+    if r.op in ("sum", "tail", "amax", "mean", "norm"):
         of = r.args[0]
         if _bare(of) is not _bare(x) or not (of.sign.non_negative or r.op == "norm"):
             return math.inf

@@ -36,6 +36,7 @@ OF_FIRST: dict[str, Unary] = {
         "quantile": signs.total,
         "norm": signs.magnitude,
         "rank": lambda s: Sign.NON_NEGATIVE,
+        "tail": signs.total,
     }.items()
 }
 """Of each operation whose signs follow from those of its first argument, the signs by these."""

@@ -103,4 +103,5 @@ _OVER_AXES: dict[str, Callable[..., float]] = {
     "norm": lambda n, mixed, x, p: x * _power(n, 1 / p),
     "quantile": lambda n, mixed, x, q: x,
     "rank": lambda n, mixed, x: n / 2,
+    "tail": lambda n, mixed, x: x * n / 2,
 }

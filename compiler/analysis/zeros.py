@@ -124,5 +124,6 @@ _OF: dict[str, Callable[[Node, Reasons], str | None]] = {
     "amax": _highest,
     "quantile": _quantile,
     "rank": lambda node, known: "for the smallest value",
+    "tail": _highest,
 }
 """Reductions that are not here are zero in degenerate cases only."""

@@ -70,7 +70,7 @@ def for_function(
     if having is not None:
         return f"write `{having}.{name}(…)`"
     if name in IN_ORDER or member in IN_ORDER:
-        return "no function goes on from one weight to the next; `rank(x)` says how many are smaller"
+        return "nothing goes on from one weight to the next; `rank(x)` counts the smaller, `tail(x)` adds up the others"
     if name in PAPER:
         return f"write `use paper ({name})` before"
     if family == "paper" and member and hidden:

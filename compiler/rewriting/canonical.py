@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 
 from pzc.compiler.core import Node, topological
-from pzc.compiler.functions import REDUCING
+from pzc.compiler.functions import OVER_AXES
 from pzc.compiler.rewriting.engine import NORMAL, build, settle
 from pzc.compiler.rewriting.makers import reduced, spellings
 from pzc.compiler.rewriting.terms import over_of
@@ -54,7 +54,7 @@ def _form(node: Node) -> Node:
     head = _heads().get(op)
     if head is not None:
         form = head(forms)
-    elif op in REDUCING or op == "rank":
+    elif op in OVER_AXES:
         form = reduced(op, forms, over_of(node))
     else:
         form = settle(node) if forms == args else build(op, forms, node.value)

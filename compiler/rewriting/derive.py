@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pzc.compiler.core import BOTH, OUT, Node, make
-from pzc.compiler.functions import REDUCING
+from pzc.compiler.functions import OVER_AXES
 from pzc.compiler.memo import forget_results
 from pzc.compiler.rewriting.arithmetic import product
 from pzc.compiler.rewriting.building import Makers
@@ -100,7 +100,7 @@ class _Derivation:
 
     def _head(self, node: Node, args: tuple[Node, ...], place: Place) -> Node:
         """The form of an operation whose arguments are canonical."""
-        reduces = node.op in REDUCING or node.op == "rank"
+        reduces = node.op in OVER_AXES
         if reduces:
             over = over_of(node)
             if over & ~args[0].bits:

@@ -24,7 +24,7 @@ def made(op: str, args: tuple[Node, ...]) -> Node:
 
 
 def reduced(op: str, args: tuple[Node, ...], over: int) -> Node:
-    """The canonical form of a reduction, or a rank, over axes, as bits."""
+    """The canonical form of a function over axes, as bits."""
     spelled = spelled_reductions().get(op)
     return spelled(args, over) if spelled else reduction(op, args, over)
 

@@ -19,7 +19,7 @@ from pzc.compiler.rewriting.engine import HIGHEST, build
 from pzc.compiler.rewriting.makers import MAKERS
 from pzc.compiler.rewriting.matching import Table, compile_rule, dispatch
 from pzc.compiler.rewriting.rules import BY_NAME, RULES, Rule
-from pzc.compiler.rewriting.terms import MINUS_ONE, base_and_exponent, coefficient, factors_of
+from pzc.compiler.rewriting.terms import MINUS_ONE, base_and_exponent, coefficient, factors_of, over_of
 
 _digest = attrgetter("digest")
 
@@ -184,10 +184,19 @@ def _follows(x: Node, leader: Node, per: str) -> bool:
     if op in ("min", "max", "add"):
         return all([_goes_along(a, leader, per) for a in x.args])
     if op == "mul":
-        if len(x.args) == 2 and x.args[0] is MINUS_ONE and x.args[1].op in ("min", "max"):  # of negatives
-            return all([_goes_along(product(((a, 1.0),), -1.0), leader, per) for a in x.args[1].args])
+        if len(x.args) == 2 and x.args[0] is MINUS_ONE:
+            negated = x.args[1]
+            if negated.op in ("min", "max"):
+                return all([_goes_along(product(((a, 1.0),), -1.0), leader, per) for a in negated.args])
+            if negated.op == "tail" and _covers(negated, per) and negated.args[0].sign.non_negative:
+                return _goes_along(negated.args[0], leader, per)  # the higher a value, the fewer are not smaller
         return all([a.sign.non_negative and _goes_along(a, leader, per) for a in x.args])
     return op == "sign" and _goes_along(x.args[0], leader, per)
+
+
+def _covers(x: Node, per: str) -> bool:
+    """Whether a function over axes is one and the same for all values of a group."""
+    return per not in JOINT and not x.args[0].bits & varying_bits(per) & ~over_of(x)
 
 
 def _leading_factor(node: Node, per: str) -> Node | None:

@@ -1,4 +1,4 @@
-"""Reductions, and ranks, of canonical values: over axes some of which the value may have lost on the way."""
+"""Functions over axes, of canonical values: over axes some of which the value may have lost on the way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pzc.compiler.rewriting.terms import MINUS_ONE, ZERO, coefficient
 SIZES = {"in": "in_features", "out": "out_features"}
 
 _AXIS = {bit: axis for axis, bit in AXIS_BITS.items()}
-_OF_CONTENT = frozenset({"amin", "amax", "var", "quantile"})
+_OF_CONTENT = frozenset({"amin", "amax", "var", "quantile", "tail"})
 _NAMES = {"var": "variance", "amin": "min", "amax": "max"}
 """How the rules call operations that they do not call by their own names."""
 
@@ -47,8 +47,8 @@ def _without_content(op: str, args: tuple[Node, ...], over: int) -> Node | None:
 def _of_constant(op: str, args: tuple[Node, ...], left: int, lost: int) -> Node:
     """The reduction of a value that stands several times: it lacks the axes `lost`."""
     x = args[0]
-    if op == "sum" or (op == "rank" and left):  # k equal copies count k times, in ranks too
-        note("sum of constant")
+    if op in ("sum", "tail") or (op == "rank" and left):  # k equal copies count k times, in ranks too
+        note("tail of constant" if op == "tail" else "sum of constant")
         return product(((sizes(lost), 1.0), (reduction(op, args, left) if left else x, 1.0)))
     if not left:
         note(f"{_NAMES.get(op, op)} of constant")

@@ -170,6 +170,7 @@ max of constant | max(k, axis) = k | exact normal | k without the axis | n times
 quantile of constant | quantile(k, c, axis) = k | real normal | k without the axis | n times one value
 variance of constant | var(k, axis) = 0                                 | real normal | k without the axis | no spread
 rank of constant | rank(k, axis) = 0 | exact normal | k without the axis | none is smaller
+tail of constant | tail(k, axis) = size(axis) * k | real normal | k without the axis | n times one value
 sum of scaled       | sum(k * x, axis) = k * sum(x, axis)               | real  | k without the axis | factors move out
 sum of sum          | sum(x + y, axis) = sum(x, axis) + sum(y, axis)    | real  |                  | sums are linear
 sum of sums         | sum(sum(x, axis)) = sum(x)                        | real |  | one axis after the other
@@ -187,6 +188,7 @@ quantile of turned | quantile(k * x, c, axis) = k * quantile(x, 1 - c, axis) | r
 min of content | min(c * x + c * y, axis) = c * min(x + y, axis) | real normal | c > 0 | sums begin with 1
 max of content | max(c * x + c * y, axis) = c * max(x + y, axis) | real normal | c > 0 | sums begin with 1
 variance of content | var(c * x + c * y, axis) = c ^ 2 * var(x + y, axis) | real normal |  | sums begin with 1
+tail of content | tail(c * x + c * y, axis) = c * tail(x + y, axis) | real normal | c > 0 | sums begin with 1
 quantile of content | quantile(d * x + d * y, c, axis) = d * quantile(x + y, c, axis) | real normal | d > 0 | linear
 min of turned sum   | min(x, axis) = -1 * max(-1 * x, axis)             | exact | (x a turned sum) | the order turns
 max of turned sum   | max(x, axis) = -1 * min(-1 * x, axis)             | exact | (x a turned sum) | the order turns
@@ -221,6 +223,7 @@ rank of sigmoid     | rank(sigmoid(x), axis) = rank(x, axis)            | real  
 rank of power       | rank(x ^ c, axis) = rank(x, axis)                 | real  | x >= 0, c > 0    | increasing
 rank of odd power   | rank(x ^ c, axis) = rank(x, axis)                 | real  | c odd, c > 0     | increasing
 rank of even power  | rank(x ^ c, axis) = rank(abs(x), axis)            | real  | c even, c > 0    | of the magnitude
+tail of scaled | tail(k * x, axis) = k * tail(x, axis) | real | k without the axis, k >= 0 | factors move out
 rank of rank        | rank(rank(x, axis), axis) = rank(x, axis)         | exact |                  | idempotent
 
 # Ranking: what changes no order inside a group
@@ -242,6 +245,8 @@ strip factor | k * x = x | rank | k constant in the group, k > 0 | the same for 
 strip divisor | k * x = x | rank normal | k constant in the group, k >= 0, k a divisor | so it is not zero
 strip negative factor | k * x = -x | rank | k constant in the group, k < 0 | turns the order
 strip rank | rank(x, axis) = x | rank | the axis covers the group | its order is that of x
+strip tail | tail(x, axis) = -x | rank | the axis covers the group, x > 0 | each smaller value adds itself
+strip negative tail | tail(x, axis) = x | rank | the axis covers the group, x <= 0 | each smaller value lowers it
 product of ln | c * ln(x) + y = x ^ c * exp(y) | rank | (x varies by term), (y varies by term) | exp is increasing
 scale terms         | c * x + d * y = x + d / c * y                     | rank normal | c > 0      | a positive factor
 scale exponents | x ^ c * y ^ d = x * y ^ (d / c) | rank normal | x >= 0, y >= 0, c > 0 | a positive power

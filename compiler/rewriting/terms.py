@@ -71,7 +71,7 @@ def settled(op: str, args: tuple[Node, ...]) -> Node:
 
 
 def over_of(node: Node) -> int:
-    """The axes that a reduction, or a rank, goes over, as bits."""
+    """The axes that a function goes over, as bits."""
     return over(node.args, node.value)
 
 

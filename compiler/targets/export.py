@@ -108,6 +108,15 @@ def _rank(x: Tensor, dims: Dims) -> Tensor:
     return smaller.T if dims == (0,) else smaller.reshape(x.shape)
 
 
+def _tail(x: Tensor, dims: Dims) -> Tensor:
+    """Sums of what is sorted, from the largest on. A NaN is the largest, so it is in all of them."""
+    rows = _groups(x, dims).contiguous()
+    ordered = rows.sort(dim=1).values
+    smaller = torch.searchsorted(ordered, rows).clamp(max=rows.shape[1] - 1)
+    found = ordered.flip(1).cumsum(1).flip(1).gather(1, smaller)
+    return found.T if dims == (0,) else found.reshape(x.shape)
+
+
 _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "neg": torch.neg,
     "add": torch.add,
@@ -139,4 +148,5 @@ _OVER_AXIS: dict[str, Callable[..., Tensor]] = {
     "median": lambda x, dims: _quantile(x, 0.5, dims),
     "quantile": _quantile,
     "rank": _rank,
+    "tail": _tail,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pzc.compiler.core import Node, value_of
+from pzc.compiler.functions import OVER_AXES, REDUCING
 from pzc.compiler.leaves import LEAVES
 from pzc.compiler.metric import Metric
 
@@ -123,8 +124,8 @@ def formula(core: Node) -> str:
 
 
 def _places(node: Node, place: Place) -> list[Place]:
-    """Where the arguments of a node are read: a reduction's over its own indices, a rank's there and at the place."""
-    if node.op == "rank":
+    """Where the arguments of a node are read: a reduction's over its own indices, a rank's at the place, too."""
+    if node.op in OVER_AXES - REDUCING:
         return [_inner(node, place), place]
     if node.op in LARGE_SIGNS or node.op == "norm":
         return [_inner(node, place)]
@@ -193,6 +194,9 @@ def _special(node: Node, place: Place, args: list[Text]) -> Text:
             return Text(_call(r"\min", [Text(_call(r"\max", args[:2]), UNIT), args[2]]), UNIT)
         case "rank":
             return Text(rf"\#\left\{{ {_indices(node, place)} : {x.tex} < {args[1].tex} \right\}}", UNIT)
+        case "tail":
+            values = rf"{_indices(node, place)} : {x.tex} \ge {args[1].tex}"
+            return Text(rf"\sum_{{{values}}} {_inside(x, PRODUCT)}", LARGE)
         case _:
             vector = x.tex if ":" in _inner(node, place) else rf"\left({x.tex}\right)_{{{_indices(node, place)}}}"
             return Text(rf"\left\lVert {vector} \right\rVert_{{{args[1].tex}}}", ATOM)

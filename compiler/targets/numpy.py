@@ -32,6 +32,7 @@ _OPERATIONS = {
     "median": "quantile({0}, 0.5, {dim})",
     "quantile": "quantile({0}, {1}, {dim})",
     "rank": "rank({0}, {dim})",
+    "tail": "tail({0}, {dim})",
     "norm": "np.sum(np.abs({0}) ** {1}, {dim}, keepdims=True) ** (1 / {1})",
 }
 """Each core operation as an expression of numpy."""
@@ -77,6 +78,17 @@ def rank(x: np.ndarray, axis: int | tuple[int, int]) -> np.ndarray:
     return smaller.T if axis == 0 else smaller.reshape(x.shape)
 '''
 
+_TAIL = '''
+
+def tail(x: np.ndarray, axis: int | tuple[int, int]) -> np.ndarray:
+    """The sum of the values over `axis` that are not smaller than each."""
+    rows = x.reshape(1, -1) if axis == (0, 1) else x if axis == 1 else x.T
+    ordered = np.sort(rows, axis=1)
+    sums = np.cumsum(ordered[:, ::-1], axis=1)[:, ::-1]
+    found = np.stack([s[np.searchsorted(o, row)] for o, s, row in zip(ordered, sums, rows)])
+    return found.T if axis == 0 else found.reshape(x.shape)
+'''
+
 _DIALECT = python.Dialect(
     package="numpy",
     importing="import numpy as np",
@@ -90,8 +102,9 @@ _DIALECT = python.Dialect(
         "median": _QUANTILE,
         "quantile": _QUANTILE,
         "rank": _RANK,
+        "tail": _TAIL,
     },
-    taken=frozenset({"np", "sigmoid", "variance", "quantile", "rank", "tuple"}),
+    taken=frozenset({"np", "sigmoid", "variance", "quantile", "rank", "tail", "tuple", "zip"}),
     plain=frozenset(_OPERATIONS),
     number="np.float64({!r})",
     matrix="np.asarray({}, dtype=np.float64)",

@@ -216,9 +216,8 @@ def _quantile(g: _Graph, x: str, q: float, axis: Axis) -> str:
     return g.add("Transpose", value, perm=[1, 0]) if axis == "out" else value
 
 
-def _rank(g: _Graph, x: str, axis: Axis) -> str:
-    """In ascending order equal values are a run, and the place where a run begins is how many values are smaller."""
-    ordered, origin, bad = _groups(g, x, axis)
+def _begins(g: _Graph, ordered: str, origin: str) -> str:
+    """In ascending order equal values are a run; the place where the run of each begins."""
     one = g.constant([1], np.int64)
     tail = g.add("Slice", ordered, one, g.constant([2**62], np.int64), one)
     head = g.add("Slice", ordered, g.constant([0], np.int64), g.constant([-1], np.int64), one)
@@ -229,8 +228,26 @@ def _rank(g: _Graph, x: str, axis: Axis) -> str:
     places = g.add("Range", g.constant(0, np.int64), g.add("Squeeze", n), g.constant(1, np.int64))
     places = g.add("Expand", places, shape)
     begin = g.add("ScatterElements", g.add("Expand", n, shape), run, places, axis=1, reduction="min")
-    smaller = g.add("GatherElements", begin, run, axis=1)
-    back = g.add("ScatterElements", smaller, origin, smaller, axis=1)
+    return g.add("GatherElements", begin, run, axis=1)
+
+
+def _rank(g: _Graph, x: str, axis: Axis) -> str:
+    """The place where a run of equal values begins is how many values are smaller."""
+    ordered, origin, bad = _groups(g, x, axis)
+    return _back(g, x, axis, _begins(g, ordered, origin), origin, bad)
+
+
+def _tail(g: _Graph, x: str, axis: Axis) -> str:
+    """Sums in float64 from the largest on, each read where the run of equal values begins."""
+    ordered, origin, bad = _groups(g, x, axis)
+    wide = g.add("Cast", ordered, to=TensorProto.DOUBLE)
+    sums = g.add("CumSum", wide, g.constant(1, np.int64), reverse=1)
+    return _back(g, x, axis, g.add("GatherElements", sums, _begins(g, ordered, origin), axis=1), origin, bad)
+
+
+def _back(g: _Graph, x: str, axis: Axis, found: str, origin: str, bad: str) -> str:
+    """What was found for each of the sorted values, where the value was."""
+    back = g.add("ScatterElements", found, origin, found, axis=1)
     value = _nan_where(g, bad, g.add("Cast", back, to=TensorProto.FLOAT))
     if axis is None:
         return g.add("Reshape", value, g.add("Shape", x))
@@ -248,4 +265,5 @@ _OVER_AXIS: dict[str, Callable[..., str]] = {
     "median": lambda g, x, axis: _quantile(g, x, 0.5, axis),
     "quantile": _quantile,
     "rank": _rank,
+    "tail": _tail,
 }

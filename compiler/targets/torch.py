@@ -32,6 +32,7 @@ _OPERATIONS = {
     "median": "quantile({0}, 0.5, {dim})",
     "quantile": "quantile({0}, {1}, {dim})",
     "rank": "rank({0}, {dim})",
+    "tail": "tail({0}, {dim})",
     "norm": "({0}.abs() ** {1}).sum({dim}, keepdim=True) ** (1 / {1})",
 }
 
@@ -60,14 +61,25 @@ def rank(x: torch.Tensor, dim: int | tuple[int, int]) -> torch.Tensor:
     return smaller.T if dim == 0 else smaller.reshape(x.shape)
 '''
 
+_TAIL = '''
+
+def tail(x: torch.Tensor, dim: int | tuple[int, int]) -> torch.Tensor:
+    """The sum of the values over `dim` that are not smaller than each."""
+    rows = (x.reshape(1, -1) if dim == (0, 1) else x if dim == 1 else x.T).contiguous()
+    ordered = rows.sort(dim=1).values
+    smaller = torch.searchsorted(ordered, rows).clamp(max=rows.shape[1] - 1)
+    found = ordered.flip(1).cumsum(1).flip(1).gather(1, smaller)
+    return found.T if dim == 0 else found.reshape(x.shape)
+'''
+
 _DIALECT = python.Dialect(
     package="torch",
     importing="import torch",
     array="torch.Tensor",
     kind="float32",
     operations=_OPERATIONS,
-    helpers={"median": _QUANTILE, "quantile": _QUANTILE, "rank": _RANK},
-    taken=frozenset({"torch", "quantile", "rank", "tuple"}),
+    helpers={"median": _QUANTILE, "quantile": _QUANTILE, "rank": _RANK, "tail": _TAIL},
+    taken=frozenset({"torch", "quantile", "rank", "tail", "tuple"}),
     plain=frozenset({"neg", "add", "sub", "mul", "div", "pow", "norm", "quantile"}),
     number="torch.tensor({!r})",
     matrix="{}.to(torch.float32)",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pzc.compiler.core import Node, value_of
-from pzc.compiler.functions import REDUCING
+from pzc.compiler.functions import OVER_AXES
 
 
 def apply(node: Node, args: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
@@ -31,8 +31,8 @@ def apply(node: Node, args: Sequence[Tensor], out: Tensor | None = None) -> Tens
 
 
 def over_axis(node: Node) -> bool:
-    """Whether an operation goes over an axis: the reductions and the rank."""
-    return node.op in REDUCING or node.op == "rank"
+    """Whether an operation goes over an axis: it needs its argument whole along it."""
+    return node.op in OVER_AXES
 
 
 def dims(node: Node) -> tuple[int, ...]:
@@ -73,11 +73,36 @@ def _quantile(x: Tensor, dim: tuple[int, ...], q: float) -> Tensor:
     return value.reshape([1 if i - x.ndim in dim else n for i, n in enumerate(x.shape)])
 
 
+_SEARCHED = 2**16
+"""In longer lines than this, searches miss the processor's cache: to keep where values came from takes less time."""
+
+
+def _smaller(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The values of each line in ascending order, and for each value the place of the first that equals it there."""
+    ordered, origin = rows.sort(dim=-1)
+    if rows.shape[-1] <= _SEARCHED:
+        return ordered, torch.searchsorted(ordered, rows).clamp_(max=rows.shape[-1] - 1)  # NaN is found behind all
+    begins = torch.arange(rows.shape[-1], device=rows.device).expand_as(origin).clone()
+    begins[..., 1:].masked_fill_(ordered[..., 1:] == ordered[..., :-1], 0)
+    return ordered, torch.empty_like(origin).scatter_(-1, origin, begins.cummax(-1).values)
+
+
 def _rank(x: Tensor, dim: tuple[int, ...]) -> Tensor:
     rows = _joined(x, dim).contiguous()
-    smaller = torch.searchsorted(rows.sort(dim=-1).values, rows).float()
-    smaller = torch.where(rows.isnan().any(-1, keepdim=True), torch.nan, smaller)
-    return smaller.reshape(x.shape) if dim != (-2,) else smaller.mT
+    _, smaller = _smaller(rows)
+    return _in_place_of(x, dim, torch.where(rows.isnan().any(-1, keepdim=True), torch.nan, smaller.float()))
+
+
+def _tail(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Sums of what is sorted, from the largest on. A NaN is the largest, so it is in all of them."""
+    rows = _joined(x, dim).contiguous()
+    ordered, smaller = _smaller(rows)
+    return _in_place_of(x, dim, ordered.flip(-1).cumsum(-1).flip(-1).gather(-1, smaller))
+
+
+def _in_place_of(x: Tensor, dim: tuple[int, ...], found: Tensor) -> Tensor:
+    """What was found for the values of `_joined`, each where its value is."""
+    return found.reshape(x.shape) if dim != (-2,) else found.mT
 
 
 _SHORT_WAYS = frozenset({-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0})
@@ -140,4 +165,5 @@ _OVER_AXIS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "amax": lambda x, dim: x.amax(dim, keepdim=True),
     "median": lambda x, dim: _quantile(x, dim, 0.5),
     "rank": _rank,
+    "tail": _tail,
 }

@@ -83,6 +83,12 @@ REDUCTIONS: dict[str, Callable[..., Decimal]] = {
 }
 
 
+KEEPING: dict[str, Callable[[list[Decimal], Decimal], Decimal]] = {
+    "rank": lambda line, value: Decimal(sum(v < value for v in line)),
+    "tail": lambda line, value: sum((v for v in line if v >= value), Decimal(0)),
+}
+
+
 def evaluate(document: str, score: int, inputs: dict[str, Any], shape: tuple[int, int]) -> list[list[float]]:
     """The value of the node at `score`, as float64 of `shape` `[out, in]`."""
     values: list[Matrix] = []
@@ -120,18 +126,14 @@ def _apply(node: dict[str, Any], args: list[Matrix]) -> Matrix:
         lines = [list(column) for column in zip(*x, strict=True)]
     else:
         lines = x if axis == "in" else [[v for row in x for v in row]]
-    if op == "rank":
-        ranks = [[_rank(line, v) for v in line] for line in lines]
+    if op in KEEPING:
+        values = [[NAN if any(v.is_nan() for v in line) else KEEPING[op](line, v) for v in line] for line in lines]
         width = len(x[0])
         if axis == "out":
-            return [list(row) for row in zip(*ranks, strict=True)]
-        return ranks if axis == "in" else [ranks[0][i : i + width] for i in range(0, len(ranks[0]), width)]
+            return [list(row) for row in zip(*values, strict=True)]
+        return values if axis == "in" else [values[0][i : i + width] for i in range(0, len(values[0]), width)]
     reduced = [_reduce(op, line, parameters) for line in lines]
     return [reduced] if axis == "out" else [[v] for v in reduced]
-
-
-def _rank(line: list[Decimal], value: Decimal) -> Decimal:
-    return NAN if any(v.is_nan() for v in line) else Decimal(sum(v < value for v in line))
 
 
 def _reduce(op: str, line: list[Decimal], parameters: list[Decimal]) -> Decimal:

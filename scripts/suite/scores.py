@@ -285,7 +285,7 @@ def reductions() -> list[Content]:
 
 
 def ranks() -> list[Content]:
-    """Ranks along each axis: ties, zeros, NaN."""
+    """Ranks, and sums of what is not smaller, along each axis: ties, zeros, NaN."""
     matrices = {
         "distinct values": [[3, 1, 2], [9, 7, 8]],
         "ties": [[2, 2, 1, 2], [0, 0, 0, 0], [5, 4, 4, 5]],
@@ -296,8 +296,8 @@ def ranks() -> list[Content]:
         "a NaN": [["nan", 1, 2], [3, 1, 2]],
     }
     cases = []
-    for (which, matrix), axis in product(matrices.items(), AXES):
-        call = _of("rank", "W", axis)
+    for name, (which, matrix), axis in product(("rank", "tail"), matrices.items(), AXES):
+        call = _of(name, "W", axis)
         cases.append(scored(f"`{call}` of {which}", call, given(W=matrix)))
     zeros = [[-1, 0, 1], [0, 1, -1]]
     cases.append(
@@ -308,6 +308,12 @@ def ranks() -> list[Content]:
     cases.append(
         scored("`rank` of an expression", "rank(abs(W) * X, out) / out_features", given("X.l2", "out_features"))
     )
+    cases.append(
+        scored("`tail` takes minus zero and zero as equal", "tail(W * 0 * X, in) + W", given(W=zeros, X_l2=[1, 1, 1]))
+    )
+    cases.append(scored("`tail` of a column by its axis", "tail(Y, out) * X", given("Y.l2", "X.l2")))
+    cases.append(scored("`tail` of an expression", "sqr(W) / tail(sqr(W))", given()))
+    cases.append(scored("the values that are no larger", "-tail(-abs(W) * X, in) / sum(abs(W) * X, in)", given("X.l2")))
     cases.append(scored("a sum of ranks", "rank(abs(W), in) + rank(X)", given("X.l2")))
     return cases
 
@@ -390,6 +396,11 @@ def names() -> list[Content]:
 
 ZOO = {
     "magnitude": ("abs(W)", "layer", lambda W, **_: abs(W)),
+    "LAMP": (
+        "sqr(W) / tail(sqr(W))",
+        "layer",
+        lambda W, **_: W**2 / np.where(abs(W.ravel()) >= abs(W)[..., None], W.ravel() ** 2, 0).sum(2),
+    ),
     "Wanda": ("abs(W) * X", "row", lambda W, X, **_: abs(W) * X),
     "RIA": (
         "(abs(W) / sum(abs(W), in) + abs(W) / sum(abs(W), out)) * X ^ 0.5",
