@@ -36,7 +36,7 @@ types: .venv/dev
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p pzc
 
 pytest: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
