@@ -309,7 +309,7 @@ def test_an_output_without_a_name(terminal: Terminal) -> None:
     ("words", "offered"),
     [
         ("pzc simp", ["simplify"]),
-        ("pzc equiv wanda_", ["wanda_max", "wanda_variance"]),
+        ("pzc equiv wanda_", ["wanda_max", "wanda_variance", "wanda_variant"]),
         ("pzc prune -f stade_", ["stade_w"]),
         ("pzc prune --metric my", [("file", "my")]),
         ("pzc explain PZ020", [f"PZ020{i}" for i in range(1, 10)]),
