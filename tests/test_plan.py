@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,12 @@ from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import load_model
 from pzc.runtime.models.passes import check_length
 from pzc.runtime.planning.plan import BASE, Plan, plan
+from pzc.runtime.planning.speed import Speed
 from pzc.runtime.planning.texts import default_length
 from pzc.runtime.pruning.request import Request
 from pzc.runtime.shards import Stored
 from pzc.runtime.streaming.model import Shell, open_shell
+from tests.families import MIXTURES, make_family
 from tests.terminal import Terminal, terminal_of
 
 
@@ -100,6 +103,20 @@ def test_what_takes_more_is_said_to_take_more(folder: Path) -> None:
     assert weights.tokens["calibration"] == 0
     model = 2 * sum(p.numel() for p in shell.model.parameters())
     assert gradients.memory["memory"] - BASE > model + 4 * gradients.weights  # weights, and gradients in float32
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_token_takes_the_time_of_the_experts_that_it_is_routed_to(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.runtime.planning.plan.measure", lambda *_: Speed(product=1e3, mask=1e30, disk=1e30))
+    seconds = []
+    for chosen in (1, 4):
+        model = make_family(name, num_experts_per_tok=chosen)
+        loaded = SimpleNamespace(model=model, dtype=torch.float32, files=())
+        layers = find_layers(model)
+        found = plan(loaded, layers, Request.of("magnitude"), windows=0, eval_windows=1, length=8)
+        seconds.append(found.seconds["memory"])
+    experts = sum(prod(layer.shape) for layer in layers.layers if layer.expert)
+    assert seconds[1] - seconds[0] == pytest.approx(2 * 8 * 2 * experts * 3 / 4 / 1e3)  # twice 8 tokens, of 3 experts
 
 
 def test_no_copy_of_the_weights_is_planned_that_none_makes(folder: Path) -> None:

@@ -79,7 +79,8 @@ class Plan:
 @dataclass(frozen=True)
 class _Sizes:
     """What both ways reckon with. Bytes: `element` of a weight, `model`, the largest `block`, and what is read whole
-    `outside` of blocks. `rows`: outputs of a block's linears, for each of which a token leaves a number behind."""
+    `outside` of blocks. `active`: the weights that a token meets, of a mixture those of its experts; `rows`: outputs
+    of what it meets of a block, for each of which it leaves a number behind."""
 
     element: int
     model: int
@@ -88,6 +89,7 @@ class _Sizes:
     largest: int
     block_weights: int
     weights: int
+    active: int
     rows: int
     inputs: int
     hidden: int
@@ -171,6 +173,8 @@ def _sizes(model: nn.Module, layers: Layers) -> _Sizes:
     per_block = [layers.of_block(index) for index in range(len(layers.blocks))]
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
     shapes = [[layer.shape for layer in members] for members in per_block]
+    routed = _routed(model.config)
+    met = [[(routed if layer.expert else 1.0, layer.shape) for layer in members] for members in per_block]
     return _Sizes(
         element=layers.layers[0].parameter.element_size(),
         model=total(model.parameters()),
@@ -179,12 +183,25 @@ def _sizes(model: nn.Module, layers: Layers) -> _Sizes:
         largest=max(prod(layer.shape) for layer in layers.layers),
         block_weights=max(sum(map(prod, some)) for some in shapes),
         weights=sum(map(prod, (shape for some in shapes for shape in some))),
-        rows=max(sum(out for out, _ in some) for some in shapes),
+        active=round(sum(share * prod(shape) for some in met for share, shape in some)),
+        rows=round(max(sum(share * out for share, (out, _) in some) for some in met)),
         inputs=max(sum(width * width for width in {width for _, width in some}) for some in shapes),
         hidden=int(embeddings.weight.shape[1]),
         vocabulary=vocabulary_of(model),
         depth=len(layers.blocks),
     )
+
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""How configurations call the number of experts of a block."""
+
+
+def _routed(config: Any) -> float:
+    """The share of a block's experts to which a token is routed; all where the configuration does not say it."""
+    text = config.get_text_config()
+    experts = next((n for name in _EXPERTS if (n := getattr(text, name, None))), None)
+    chosen = getattr(text, "num_experts_per_tok", None)
+    return min(1.0, chosen / experts) if experts and chosen else 1.0
 
 
 def _memory(
@@ -252,7 +269,7 @@ def _products(
     """Operations of matrix products in each way: two a weight and token for a forward pass, four more for a backward
     one, and those of attention, whose keys a token has half of the window of. Blocks that are walked run twice where
     what they read has gone through pruned ones."""
-    forward = 2.0 * sizes.weights + 2.0 * length * sizes.hidden * sizes.depth
+    forward = 2.0 * sizes.active + 2.0 * length * sizes.hidden * sizes.depth
     head = 2.0 * sizes.vocabulary * sizes.hidden
     found = dict.fromkeys(WAYS, (1 + len(request.targets)) * tokens["evaluation"] * (forward + head))
     dense = {each.tier for each in passes if each.tier != "backward" and not each.by_block}
