@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -44,6 +46,22 @@ def _reduction(op: str, x: Node, choice: int) -> Node:
 
 
 EXPRESSIONS = st.recursive(st.one_of(LEAVES, LEAVES, NUMBERS), _larger, max_leaves=8)
+
+
+def _product(factors: list[tuple[Node, float]]) -> Node:
+    powers = [x if e == 1 else make("pow", x, number(e)) for x, e in factors]
+    return reduce(lambda a, b: make("mul", a, b), powers)
+
+
+_BASES = ["W", "W", "abs", "sign", "neg", "X.mean", "X.l2"]
+_POWERS = st.tuples(
+    st.sampled_from([make(b, leaf("W")) if b in ("abs", "sign", "neg") else leaf(b) for b in _BASES]), EXPONENTS
+)
+_PRODUCTS = st.lists(_POWERS, min_size=1, max_size=4).map(_product)
+_SUMS = st.lists(_PRODUCTS, min_size=1, max_size=3).map(lambda terms: reduce(lambda a, b: make("sub", a, b), terms))
+POWERS = st.tuples(_SUMS, _PRODUCTS).map(lambda both: make("mul", *both))
+"""Sums of products of whole and broken powers of a few values, some of any sign, times such a product."""
+
 GROUPS = st.sampled_from(["row", "col", "layer", "block", "model"])
 
 

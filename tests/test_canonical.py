@@ -22,7 +22,7 @@ from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression
 from pzc.compiler.structure import text
 from pzc.search.space import random_genotype, space_for
-from tests.strategies import EXPRESSIONS, GROUPS, probe
+from tests.strategies import EXPRESSIONS, GROUPS, POWERS, probe
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -40,7 +40,16 @@ def undefined(node: Node, leaves: dict[str, np.ndarray]) -> bool:
 @settings(max_examples=600, deadline=None)
 @given(EXPRESSIONS, SEEDS, st.booleans())
 def test_the_canonical_form_is_the_same_function(node: Node, seed: int, zeros: bool) -> None:
-    leaves = probe(seed, zeros=zeros, shape=None)
+    same_function(node, probe(seed, zeros=zeros, shape=None))
+
+
+@settings(max_examples=400, deadline=None)
+@given(POWERS, SEEDS)
+def test_powers_are_joined_where_a_root_is_defined(node: Node, seed: int) -> None:
+    same_function(node, {name: np.abs(value) for name, value in probe(seed, shape=None).items()})
+
+
+def same_function(node: Node, leaves: dict[str, np.ndarray]) -> None:
     form = plain(canonical(node))
     if undefined(node, leaves):
         return
@@ -53,7 +62,16 @@ def test_the_canonical_form_is_the_same_function(node: Node, seed: int, zeros: b
 @settings(max_examples=800, deadline=None)
 @given(EXPRESSIONS, GROUPS, SEEDS)
 def test_the_rank_form_orders_alike_inside_every_group(node: Node, per: str, seed: int) -> None:
-    leaves = probe(seed, shape=None)
+    same_order(node, per, probe(seed, shape=None))
+
+
+@settings(max_examples=400, deadline=None)
+@given(POWERS, GROUPS, SEEDS)
+def test_so_do_rank_forms_of_powers_of_any_sign(node: Node, per: str, seed: int) -> None:
+    same_order(node, per, {name: np.abs(value) for name, value in probe(seed, shape=None).items()})
+
+
+def same_order(node: Node, per: str, leaves: dict[str, np.ndarray]) -> None:
     form = plain(rank_form(canonical(node), per))
     if undefined(node, leaves) or undefined(form, leaves):
         return
@@ -79,7 +97,7 @@ def test_a_power_of_a_number_is_a_number_after_what_is_defined_nowhere() -> None
 
 
 @settings(max_examples=300, deadline=None)
-@given(EXPRESSIONS, GROUPS)
+@given(EXPRESSIONS | POWERS, GROUPS)
 def test_canonical_forms_are_fixed_points(node: Node, per: str) -> None:
     form = canonical(node)
     if any(n.sign == Sign.NONE for n in topological(form)):
@@ -112,6 +130,10 @@ DIFFERENT_RANK = [
     ("W per row", "W * X.mean / X.mean * sign(X.mean) per row"),
     ("abs(W) * X per layer", "abs(W) * X / sum(X, in) / norm(W, 2, in) per layer"),
     ("abs(W) + X per row", "abs(W) * X per row"),
+    ("sqrt(W) / abs(W) per row", "abs(W) per row"),
+    ("sqrt(X.l1 - X) / abs(X.l1 - X) * abs(W) per row", "abs(X.l1 - X) * abs(W) per row"),
+    ("X * sqr(W) * sqrt(-W) / sqr(W) per row", "X * sqr(W) per row"),
+    ("W - W * X / sqrt(W) per row", "W * (1 - X / W ^ 1.5) per row"),
 ]
 
 
@@ -223,6 +245,8 @@ def test_exponents_of_a_product_of_any_sign_are_not_scaled(score: str) -> None:
         ("sum(X + in_features + 0.25)", "in_features * (in_features + 0.25) + sum(X)"),
         ("sum(X + Y + 0.25, in)", "sum(X) + in_features * Y + in_features / 4"),
         ("X ^ 1.5 * W + (X ^ 0.5 + Y)", "Y + X ^ 0.5 * (X * W + 1)"),
+        ("W * sqrt(W) + W", "W + W ^ 1.5", "abs(W) * sqrt(W) + W", "W ^ 2 / sqrt(W) + W"),
+        ("W + (0.1 ^ 3 - 0.1 ^ 3) * X", "W", "W - (sqr(0.1) - sqr(0.1)) * Y"),
     ],
 )
 def test_sums_are_one_however_their_terms_were_added_up(spellings: tuple[str, ...]) -> None:

@@ -58,7 +58,7 @@ def total(terms: Weighted) -> Node:
             else:
                 weight *= times
             if rest in weights:
-                weight += weights[rest]
+                weight = held(weight) + weights[rest]
                 unchanged.pop(rest, None)
                 note("collect terms")
             weights[rest] = held(weight)
@@ -347,6 +347,10 @@ def _joined(weight: float, factors: list[Node]) -> Node:
         else:
             roots[base] = _joint(e, roots.get(base, 0.0))
     for base, e in roots.items():
+        beside = signed.pop(base, None)
+        if beside:  # where the root is defined, x is |x|
+            note("join powers")
+            e = _joint(e, beside.e)
         if e.is_integer():
             _join_signed(signed, base, base, e)
         else:

@@ -275,7 +275,9 @@ def _scaled_exponents(node: Node, per: str) -> Node | None:
             return None
         base, e = base_and_exponent(factor)
         base = base if base.sign.non_negative else build("abs", (base,))
-        exponents[base] = e
+        e = exponents[base] = exponents.get(base, 0.0) + e
+        if e == 0:  # of √−x and |x|^−½, which no law joins
+            return None
         if base.op == "abs" and base.args[0].value == "W":
             of_weight = e
     bases = [base for base in exponents if base.op != "exp"]
