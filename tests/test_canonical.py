@@ -120,6 +120,11 @@ SAME_RANK = [
     ("abs(W) * G per model", "sqr(W) * sqr(G) / windows per model"),
     ("abs(W) per layer", "exp(norm(W, 2)) * abs(3 * W) - mean(W) per layer"),
     ("sum(3 * W, in) * abs(W) per col", "sum(W, in) * abs(W) per col"),
+    ("abs(W) * X / tail(abs(W) * X, in) per row", "abs(W) * X per row"),
+    ("sqr(W) * H.diag / tail(sqr(W) * H.diag) per layer", "abs(W) * sqrt(H.diag) per layer"),
+    ("abs(W) * X * (1 + abs(W) * X) per layer", "abs(W) * X per layer"),
+    ("abs(W) * X / (abs(W) * X + 1) per row", "abs(W) * X per row"),
+    ("abs(W) / (2 * exp(Y) + 3 * abs(W)) per row", "abs(W) per row"),
 ]
 
 DIFFERENT_RANK = [
@@ -131,6 +136,10 @@ DIFFERENT_RANK = [
     ("abs(W) * X per layer", "abs(W) * X / sum(X, in) / norm(W, 2, in) per layer"),
     ("abs(W) + X per row", "abs(W) * X per row"),
     ("sqrt(W) / abs(W) per row", "abs(W) per row"),
+    ("abs(W) * X / tail(abs(W) * X, in) per layer", "abs(W) * X per layer"),
+    ("W / (1 + W) per row", "W per row"),
+    ("abs(W) / (exp(X) + abs(W)) per row", "abs(W) per row"),
+    ("abs(W) / (1 + sqr(W)) per row", "abs(W) per row"),
     ("sqrt(X.l1 - X) / abs(X.l1 - X) * abs(W) per row", "abs(X.l1 - X) * abs(W) per row"),
     ("X * sqr(W) * sqrt(-W) / sqr(W) per row", "X * sqr(W) per row"),
     ("W - W * X / sqrt(W) per row", "W * (1 - X / W ^ 1.5) per row"),

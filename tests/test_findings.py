@@ -101,6 +101,10 @@ CODES_OF = [
     ("noise + W / clamp(X, 0.1, 1)", ""),
     ("noise + W / H.inv_diag", ""),
     ("noise + W / (in_features - 1)", ""),
+    ("noise + sqrt(in_features - rank(W, in))", ""),
+    ("noise + sqrt(out_features - rank(W, in))", "PZ0304"),
+    ("noise + sqrt(tail(sqr(W), in) - sqr(W))", ""),
+    ("noise + sqrt(tail(W, in) - W)", "PZ0304"),
     ("noise + W / (X - X + 1)", ""),
     ("noise + W / exp(W / 100)", ""),
     # logarithms, roots and powers
@@ -222,6 +226,7 @@ IDLE = [
     ("rank(W)", "col", "W"),
     ("rank(W)", "model", None),
     ("max(W, 0)", "row", None),
+    ("(exp(1) - exp(1)) * W", "row", None),  # nothing is ranked
     ("sigmoid(W) * X", "row", None),
 ]
 

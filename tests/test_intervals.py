@@ -137,6 +137,7 @@ W, X, N = 1e2, 1e7, 2.0**17
         ("std(W, in)", 0, 2 * W / math.sqrt(2)),
         ("var(noise)", 0, 0.5),
         ("norm(W, 2, in)", 0, math.sqrt(N) * W),
+        ("norm(max(abs(W), 0.001), 150, in)", 0, W * N ** (1 / 150)),  # 0.001 ^ 150 is 0
         ("median(abs(W))", 0, W),
         ("quantile(abs(W), 0.5, in)", 0, W),
         ("rank(W, in)", 0, N - 1),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pzc.compiler.analysis.shares import removed_axes
 from pzc.compiler.analysis.signs import Sign
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def _end_below(a: Node, b: Node, levels: int) -> bool:
         return True
     if a.op == "amin" and b.op == "amax" and a.args == b.args:
         return True
-    added = b.args[0] if b.op == "sum" else None
+    if a.op == "rank" and b.op == "leaf" and {b.value} == {f"{axis}_features" for axis in removed_axes(a)}:
+        return True
+    added = b.args[0] if b.op in ("sum", "tail") else None
     return added is not None and added.sign.non_negative and levels > 0 and below(a, added, levels - 1)
 
 

@@ -310,7 +310,8 @@ def _sum(n: float, x: Interval) -> Interval:
 
 def _norm(n: float, x: Interval, p: Interval) -> Interval:
     m = _absolute(x)
-    return Interval(m.low, _times(m.high, _power(n, 1 / p.low)))
+    low = m.low if _power(m.low, p.low) > 0 else 0.0  # so small a value that its power is none
+    return Interval(low, _times(m.high, _power(n, 1 / p.low)))
 
 
 def _deviation(n: float, x: Interval) -> Interval:

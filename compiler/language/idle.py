@@ -9,6 +9,7 @@ from pzc.compiler.core import Node, size, topological, value_of
 from pzc.compiler.groups import GROUPS, JOINT, constant_in
 from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.rewriting.canonical import canonical
+from pzc.compiler.rewriting.rank import ranks_nothing
 from pzc.compiler.source import expression
 
 _INCREASING = {"exp", "tanh", "sigmoid"}
@@ -21,7 +22,7 @@ def idle_operation(root: Node, per: str) -> tuple[str, Node] | None:
     The order stays the same wherever the score is defined, over the reals. A factor that is zero for single groups,
     such as `Y` of a dead output under `per row`, counts too; one that is zero for a whole layer does not.
     """
-    if constant_in(root, per) or not root.args:
+    if ranks_nothing(root, per) or not root.args:
         return None
     x = root.args[0]
     if root.op in _INCREASING or (root.op in _INCREASING_ABOVE_ZERO and x.sign.non_negative):

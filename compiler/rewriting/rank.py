@@ -204,7 +204,37 @@ def _leading_factor(node: Node, per: str) -> Node | None:
     if not all([f.sign.non_negative for f in node.args]):
         return None
     form = _leading(node, per)
-    return form if form and all([_positive_with(f, form, per) for f in node.args]) else None
+    if form and all([_positive_with(f, form, per) for f in node.args]):
+        return form
+    return _leading_product(node, per)
+
+
+def _leading_product(node: Node, per: str) -> Node | None:
+    """The same where all factors but one lead that: it is made of their product, as in |W| · X / tail(|W| · X)."""
+    for last in node.args:
+        others = [f for f in node.args if f is not last]
+        if node.height > last.height + 1 or any([f.bits & ~last.bits or f.height >= last.height for f in others]):
+            continue
+        leader = rank_form(product(tuple([(f, 1.0) for f in others])), per)
+        if _goes_along(last, leader, per) and _positive_with(last, leader, per):
+            return leader
+    return None
+
+
+def _share(node: Node, per: str) -> Node | None:
+    """x / (k + x) ranks as x, for an x that is never negative and a positive k that is constant in the group."""
+    for last in node.args:
+        base, e = base_and_exponent(last)
+        if base.op != "add" or e != -1:
+            continue
+        constant = [t for t in base.args if constant_in(t, per)]
+        x = total(tuple([(t, 1.0) for t in base.args if not constant_in(t, per)]))
+        if not constant or not x.sign.non_negative or not total(tuple([(t, 1.0) for t in constant])).sign.positive:
+            continue
+        top = product(tuple([(f, 1.0) for f in node.args if f is not last]))
+        if top is coefficient(x)[1]:
+            return top
+    return None
 
 
 def _positive_with(f: Node, leader: Node, per: str) -> bool:
@@ -318,6 +348,7 @@ _LAWS: dict[str, tuple[_Law, ...]] = {
         _law("strip inside", _without_constants),
         _law("scale exponents", _scaled_exponents),
         _law("monotone product", _leading_factor),
+        _law("share with a constant", _share),
     ),
     "min": (_law("monotone minimum", _alike),),
     "max": (_law("monotone maximum", _alike),),

@@ -254,6 +254,7 @@ second moment | x * (X.var + X.mean ^ 2) ^ c = x * X.l2 ^ (2 * c) | rank normal 
 second moment of outputs | x * (Y.var + Y.mean ^ 2) ^ c = x * Y.l2 ^ (2 * c) | rank normal |  | the same of outputs
 monotone sum | x + exp(x) = x | rank normal |  | terms that go up with one of them
 monotone product | x * exp(x) = x | rank normal | x >= 0 | factors that go up with one of them, never negative
+share with a constant | x * (k + x) ^ -1 = x | rank normal | x >= 0, k constant in the group, k > 0 | 1 − k / (k + x)
 monotone minimum    | min(x, tanh(x)) = x                               | rank normal |  | values that rank alike
 monotone maximum    | max(x, exp(x)) = x                                | rank normal |  | values that rank alike
 """
