@@ -443,6 +443,13 @@ def test_high_expressions_are_no_trouble() -> None:
     assert derive(make("neg", make("exp", W)), "row")
 
 
+def test_nor_are_high_products_whose_factors_follow_each_other() -> None:
+    x = make("abs", W)
+    for _ in range(1000):
+        x = make("mul", make("tanh", x), make("div", x, make("add", number(1.0), x)))
+    assert rank_class(x, "row").height > 1000
+
+
 def test_pairs_in_a_wide_maximum_are_looked_for_in_a_limited_part() -> None:
     compared = 0
 

@@ -211,6 +211,8 @@ def _leading_factor(node: Node, per: str) -> Node | None:
 
 def _leading_product(node: Node, per: str) -> Node | None:
     """The same where all factors but one lead that: it is made of their product, as in |W| · X / tail(|W| · X)."""
+    if node.height > HIGHEST:
+        return None
     for last in node.args:
         others = [f for f in node.args if f is not last]
         if node.height > last.height + 1 or any([f.bits & ~last.bits or f.height >= last.height for f in others]):
@@ -223,6 +225,8 @@ def _leading_product(node: Node, per: str) -> Node | None:
 
 def _share(node: Node, per: str) -> Node | None:
     """x / (k + x) ranks as x, for an x that is never negative and a positive k that is constant in the group."""
+    if node.height > HIGHEST:
+        return None
     for last in node.args:
         base, e = base_and_exponent(last)
         if base.op != "add" or e != -1:
