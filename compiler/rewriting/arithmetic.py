@@ -401,10 +401,10 @@ def _signed_parts(x: Node, powers: _Signed) -> list[Node]:
 
 
 def _raised(base: Node, exponent: float) -> Node:
-    """A power as it stands, but for one of a number: (−1)^-½ · (−1)^-½ is defined nowhere, and (−1)⁻¹ is −1."""
+    """A power as it stands, but for one of a number or product: (−x)^-½ · (−x)^-½ is (−x)⁻¹, which is −x⁻¹."""
     if exponent == 1:
         return base
-    return power(base, exponent) if base.op == "number" else settled("pow", (base, number_of(exponent)))
+    return power(base, exponent) if base.op in ("number", "mul") else settled("pow", (base, number_of(exponent)))
 
 
 def _tidy(exponent: float) -> float:
