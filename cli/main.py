@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -123,6 +124,8 @@ def prepare_streams() -> None:
 
 
 def _see(error: click.ClickException) -> str | None:
+    if isinstance(error, click.NoSuchOption) and any(re.match(r"-\w[^=]*[ (*/^]", word) for word in sys.argv[1:]):
+        return "a metric that begins with a minus stands in parentheses, or behind `--`"
     ctx = getattr(error, "ctx", None)
     return f"see {ctx.command_path} --help" if ctx is not None else None
 

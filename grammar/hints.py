@@ -191,10 +191,16 @@ def _in_a_fn(token: Token, expected: set[str], before: Sequence[Token], after: S
         return "a function has at least one parameter; name a value with `let`"
     if inside and kind == "EQUAL":
         return "a parameter has no default"
-    if inside and kind == "COLON":
+    if inside and kind == "COLON" and _type(before, -1) != "RPAR":
         return "a parameter has no type"
-    if inside and kind == "LBRACE":
+    if inside and kind in ("COLON", "LBRACE"):
         return _FUNCTION
+    return _only_a_metric(token, expected, before, after)
+
+
+def _in_a_let(token: Token, expected: set[str], before: Sequence[Token], after: Sequence[Token]) -> str | None:
+    if token.type == "IN" and "STAR" in expected:
+        return _PARAM
     return _only_a_metric(token, expected, before, after)
 
 
@@ -206,7 +212,7 @@ _IN_STATEMENTS = {
     "PZM": lambda *_: "the edition is written `pzm 1`",
     "USE": _in_a_use,
     "FN": _in_a_fn,
-    "LET": _only_a_metric,
+    "LET": _in_a_let,
     "PARAM": lambda *_: _PARAM,
 }
 
@@ -217,7 +223,8 @@ def _in_an_arm(token: Token, expected: set[str], before: Sequence[Token]) -> str
         return "a metric by role has an arm at least for `else`"
     if "COLON" in expected or token in ("if", "case", "when", "default"):
         return _ARM
-    if _type(before, -1) == "DOT" and kind in ("STAR", "NUMBER"):
+    begins = kind == "STAR" and "STRING" in expected
+    if begins or (_type(before, -1) == "DOT" and kind in ("STAR", "NUMBER")):
         return 'a pattern with `*`, `?` or a number is written in quotes: `"layers.0.*"`'
     if kind == "COMMA" and _type(before, -2) == "PER":
         return "arms need no separator"

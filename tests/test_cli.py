@@ -225,6 +225,14 @@ def test_what_is_typed_wrong_gets_one_message(
     assert shown.code == code
     assert shown.out == ""
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("metric", ["-W per row", "-tail(-X)*W"])
+def test_a_metric_that_begins_with_a_minus_is_no_option(metric: str, terminal: Terminal) -> None:
+    shown = terminal("equiv", metric, "W")
+    assert shown.code == 2
+    assert "a metric that begins with a minus stands in parentheses, or behind `--`" in shown.err
+    assert terminal("equiv", "--per", "layer", "--", metric, f"({metric.removesuffix(' per row')})").code == 0
     assert len(shown.err.splitlines()) <= 5, shown.err
     assert list(Path().iterdir()) == []
 

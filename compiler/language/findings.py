@@ -150,7 +150,7 @@ def _zero(node: Node, domain: _Domain, label: str, reason: str) -> Finding:
     x = domain.argument
     label += f", {reason}" if reason else ""
     text = _example(x) if x.sign.non_negative else f"abs({_example(x)})"
-    hint = f"add a small number, as in `{text} + 1e-8`"
+    hint = f"add 1, as in `{text} + 1`" if x.op == "rank" else f"add a small number, as in `{text} + 1e-8`"
     if node.op == "ln":
         return Finding(node, "PZ0304", "a logarithm of what can be zero", label, hint)
     what = "a division by" if node.op == "div" else "a negative power of"
