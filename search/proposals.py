@@ -90,8 +90,7 @@ def _bred(state: State, given: Given, begun: int) -> list[Proposal]:
     ]
     seeds = given.seeds if state.generation == 0 else ()
     slots = max(algorithm.slots(plan, state.generation), len(seeds))
-    if plan.evaluations is not None:
-        slots = max(begun, min(slots, plan.evaluations - state.measured))
+    wanted = slots if plan.evaluations is None else max(begun, min(slots, plan.evaluations - state.measured))
     drafts = algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1
     drawing = _Drawing(state, algorithm.identity, drafts)
     found: list[Proposal] = []
@@ -104,7 +103,10 @@ def _bred(state: State, given: Given, begun: int) -> list[Proposal]:
             rng = rng_for(plan.seed, state.generation, slot, attempt)
             return algorithm.draft(breeding[slot % islands], rng)
 
-        found.append(drawing.slot(draft, slot, slot % islands, single=given_one is not None))
+        drawn = drawing.slot(draft, len(found), slot % islands, single=given_one is not None)
+        found += [drawn] if drawn else []
+        if len(found) == wanted:
+            break
     return found
 
 
@@ -117,8 +119,9 @@ class _Drawing:
         self._cores: dict[int, Node] = {}
         self._number = len(state.candidates)
 
-    def slot(self, draft: Callable[[int], Draft], slot: int, island: int, *, single: bool) -> Proposal:
-        """The proposal of a slot, with as many new drafts as there are to choose from, or with a `single` one."""
+    def slot(self, draft: Callable[[int], Draft], slot: int, island: int, *, single: bool) -> Proposal | None:
+        """The proposal of a slot, with as many new drafts as there are to choose from, or with a `single` one. None
+        where all that was drawn is among the drafts of earlier slots: those that are not measured may come again."""
         repeated: list[Candidate] = []
         last = None
         new: list[tuple[Candidate, Node]] = []
@@ -130,11 +133,13 @@ class _Drawing:
             if repeats and repeats[1] >= 0:
                 repeated.append(replace(c, status=repeats[0], alias_of=repeats[1]))
                 last = core
-            elif not repeats or (attempt == ATTEMPTS - 1 and not new and not repeated):
+            elif not repeats:
                 new.append((c, core))
                 self._add(c, core, sure=drawn.operator == SEED or self._drafts == 1)
                 if single or len(new) == self._drafts:
                     break
+        if not new and not repeated:
+            return None
         if new:
             number = self._number + len(repeated)
             candidates = [(replace(c, number=number), core) for c, core in new]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import insort
 from collections import Counter
@@ -24,6 +25,10 @@ from pzc.search.readable import readable
 
 SHOWN = 8
 """How many of the best candidates a view shows."""
+
+USED_UP = 5
+"""After how many generations in a row that brought nothing new the space counts as used up. Islands that have met since
+may have something new to breed from, so there are more than lie between two migrations as a rule."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class State:
     identity: Identity = field(default_factory=Identity)
     measured: int = 0
     """How many candidates of closed generations the model was run for, without the zoo."""
+    idle: int = 0
+    """The last how many generations brought nothing new: every slot of theirs only repeated what was known."""
+    _texts: set[str] = field(default_factory=set)
     _masks: dict[str, int] = field(default_factory=dict)
     _history: dict[int, float] = field(default_factory=dict)
     _correlations: Mapping[str, float] | None = None
@@ -92,9 +100,11 @@ class State:
         first. While a run is replayed from its store nobody looks on: `refresh` afterwards.
         """
         with self._lock:
-            before = len(self.candidates)
+            before, news = len(self.candidates), self.generation < 0
             for c in settled:
+                news |= self._is_new(c)
                 self._take(self._told_apart(c))  # one after the other: the first of twins is taken in already
+            self.idle = 0 if news else self.idle + 1
             if self.found:
                 self._history[self.generation] = self.found[0].fitness
             self._front = unbeaten([*self._front, *self.candidates[before:]])
@@ -110,6 +120,15 @@ class State:
         if twin is None:
             return c
         return replace(c, status="same mask", alias_of=twin, losses=(), shape="")
+
+    def _is_new(self, c: Candidate) -> bool:
+        """Whether a candidate was not there before. What was refused may be drawn again without being a repetition."""
+        if c.status in MEASURED:
+            return True
+        if c.status not in ("refused", "same mask", "predicted worse") or c.exact_key in self._texts:
+            return False
+        self._texts.add(c.exact_key)
+        return True
 
     def _counts(self, c: Candidate) -> bool:
         """Whether later candidates may be repetitions of this one."""
@@ -204,6 +223,7 @@ class State:
     def ended(self) -> str:
         """What has been reached, in words, that the plan ends with; empty while the run may go on."""
         plan, best = self.plan, list(self._history.values())
+        best = [math.inf] * (self.generation - len(best)) + best  # until the first was measured in full
         if plan.generations is not None and self.generation >= plan.generations:
             return f"{plan.generations:,} generation{'' if plan.generations == 1 else 's'} (--generations)"
         if plan.evaluations is not None and self.measured >= plan.evaluations:
@@ -212,7 +232,14 @@ class State:
             return f"a fitness of {self.found[0].fitness:.4g} (--reach)"
         if plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]:
             return f"{plan.patience:,} generation{'' if plan.patience == 1 else 's'} without a better one (--patience)"
+        if self.used_up:
+            return f"nothing new in {self.idle:,} generations: the space is used up"
         return ""
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the space seems to have nothing left that was not proposed before."""
+        return ALGORITHMS[self.plan.algorithm].identity and self.idle >= USED_UP
 
     def standing(self) -> Standing:
         """The run at this moment."""

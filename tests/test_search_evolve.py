@@ -434,13 +434,36 @@ def test_plans_of_one_generation_end(tmp_path: Path) -> None:
     assert {c.slot for c in bred(state)} == {0, 1, 2, 3}
 
 
-def test_a_genotype_of_no_use_stands_for_its_slot(tmp_path: Path) -> None:
-    """Where a space has one metric alone every draft repeats it, and the search still ends."""
-    (tmp_path / "one.pzm").write_text("pzm 1 space one { leaves: W ops: neg depth: 1 .. 1 size: 2 per: row }")
-    plan = Plan(population=4, islands=1, generations=2)
-    state = small_search(tmp_path / "run", plan, settings=Settings(space=str(tmp_path / "one.pzm")))
+ONE = "pzm 1 space one { leaves: W ops: neg depth: 1 .. 1 size: 2 per: row }"
+"""A space that has one metric alone."""
+
+
+def test_a_space_that_is_used_up(tmp_path: Path) -> None:
+    """Every draft repeats its one metric: it is measured once, and the search ends, also when it is gone on with."""
+    (tmp_path / "one.pzm").write_text(ONE)
+    plan = Plan(population=4, islands=1, generations=20, evaluations=40)
+    settings = Settings(space=str(tmp_path / "one.pzm"))
+    state = small_search(tmp_path / "run", plan, settings=settings)
+    assert state.ended() == "nothing new in 5 generations: the space is used up"
+    assert (state.generation, state.measured, len(state.found)) == (6, 1, 1)
+    assert [c.slot for c in bred(state) if c.generation == 0] == [0]
     last = [c for c in bred(state) if c.attempt == ATTEMPTS - 1]
-    assert state.generation == 2
-    assert len(state.found) == 1
-    assert [(c.generation, c.slot) for c in last] == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    assert [(c.generation, c.slot) for c in last] == [(g, slot) for g in range(1, 6) for slot in range(2)]
     assert Genotype(inline("abs(W)").core, "row") == genotype(f"{state.found[0].formula} per row")
+    again = small_search(tmp_path / "run", replace(plan, evaluations=50), settings=settings, resume=True)
+    assert timeless(again.candidates) == timeless(state.candidates)
+
+
+def test_what_is_new_in_a_space() -> None:
+    """What was refused, or had masks that were known, is new once; an algorithm that knows no identity measures what
+    it has measured."""
+    kinds: list[dict[str, Any]] = [
+        {"status": "refused", "exact_key": "a"},
+        {"status": "same mask", "alias_of": 0, "exact_key": "b"},
+        {"status": "same ranking", "alias_of": 0, "exact_key": "c"},
+    ]
+    again = [[made(0, generation=g, **{"losses": (), "mask_hash": "", **kind})] for g in range(7) for kind in kinds]
+    state = closed(Plan(), [[], [], *again])
+    assert (state.idle, state.used_up) == (19, True)
+    assert closed(Plan(), [[], [], *again, [made(1, losses=(2.0,))]]).idle == 0
+    assert not closed(Plan(algorithm="paper"), [[], [], *again]).used_up

@@ -230,7 +230,8 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             raise KeyboardInterrupt
         ended = run.state.ended() or f"{clock(store.spent())} of searching (--time {clock(budget.seconds)})"
         if resumed and store.slots() == before:
-            say(f"this run has gone as far as it may: {ended}; with more it goes on")
+            more = "" if run.state.used_up else "; with more it goes on"
+            say(f"this run has gone as far as it may: {ended}{more}")
         elif not silent:
             say(f"ended with {ended}")
         with progress(silent) as bar:
