@@ -2,44 +2,42 @@
 that reads such journals reads ours.
 
 Unlike Optuna's, it survives a last line that was cut short, waits for the disk only where something is settled, and
-may hand the lines on in less memory than they have as they stand.
+may hand the lines on in less memory than they have as they stand. Who writes holds a lock on the file itself, which
+the kernel frees when a process is killed; who only reads opens it for nothing else.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend
 
 from pzc.search.errors import StoreError
-
-STALE_LOCK = 10
-"""Seconds after which the lock of a journal is taken from a process that was killed while it wrote."""
 
 Line = dict[str, Any]
 
 
 class Journal(BaseJournalBackend):
-    """A journal at `path`, which is made if it is not there. Every line goes through `slim` before Optuna keeps it."""
+    """A journal at `path`, which is made by the first line. Every line goes through `slim` before Optuna keeps it."""
 
     def __init__(self, path: Path, slim: Callable[[Line], Line] = lambda line: line) -> None:
         self._path = path
         self._slim = slim
-        self._lock = JournalFileOpenLock(str(path), grace_period=STALE_LOCK)
         self._lines, self._offset = 0, 0
-        path.open("ab").close()
 
     def read_logs(self, log_number_from: int) -> Iterator[Line]:
         """The lines from this number on, as far as they are whole: a last one without its end is still being written,
         or never will be. Raises StoreError for one that has its end but is no operation."""
         if log_number_from < self._lines:
             self._lines, self._offset = 0, 0
-        with self._path.open("rb") as file:
+        with suppress(FileNotFoundError), self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -65,21 +63,25 @@ class Journal(BaseJournalBackend):
         """Add lines. Those that settle something are on the disk when this returns; without power the others may be
         lost, and nobody misses them."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with self._locked(), self._path.open("r+b") as file:
-            file.seek(_end(file))
-            file.truncate()  # nobody else is writing now, so a line without an end will never have one
+        with self._locked() as file:
+            if (end := _end(file)) != file.seek(0, os.SEEK_END):
+                file.truncate(end)  # nobody else is writing now, so a line without an end will never have one
             file.write(lines.encode("utf-8"))
             file.flush()
+            fcntl.flock(file, fcntl.LOCK_UN)  # who waits for the disk keeps nobody waiting
             if any(map(_settles, logs)):
                 os.fsync(file.fileno())
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._lock.acquire()
+    def _locked(self) -> BinaryIO:
+        """The file to add to, when nobody else does. Raises StoreError where it cannot be written to or locked."""
         try:
-            yield
-        finally:
-            self._lock.release()
+            file = self._path.open("a+b")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StoreError(f"{self._path} cannot be written to: {error.strerror}") from error
+        return file
 
 
 def _end(file: BinaryIO) -> int:

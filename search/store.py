@@ -27,6 +27,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, get_storage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pzc.grammar.diagnostics import some
@@ -76,21 +77,21 @@ class Store:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = _storage(place, resume=resume)
-            names = optuna.get_all_study_names(storage) if resume else [place.study]
-            if place.study not in names:
-                if not place.url:
-                    other = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
-                    raise StoreError(f"there is no search in {place}", other)
-                there = f"--study names one of {some(names)}" if names else "there is none yet"
-                raise StoreError(f"there is no search `{place.study}` at {place.url}", there)
-            self.study = optuna.create_study(
-                storage=storage, study_name=place.study, direction="minimize", load_if_exists=True
+            names = optuna.get_all_study_names(storage)
+            if resume and place.study not in names:
+                raise _missing(place, names)
+            self.study = (optuna.load_study if place.study in names else _new_study)(
+                storage=storage, study_name=place.study
             )
             self._id = storage.get_study_id_from_name(place.study)
+            foreign = self.study.directions != [StudyDirection.MINIMIZE] or _of_others(storage, self._id)
         except (*LOST, ImportError, ValueError, KeyError, AssertionError) as error:
             unknown = "is the URL one that Optuna knows?" if place.url else f"{JOURNAL} is damaged, or not of a search"
             hint = _driver(place) if isinstance(error, ImportError) else unknown
             raise StoreError(f"{place} cannot be opened: {reason(error)}", hint) from error
+        if foreign:
+            another = "give the search a name of its own: --study" if place.url else "name another folder"
+            raise StoreError(f"{place} is an Optuna study of something else than a search", another)
         self._storage = Patient(storage)
         self._begins = not resume
         if self._begins and self.settings is not None:
@@ -366,10 +367,42 @@ def _storage(place: Place, *, resume: bool) -> Any:
     if resume and not journal.is_file():
         raise StoreError(f"there is no search in {place.folder}")
     try:
-        place.folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            place.folder.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Journal(journal, _slim))
     except OSError as error:
-        raise StoreError(f"{place.folder} cannot be written to: {error.strerror}") from error
+        how = "read" if resume else "written to"
+        raise StoreError(f"{place.folder} cannot be {how}: {error.strerror}") from error
+
+
+def _new_study(storage: Any, study_name: str) -> optuna.Study:
+    """A study that another process may be making at this moment, too."""
+    return optuna.create_study(storage=storage, study_name=study_name, direction="minimize", load_if_exists=True)
+
+
+def _missing(place: Place, names: Sequence[str]) -> StoreError:
+    """What there is instead of the study that was asked for."""
+    if place.url:
+        there = f"--study names one of {some(names)}" if names else "there is none yet"
+        return StoreError(f"there is no search `{place.study}` at {place.url}", there)
+    if STUDY in names:
+        hint = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
+    elif names:
+        hint = f"{JOURNAL} holds {some(names)}, which is no search"
+    else:
+        hint = f"{JOURNAL} has no whole line: a search that ended at its start; begin it with {place.begin}"
+    return StoreError(f"there is no search in {place}", hint)
+
+
+def _of_others(storage: Any, study: int) -> bool:
+    """Whether a study has trials that are no slots of a search."""
+    if _SETTINGS in storage.get_study_user_attrs(study):
+        return False
+    try:
+        first = storage.get_trial_id_from_study_id_trial_number(study, 0)
+    except KeyError:
+        return False
+    return "place" not in storage.get_trial(first).user_attrs
 
 
 _NEEDED = ("place", "worker", "repeated")

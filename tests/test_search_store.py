@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -273,15 +274,70 @@ def test_a_folder_has_one_study(tmp_path: Path) -> None:
     assert "--study is for storages" in str(caught.value.hint)
 
 
-def test_a_lock_whose_holder_is_gone_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_is_empty_or_of_another_study_says_so(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).write_bytes(b"")
+    with pytest.raises(StoreError, match="there is no search in") as caught:
+        Store(Place(tmp_path), resume=True)
+    assert caught.value.hint == (
+        f"{JOURNAL} has no whole line: a search that ended at its start; begin it with --run {tmp_path}"
+    )
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    optuna.create_study(study_name="mine", storage=storage)
+    with pytest.raises(StoreError, match="there is no search in") as caught:
+        Store(Place(tmp_path), resume=True)
+    assert caught.value.hint == f"{JOURNAL} holds mine, which is no search"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_study_of_something_else_is_refused_and_stays_as_it_is(direction: str, resume: bool, tmp_path: Path) -> None:
+    place = Place(tmp_path / "run", f"sqlite:///{tmp_path}/a.db", "mine")
+    study = optuna.create_study(study_name="mine", storage=place.url, direction=direction)
+    if direction == "minimize":
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    with pytest.raises(StoreError, match=r"study mine at .* is an Optuna study of something else than a search"):
+        open_store(place, None if resume else SETTINGS)
+    assert optuna.load_study(study_name="mine", storage=place.url).user_attrs == {}
+
+
+def test_who_looks_at_a_run_writes_nothing(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in begun.iterdir() if path.is_file()}
+
+    before, opened = contents(), Path.open
+
+    def to_be_read(path: Path, mode: str = "r", *more: Any, **named: Any) -> Any:
+        if path.parent == begun and set(mode) & set("wa+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, *more, **named)
+
+    monkeypatch.setattr(Path, "open", to_be_read)
+    for command in (["search", "status"], ["report", "-o", str(tmp_path / "page")]):
+        result = CliRunner().invoke(cli, [*command, str(begun)])
+        assert result.exit_code == 0, (result.output, result.exception)
+    assert contents() == before
+    with pytest.raises(StoreError, match=r"study.journal cannot be written to: Read-only file system"):
+        Store(Place(begun), resume=True).set_winner(3)
+
+
+def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
+    """However long a process holds it the others wait, and no longer when it is killed."""
     want = filled(tmp_path, 5, slots=6)
-    lock = tmp_path / f"{JOURNAL}.lock"
-    lock.touch()
-    monkeypatch.setattr("pzc.search.journal.STALE_LOCK", 3)
-    store = Store(Place(tmp_path), resume=True)
-    tell(store, candidates(6)[5], proposed(candidates(6)))
+    held = "import fcntl, sys, time; fcntl.flock(f := open(sys.argv[1]), 2); print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", held, str(tmp_path / JOURNAL)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    store = Store(Place(tmp_path), resume=True)  # to read takes no lock
+    waiting = threading.Thread(target=tell, args=(store, candidates(6)[5], proposed(candidates(6))))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    assert read(tmp_path) == want
+    process.kill()
+    process.communicate()
+    waiting.join()
     assert read(tmp_path) == [*want, candidates(6)[5]]
-    assert not lock.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
