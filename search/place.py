@@ -6,21 +6,38 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 JOURNAL, KEPT = "study.journal", "statistics.safetensors"
 """In a run's folder: the study, and what was gathered, while the run goes on."""
 STUDY = "search"
 
+URL = "PZC_SEARCH_URL"
+"""The variable by which helpers are told the URL of their run: everybody sees what is on a command line."""
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is stored: a folder with a journal, or a study at the URL of another storage."""
+    """Where a run is stored: a folder with a journal, or a study at the URL of another storage. What is said of it, and
+    what is there to be typed, has the URL without its password."""
 
     folder: Path
     url: str | None = None
     study: str = STUDY
 
     def __str__(self) -> str:
-        return f"study {self.study} at {self.url}" if self.url else str(self.folder)
+        return f"study {self.study} at {self.shown_url}" if self.url else str(self.folder)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as others may see it."""
+        return without_password(self.url or "")
+
+    @property
+    def name(self) -> str:
+        """The URL or the folder, for events."""
+        return self.shown_url if self.url else str(self.folder)
 
     @property
     def typed(self) -> str:
@@ -39,4 +56,17 @@ class Place:
         return " ".join([*self._at("--resume"), "--run", folder] if self.url else ["--resume", folder])
 
     def _at(self, option: str) -> list[str]:
-        return [option, shlex.quote(self.url), "--study", shlex.quote(self.study)] if self.url else []
+        return [option, shlex.quote(self.shown_url), "--study", shlex.quote(self.study)] if self.url else []
+
+
+def without_password(url: str) -> str:
+    """A URL with `***` instead of a password, be it before the host or among the options."""
+    try:
+        read = make_url(url)
+    except (ArgumentError, ValueError):
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
+    secret = [name for name in read.query if "password" in name.lower()]
+    if read.password is None and not secret:
+        return url
+    return read.update_query_dict(dict.fromkeys(secret, "***")).render_as_string(hide_password=True)

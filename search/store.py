@@ -361,7 +361,7 @@ def _storage(place: Place, *, resume: bool) -> Any:
     if place.url:
         kind, _, file = place.url.partition(":///")
         if resume and kind.startswith("sqlite") and not Path(file.partition("?")[0]).is_file():  # it would be made
-            raise StoreError(f"there is no search `{place.study}` at {place.url}", f"there is no file {file}")
+            raise StoreError(f"there is no search `{place.study}` at {place.shown_url}", f"there is no file {file}")
         return get_storage(place.url)
     journal = place.folder / JOURNAL
     if resume and not journal.is_file():
@@ -384,7 +384,7 @@ def _missing(place: Place, names: Sequence[str]) -> StoreError:
     """What there is instead of the study that was asked for."""
     if place.url:
         there = f"--study names one of {some(names)}" if names else "there is none yet"
-        return StoreError(f"there is no search `{place.study}` at {place.url}", there)
+        return StoreError(f"there is no search `{place.study}` at {place.shown_url}", there)
     if STUDY in names:
         hint = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
     elif names:

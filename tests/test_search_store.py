@@ -26,7 +26,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from pzc.cli.console import say
 from pzc.cli.main import pzc as cli
+from pzc.cli.search.helpers import helping
 from pzc.cli.search.search import say_idle
 from pzc.compiler.load import inline
 from pzc.runtime.data.windows import windows_between
@@ -455,6 +457,25 @@ def test_hints_name_a_run_as_it_is_resumed(tmp_path: Path) -> None:
     assert caught.value.hint == f"go on with it: pzc search {at_url.resume}"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:s3cret@host/db?host=/tmp", "postgresql+psycopg://me:***@host/db?host=%2Ftmp"),
+        ("postgresql://me@host/db?password=s3cret", "postgresql://me@host/db?password=%2A%2A%2A"),
+        ("postgresql://me:s3cret@host:port/db", "postgresql://***@host:port/db"),
+        ("postgresql://me@host/db?a=1&b=/c", "postgresql://me@host/db?a=1&b=/c"),
+        ("sqlite:////tmp/a b.db", "sqlite:////tmp/a b.db"),
+    ],
+)
+def test_nobody_is_shown_a_password(url: str, shown: str) -> None:
+    place = Place(Path("run"), url, "first")
+    assert place.name == shown
+    assert str(place) == f"study first at {shown}"
+    for said in (place.typed, place.begin, place.resume):
+        assert shlex.quote(shown) in said
+        assert "s3cret" not in said
+
+
 def test_what_the_model_decides_is_kept_with_the_run(tmp_path: Path) -> None:
     settings = replace(SETTINGS, windows=1, length=None)
     store, _ = open_store(Place(tmp_path), settings)
@@ -675,6 +696,41 @@ def test_who_joins_a_run_that_is_through_gathers_nothing(begun: Path) -> None:
     assert (result.exit_code, "this run has gone as far as it may" in result.output) == (0, True)
     assert "statistics" not in result.output
     assert CliRunner().invoke(cli, ["search", "--join", str(begun), "--quiet"]).output == ""
+
+
+def test_a_helper_whose_leader_is_gone_ends(begun: Path) -> None:
+    """It is told who that is: when it looks, another process may have taken the leader's place."""
+    store = Store(Place(begun), resume=True)
+    store.set_settings({**(store.settings or {}), "generations": 3})
+    before = read(begun)
+    result = CliRunner().invoke(cli, ["search", "--join", str(begun), "--quiet", "--attached", str(os.getpid())])
+    assert (result.exit_code, read(begun)) == (0, before), result.output
+    result = CliRunner().invoke(cli, ["search", "--join", str(begun), "--quiet", "--attached", str(os.getppid())])
+    assert (result.exit_code, len(read(begun)) > len(before)) == (0, True), result.output
+
+
+def test_a_helper_that_fails_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its URL is not on its command line, which everybody can read."""
+    begun: list[tuple[list[str], dict[str, str]]] = []
+    ended = threading.Event()
+
+    class Failing(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str], env: dict[str, str], **streams: Any) -> None:
+            begun.append((command, env))
+            super().__init__([sys.executable, "-c", "raise SystemExit(3)"], env=env, **streams)
+
+    monkeypatch.setattr("pzc.cli.search.helpers.subprocess.Popen", Failing)
+    monkeypatch.setattr("pzc.cli.search.helpers.say", lambda said: (say(said), ended.set()))
+    place = Place(tmp_path, "postgresql://me:s3cret@host/db", "first")
+    with helping(place, SETTINGS, {"workers": 2, "device": "cpu", "trust_remote_code": False}):
+        assert ended.wait(60)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"a helper ended with exit code 3; the run goes on without it; what it said is in {tmp_path}" in said
+    ((command, environment),) = begun
+    assert "s3cret" not in " ".join(command)
+    assert environment["PZC_SEARCH_URL"] == place.url
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ OWN = (*HERE, "join", "study", "device", "trust_remote_code", "attached", "as_js
 def join(ctx: click.Context, given: dict[str, Any]) -> None:
     """Settle candidates of a run until it is over. Everything but where things are comes from the run."""
     from pzc.cli.search.watch import gentle, watching
-    from pzc.search.place import Place
+    from pzc.search.place import URL, Place
     from pzc.search.prepare import open_store, prepare
     from pzc.search.replay import stored_state
     from pzc.search.run import Budget, search
@@ -33,9 +33,9 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     for param in ctx.command.params:
         if param.name not in OWN and is_typed(ctx, str(param.name)):
             raise click.UsageError(f"{param.opts[0]} does not go with --join: a run has its own", ctx)
-    parent = os.getppid()
     where: str = given["join"]
-    url = where if "://" in where else None
+    told = os.environ.get(URL) if given["attached"] else None
+    url = told or (where if "://" in where else None)
     folder = private_folder() / given["study"] if url else Path(where)
     store, settings = open_store(Place(folder, url, given["study"]), None)
     default = click.core.ParameterSource.DEFAULT
@@ -56,7 +56,7 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
         )
 
     def over() -> bool:
-        return budget.over() or (given["attached"] and os.getppid() != parent)
+        return budget.over() or given["attached"] not in (None, os.getppid())
 
     with gentle(budget), watching(run, budget, given["quiet"] or given["as_json"], given["as_json"]):
         search(run, budget, leads=False, over=over)

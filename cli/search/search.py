@@ -141,7 +141,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Continue the run in this folder, or at this URL, with its own settings; its bounds may change.",
 )
 @click.option("--join", metavar="PLACE", help="Help with a run that goes on elsewhere: its folder, or its URL.")
-@click.option("--attached", is_flag=True, hidden=True, help="Stop with the process that began this one.")
+@click.option("--attached", type=int, hidden=True, help="Stop with this process, which has begun this one.")
 @options.as_json
 @options.quiet
 @click.pass_context
@@ -242,7 +242,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         following = f"; go on with: pzc search {place.resume}{team}"
         say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
         if given["as_json"]:
-            print_json({"event": "stopped", "run": place.url or str(place.folder)})
+            print_json({"event": "stopped", "run": place.name})
         ctx.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or store.settings is None:
