@@ -61,7 +61,7 @@ def rng_for(seed: int, generation: int, slot: int, attempt: int) -> Rng:
 
 def proposals(state: State, given: Given, begun: int = 0) -> list[Proposal]:
     """What the generation at work consists of, a proposal a slot. One that was begun with so many slots keeps them,
-    should the run's budget have been lowered since: who reads the run expects them."""
+    should the run's budget have been changed since: all workers and who reads the run expect them."""
     if state.generation in (REFERENCE, ZOO):
         return _published(state, given)
     return _bred(state, given, begun)
@@ -90,7 +90,7 @@ def _bred(state: State, given: Given, begun: int) -> list[Proposal]:
     ]
     seeds = given.seeds if state.generation == 0 else ()
     slots = max(algorithm.slots(plan, state.generation), len(seeds))
-    wanted = slots if plan.evaluations is None else max(begun, min(slots, plan.evaluations - state.measured))
+    wanted = begun or (slots if plan.evaluations is None else min(slots, plan.evaluations - state.measured))
     drafts = algorithm.drafts if len(state.raced) >= INSTRUCTIVE else 1
     drawing = _Drawing(state, algorithm.identity, drafts)
     found: list[Proposal] = []

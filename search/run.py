@@ -71,12 +71,14 @@ def search(run: Prepared, budget: Budget, *, leads: bool = True, over: Callable[
     counts."""
     budget.spent = run.store.spent()
     with run.store.beating(lambda: budget.session if leads else 0.0):
-        work(run.state, run.store, run.given, run.fitness, over or budget.over, lambda: _begin(run, budget))
+        work(run.state, run.store, run.given, run.fitness, over or budget.over, lambda: _begin(run, budget, leads))
 
 
-def _begin(run: Prepared, budget: Budget) -> None:
+def _begin(run: Prepared, budget: Budget, leads: bool) -> None:
     if not run.state.zoo:
         raise PruningError("no metric of the zoo can be measured on this model", hint="check the model with pzc eval")
+    if not leads:  # who does may have changed the bounds
+        budget.seconds = (run.store.settings or {}).get("limit") or math.inf
     budget.start()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from typing import Any
 
 import torch
 
@@ -98,6 +99,15 @@ def plan_of(settings: Settings) -> Plan:
         patience=settings.patience,
         target=settings.reach,
     )
+
+
+_BOUNDS = {"generations": "generations", "evaluations": "evaluations", "patience": "patience", "reach": "target"}
+"""The settings that say when a run ends, with what they are called in its plan."""
+
+
+def bounded(plan: Plan, kept: Mapping[str, Any] | None) -> Plan:
+    """A plan with the bounds that are kept with the run now: who leads it may have changed them."""
+    return replace(plan, **{name: kept[bound] for bound, name in _BOUNDS.items() if kept and bound in kept})
 
 
 def target_of(settings: Settings) -> Target:

@@ -156,15 +156,19 @@ class Store:
 
     def generation(self, number: int) -> tuple[dict[int, list[Candidate]], int]:
         """What is settled of a generation, by slot: the drafts that only repeated others, then the candidate; and how
-        many slots the generation has: the most that it was planned with, should the run's budget have been changed."""
+        many slots the generation has, 0 until it is begun."""
         slots: dict[int, list[Candidate]] = {}
-        planned = 0
         for trial in self._of(number).values():
             if _is_settled(trial):
-                _, slot, size = trial.user_attrs["place"]
-                slots.setdefault(slot, _candidates(trial))
-                planned = max(planned, size)
-        return slots, planned
+                slots.setdefault(trial.user_attrs["place"][1], _candidates(trial))
+        return slots, self._size(number)
+
+    def _size(self, generation: int) -> int:
+        """How many slots a generation has: as many as it was begun with, should the run's budget have been changed
+        since. One of an earlier version may have got more on its way."""
+        trials = self._known.get(generation, {})
+        settled = [trial.user_attrs["place"][2] for trial in trials.values() if _is_settled(trial)]
+        return max(settled, default=trials[min(trials)].user_attrs["place"][2] if trials else 0)
 
     def settled(self, generation: int) -> dict[int, Candidate]:
         """What became of the slots of a generation so far."""
@@ -199,7 +203,8 @@ class Store:
         self, proposals: Sequence[Proposal], choose: Callable[[Proposal], Proposal] = lambda proposal: proposal
     ) -> Claim | None:
         """A slot that nobody has settled or is at work on, with what `choose` makes of its proposal, which the trial
-        shows; None where there is none left, for now at least.
+        shows; None where there is none left, for now at least, or where the generation was begun with another number of
+        slots.
 
         Raises StoreError for a worker whose heartbeats no longer arrive: to the others it is gone.
         """
@@ -209,6 +214,10 @@ class Store:
         made: Claim | None = None
         while True:
             taken = self._claims(generation)
+            if self._size(generation) not in (0, len(proposals)):
+                if made is not None:
+                    self._end(made.trial, TrialState.FAIL)
+                return None
             if made is not None:
                 number = taken.get(made.slot, -1)
                 identity = self._open.get(number)

@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pzc.search.candidate import Candidate
+from pzc.search.errors import of_another_version
 from pzc.search.fitness import Fitness
 from pzc.search.proposals import Given, Proposal, proposals
+from pzc.search.replay import in_order
 from pzc.search.screening import Screen
+from pzc.search.settings import bounded
 from pzc.search.settle import Bar, bars, settle
 from pzc.search.state import State
 from pzc.search.store import Claim, Store
@@ -48,19 +51,22 @@ class _Clock:
 def work(
     state: State, store: Store, given: Given, fitness: Fitness, stop: Callable[[], bool], begin: Callable[[], None]
 ) -> None:
-    """Settle slot after slot until `stop()` says so or the plan is through. `begin` is called at every
-    generation once the published metrics are measured: the first time, the search itself begins. What a worker does
-    between two slots, proposing a generation and screening drafts, counts as time of the later one."""
+    """Settle slot after slot until `stop()` says so or the plan is through, whose bounds are those that the store has
+    when a generation begins. `begin` is called at every generation once the published metrics are measured: the first
+    time, the search itself begins. What a worker does between two slots, proposing a generation and screening drafts,
+    counts as time of the later one."""
     clock = _Clock()
     current: _Work | None = None
     screen = Screen(fitness.sketches.of, given.space)
-    while not stop() and not (state.generation >= 0 and state.over()):
+    while not stop():
         if current is None or current.generation != state.generation:
+            state.plan = bounded(state.plan, store.settings)
             if state.generation >= 0:
+                if state.over():
+                    return
                 begin()
             screen.learn(state)
-            _, begun = store.generation(state.generation)
-            current = _Work(state.generation, proposals(state, given, begun), bars(state))
+            current = _next(state, store, given)
         if not current.proposals:
             state.close(())
             continue
@@ -69,9 +75,18 @@ def work(
             settled = replace(_settled(claim, current, state, store, fitness), seconds=clock.read())
             store.tell(claim, settled)
             state.show(claim.slot, settled)
-        _look(state, store, current)
-        if claim is None and state.generation == current.generation:
+        if not _look(state, store, current):
+            current = None
+        elif claim is None and state.generation == current.generation:
             clock.wait()
+
+
+def _next(state: State, store: Store, given: Given) -> _Work:
+    _, begun = store.generation(state.generation)
+    found = proposals(state, given, begun)
+    if begun not in (0, len(found)):
+        raise of_another_version(f"generation {state.generation} was begun with {begun} slots and has {len(found)}")
+    return _Work(state.generation, found, bars(state))
 
 
 def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: Fitness) -> Candidate:
@@ -79,12 +94,16 @@ def _settled(claim: Claim, current: _Work, state: State, store: Store, fitness: 
     return settle(claim.proposal, state, fitness, bar, lambda number, loss: store.rung(claim, number, loss))
 
 
-def _look(state: State, store: Store, current: _Work) -> None:
-    """See what others have settled, and close the generation when it is whole."""
-    known, _ = store.generation(current.generation)
-    settled = [known[slot] for slot in range(len(current.proposals)) if slot in known]
-    for candidates in settled:
+def _look(state: State, store: Store, current: _Work) -> bool:
+    """See what others have settled, and close the generation when it is whole. Whether the work is as they see it:
+    someone with other bounds may have begun the generation first."""
+    known, begun = store.generation(current.generation)
+    if begun not in (0, len(current.proposals)):
+        return False
+    for candidates in known.values():
         state.show(candidates[-1].slot, candidates[-1])
-    if len(settled) == len(current.proposals):
+    if len(known) == len(current.proposals):
+        settled = in_order(state, known)
         store.close(current.generation)
-        state.close(c for candidates in settled for c in candidates)
+        state.close(settled)
+    return True

@@ -24,12 +24,12 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 
 from pzc.compiler.load import inline
-from pzc.search.candidate import Candidate
+from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.errors import StoreError
 from pzc.search.place import JOURNAL, Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
-from pzc.search.replay import stored_state
+from pzc.search.replay import catch_up, stored_state
 from pzc.search.settings import Settings, given
 from pzc.search.store import Claim, Store
 from pzc.search.worker import work
@@ -200,12 +200,11 @@ def test_a_worker_of_this_machine_is_known_by_its_process(store: Store) -> None:
 
 def test_of_two_claims_on_a_slot_the_first_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both look, both find the last slot free, and both claim it."""
-    other = elsewhere(store)
-    for c in SETTLED[:2]:
-        alone = store.claim(PROPOSED[: c.slot + 1])
+    for _ in range(2):
+        alone = store.claim(PROPOSED)
         assert alone is not None
-        store.tell(alone, c)
-    look, raced = store._claims, []
+        store.tell(alone, SETTLED[alone.slot])
+    other, look, raced = elsewhere(store), store._claims, []
 
     def overtaken(generation: int) -> dict[int, int]:
         taken = look(generation)
@@ -288,14 +287,69 @@ def test_workers_spread_over_the_slots(store: Store) -> None:
     assert max(chosen) - min(chosen) > 3
 
 
-def test_a_budget_that_changes_in_the_middle_of_a_generation(store: Store) -> None:
-    """A generation that was to have 2 slots has 3 after the bound was raised: it is whole when all 3 are settled."""
-    for of in (PROPOSED[:2], PROPOSED):
-        claim = store.claim(of)
+def test_a_generation_keeps_the_slots_that_it_was_begun_with(store: Store) -> None:
+    """Whatever bounds other workers know: who claims the first slot says how many there are."""
+    first = store.claim(PROPOSED[:2])
+    assert first is not None
+    assert elsewhere(store).claim(PROPOSED) is None
+    assert store.generation(0) == ({}, 2)
+    store.tell(first, SETTLED[0])
+    assert store.claim(PROPOSED) is None
+    assert slots(store, PROPOSED[:2]) == [1]
+    assert {t.user_attrs["place"][2] for t in store.study.get_trials()} == {2}
+
+
+def test_of_two_that_begin_a_generation_the_first_says_how_many_slots_it_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, look, raced = elsewhere(store), store._claims, []
+
+    def overtaken(generation: int) -> dict[int, int]:
+        taken = look(generation)
+        if not raced:
+            raced.append(other.claim(PROPOSED[:2]))
+        return taken
+
+    monkeypatch.setattr(store, "_claims", overtaken)
+    assert store.claim(PROPOSED) is None
+    assert [t.state.name for t in store.study.get_trials()] == ["RUNNING", "FAIL"]
+    assert store.generation(0)[1] == 2
+
+
+def test_bounds_that_change_while_a_helper_works(tmp_path: Path) -> None:
+    """A leader goes on with more in the middle of a helper's generation: both know the same run."""
+    plan = replace(PLAN, generations=100, evaluations=11)
+    place, fitness = begun(Place(tmp_path)), tiny_fitness()
+    leader, helper = (Store(place, resume=True) for _ in range(2))
+    leading, helping = (stored_state(leader, plan) for _ in range(2))
+    left = [3]
+
+    def few() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    def lead() -> bool:
+        if left[0] == 3 and helping.measured and len(helping.pending) == 1:
+            leader.set_settings({**(leader.settings or {}), "evaluations": 20})
+            catch_up(leading, leader)
+            work(leading, leader, START, fitness, few, lambda: None)
+        return False
+
+    work(helping, helper, START, fitness, lead, lambda: None)
+    assert left[0] < 0
+    assert helping.measured == 20
+    assert timeless(helping.candidates) == found(place)
+    catch_up(leading, leader)
+    assert timeless(leading.candidates) == found(place)
+
+
+def test_a_candidate_that_is_not_where_it_belongs_is_named(store: Store) -> None:
+    for c in SETTLED:
+        claim = store.claim([replace(p, candidate=replace(p.candidate, generation=REFERENCE)) for p in PROPOSED])
         assert claim is not None
-        store.tell(claim, SETTLED[claim.slot])
-    (slots_found, size) = store.generation(0)
-    assert (sorted(slots_found), size) == ([0, 1], 3)
+        store.tell(claim, replace(c, generation=REFERENCE, number=c.number + (c.slot == 2)))
+    with pytest.raises(StoreError, match="candidate 3 stands where 2 belongs, in slot 2 of generation -2"):
+        stored_state(store, PLAN)
 
 
 # Storages that are away for a while
