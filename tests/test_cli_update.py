@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import pzc
 from pzc.runtime.models.layers import find_layers
+from pzc.runtime.pruning.mask_files import read_masks
 from tests.families import make_family
 from tests.terminal import Terminal
 
@@ -62,6 +63,22 @@ def test_masks_are_put_on_no_weights_that_are_none(way: tuple[str, ...], termina
     shown = terminal("apply", "m.safetensors", "-m", "nan", "-o", "out", "--force", *way)
     assert (shown.code, "weights of model.layers.1.mlp.up_proj are infinite or NaN" in shown.err) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("way", [(), ("--stream",)])
+def test_masks_are_written_whatever_the_perplexity(way: tuple[str, ...], terminal: Terminal, tmp_path: Path) -> None:
+    terminal("prune", "-f", "magnitude", "-o", "loud", "--sparsity", "0.1", *SMALL)
+    tensors = load_file(tmp_path / "loud" / "model.safetensors")
+    tensors["model.norm.weight"] *= 60000
+    save_file(tensors, tmp_path / "loud" / "model.safetensors", {"format": "pt"})
+    for mask_only in (True, False):
+        written = ("--mask-only", "-o", "m.safetensors") if mask_only else ("-o", "out")
+        shown = terminal("prune", "-m", "loud", "-f", "wanda", "--dtype", "float16", *written, *SMALL, *way)
+        assert shown.code == 0
+        assert "the perplexity of the dense model is not finite" in shown.err
+    about = read_masks(tmp_path / "m.safetensors").about
+    assert about["perplexity"] == record(tmp_path / "out")["perplexity"] == {"before": None, "after": None}
+    assert "| perplexity | not finite dense, not finite pruned |" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
 def content(file: Path) -> dict[str, bytes]:

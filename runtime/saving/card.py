@@ -69,8 +69,7 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
         ("calibration", _text(record["data"]["calibration"], record["options"].get("windows"), record)),
         ("evaluation", _text(record["data"]["evaluation"], record["options"].get("eval_windows"), record)),
     ]
-    perplexity = record["perplexity"] or {}
-    if perplexity.get("before") is not None:
+    if perplexity := record["perplexity"]:
         rows.append(("perplexity", f"{_number(perplexity['before'])} dense, {_number(perplexity['after'])} pruned"))
     table = "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)
     return f"""---
@@ -145,4 +144,4 @@ def _text(text: Mapping[str, str] | None, windows: int | None, record: Mapping[s
 
 
 def _number(value: float | None) -> str:
-    return "not finite" if value is None or value != value or value == float("inf") else f"{value:.2f}"
+    return "not finite" if value is None else f"{value:.2f}"

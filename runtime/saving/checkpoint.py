@@ -19,7 +19,7 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
 from pzc.runtime.data.texts import Text
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, refused_as, settle, strict_json
+from pzc.runtime.files import check_writable, finite, refused_as, settle, strict_json
 from pzc.runtime.models.loading import Loaded
 from pzc.runtime.processes import is_running
 from pzc.runtime.pruning.prune import Pruned
@@ -48,9 +48,9 @@ def record(
 
     `metric` is the metric's source, arms and keys; `options` every option of the run, the seed among them; `run` is
     what the same run is known by again; `perplexity` its values `before` and `after`; `seconds` times of stages beside
-    those of `pruned`.
+    those of `pruned`. Numbers that are not finite are None.
     """
-    return {
+    content = {
         "format": FORMAT,
         "run": run,
         "metric": dict(metric),
@@ -73,6 +73,7 @@ def record(
         "seconds": {**pruned.seconds, **(seconds or {})},
         "versions": versions(),
     }
+    return dict(finite(content))
 
 
 def described_model(model: Loaded) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path 
     what has that name; `given` is how the user wrote it."""
     (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
     if "options" in record:
-        (partial / CARD).write_text(model_card(record, str(given or output)), encoding="utf-8")
+        (partial / CARD).write_text(model_card(finite(record), str(given or output)), encoding="utf-8")
     for path in partial.rglob("*"):
         if path.is_file():
             settle(path)
