@@ -366,6 +366,13 @@ def test_metrics_are_compared_as_published(terminal: Terminal) -> None:
     assert "128 columns" in shown.out
 
 
+def test_an_update_reads_calibration_text_whatever_the_metrics_do(terminal: Terminal) -> None:
+    shown = terminal("compare", "-f", "magnitude", "--update", "obs", *SMALL)
+    assert shown.code == 0
+    assert "windows of pydoc" in shown.err
+    assert "statistics from" not in terminal("compare", "-f", "magnitude", *SMALL).err
+
+
 def test_one_window_has_no_error(terminal: Terminal) -> None:
     shown = terminal("compare", "-m", "pocket", "-f", "magnitude", "-n", "1", "-l", "16", "--eval-windows", "1")
     assert shown.code == 0

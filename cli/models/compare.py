@@ -91,7 +91,7 @@ def command(
     options.check_targets(ctx, how["patterns"])
     metrics = list(dict.fromkeys([load(r) for r in references] or zoo().values()))
     from pzc.cli.texts import described, texts_of
-    from pzc.runtime.evaluation.compare import compare
+    from pzc.runtime.evaluation.compare import compare, needed
     from pzc.runtime.evaluation.comparison import as_json as numbers
     from pzc.runtime.evaluation.comparison import names, rows, written
     from pzc.runtime.models.layers import find_layers
@@ -106,12 +106,12 @@ def command(
     layers = find_layers(loaded.model, how["include"], how["exclude"]).layers
     for sentence in (s for m in metrics if references for s in idle_roles(m, layers)):
         warn(sentence)
-    texts = texts_of(loaded, frozenset().union(*(m.leaves for m in metrics)), how)
+    way: dict[str, Any] = {name: how[name] for name in ("include", "exclude", "sequential", "update", "seed")}
+    texts = texts_of(loaded, needed(metrics, targets, **way), how)
     found: list[Compared] = []
     measuring = compare(
-        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, include=how["include"],
-        exclude=how["exclude"], sequential=how["sequential"], update=how["update"], divergence=kl, seed=how["seed"],
-        progress=(bar := _Late()), cache=cache,
+        loaded.model, metrics, texts.calibration_windows, texts.evaluation_windows, targets, divergence=kl,
+        progress=(bar := _Late()), cache=cache, **way,
     )  # fmt: skip
     try:
         with progress(quiet or as_json) as bar.shown:

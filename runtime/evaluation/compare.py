@@ -88,10 +88,9 @@ def compare(
     sparsity = sum(zeros(layers).values()) / layers.size
     at_itself = (0.0,) * len(before) if divergence else ()
     yield Compared(None, None, None, sparsity, tuple(before), time.perf_counter() - start, at_itself)
-    update, seed = way.get("update", "none"), way.get("seed", 0)
+    seed = way.get("seed", 0)
     cache = Path(folder) if (folder := way.get("cache")) else None
-    asked: Way = {**way, "update": None if update == "own" else update}
-    runs = [_Run(metric, target, _request(metric, target, asked)) for metric in metrics for target in targets]
+    runs = _runs(metrics, targets, way)
     leaves = frozenset().union(*(run.metric.leaves for run in runs if not run.walks))
     gathered = gather(model, layers, calibration, leaves, seed=seed, progress=progress, cache=cache)
     statistics = replace(gathered, weights=dense.weights)
@@ -120,6 +119,14 @@ def compare(
                     yield run.measured(sparsity, losses, divergences, time.perf_counter() - start)
         finally:
             dense.put_back()
+
+
+def needed(metrics: Sequence[Metric], targets: Sequence[Target], **way: Unpack[Way]) -> frozenset[str]:
+    """All leaves that `compare` gathers, and so the texts that it reads."""
+    runs = _runs(metrics, targets, way)
+    return frozenset().union(
+        *(run.asked.needed if isinstance(run.asked, Request) else run.metric.leaves for run in runs)
+    )
 
 
 def _measured(model: nn.Module, reference: nn.Module | None, windows: Tensor) -> tuple[list[float], list[float]]:
@@ -159,6 +166,13 @@ class _Run:
 
     def failed(self, why: str, seconds: float) -> Compared:
         return Compared(self.metric, self.target, self.groups, math.nan, (), seconds, failure=why)
+
+
+def _runs(metrics: Sequence[Metric], targets: Sequence[Target], way: Way) -> list[_Run]:
+    """Every metric at every target, the targets of a metric together."""
+    update = way.get("update", "none")
+    asked: Way = {**way, "update": None if update == "own" else update}
+    return [_Run(metric, target, _request(metric, target, asked)) for metric in metrics for target in targets]
 
 
 def _request(metric: Metric, target: Target, way: Way) -> Request | PruningError:
