@@ -51,6 +51,18 @@ def test_a_text_that_calibrated_a_model_does_not_measure_it(terminal: Terminal, 
     assert "all of text.txt calibrated this model" in shown.err
 
 
+def test_the_text_self_is_the_dense_models(terminal: Terminal, tmp_path: Path) -> None:
+    options = ("--windows", "2", "--eval-windows", "1", "--length", "32", "--threads", "1", "--seed", "3")
+    shown = terminal("prune", "-f", "wanda", "-o", "out", "-d", "self", *options)
+    kept = json.loads((tmp_path / "out" / "pruning.json").read_text(encoding="utf-8"))
+    following = shown.err.split("next: pzc ")[1].split()
+    again = json.loads(terminal(*following, "--json", "--threads", "1").out)
+    assert again["perplexity"] == pytest.approx(kept["perplexity"]["after"], rel=1e-6)
+    refused = terminal("eval", "-m", "out", "-d", "self")
+    assert (refused.code, "--against MODEL" in refused.err) == (1, True)
+    assert "the text `self` is written by the dense model, and out is pruned" in refused.err
+
+
 def test_compare_keeps_what_it_measured_when_a_metric_fails(terminal: Terminal) -> None:
     shown = terminal("compare", "-f", "wanda", "-f", "ln(abs(W) - 1) per row", *SMALL)
     assert shown.code == 1

@@ -60,7 +60,7 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "against",
     metavar="MODEL",
     shell_complete=completion.models,
-    help="A second model, the dense one: also print KL(dense ‖ model).",
+    help="A second model, the dense one: also print KL(dense ‖ model). It writes the text `self`.",
 )
 @click.option(
     "--tasks",
@@ -104,8 +104,8 @@ def command(
     shown: list[tuple[str, Estimate, int, str]] = []
     with progress(quiet or as_json) as bar:
         if data or protocol or not tasks:
-            text, windows = _text(loaded, data, protocol, held_out, most, length, seed)
             dense = _second(loaded, against, device, dtype, trust_remote_code) if against else None
+            text, windows = _text(loaded, dense, data, protocol, held_out, most, length, seed)
             measured = _perplexity(loaded, text, windows, dense, protocol, bar)
             result |= measured.pop("fields")
             where = f"{text.title}, {len(windows)} × {windows.shape[1]} tokens"
@@ -122,8 +122,8 @@ def command(
 
 
 def _text(
-    loaded: Loaded, data: str | None, protocol: str | None, held_out: bool, most: int | None, length: int | None,
-    seed: int,
+    loaded: Loaded, dense: Loaded | None, data: str | None, protocol: str | None, held_out: bool, most: int | None,
+    length: int | None, seed: int,
 ) -> tuple[Text, Tensor]:  # fmt: skip
     from pzc.runtime.data.protocols import PROTOCOLS, protocol_text, protocol_windows
     from pzc.runtime.errors import PruningError
@@ -139,7 +139,9 @@ def _text(
         held_out = True
         say(f"{data} calibrated this model: evaluating on its last fifth")
     length = length or default_length(loaded.model)
-    return evaluation_for(loaded, data or "pydoc", held_out=held_out, windows=most, length=length, seed=seed)
+    return evaluation_for(
+        loaded, data or "pydoc", dense=dense, held_out=held_out, windows=most, length=length, seed=seed
+    )
 
 
 def _second(loaded: Loaded, against: str, device: str, dtype: str | None, trust_remote_code: bool) -> Loaded:

@@ -129,13 +129,15 @@ def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
     how = vars(asked)
     errors.print(Text(described(texts, how), "dim"), soft_wrap=True)
     again = {**how, "data": asked.eval_data or asked.data, "eval_windows": asked.eval_windows or None}
+    repeated = ["data", "eval_windows", "length"]
+    if again["data"] == "self":  # which the dense model writes
+        again |= {"against": asked.model, "seed": asked.seed or None}
+        repeated += ["against", "dtype", "seed"]
     for place in (result.place for result in done):
         files = [place] if asked.mask_only else [file for file in place.rglob("*") if file.is_file()]
         size = size_text(sum(file.stat().st_size for file in files))
         if asked.mask_only:
             following = f"pzc apply {shlex.quote(str(place))} --model {shlex.quote(asked.model)} --output FOLDER"
         else:
-            following = (
-                f"pzc eval --model {shlex.quote(str(place))}{options_of(again, 'data', 'eval_windows', 'length')}"
-            )
+            following = f"pzc eval --model {shlex.quote(str(place))}{options_of(again, *repeated)}"
         say(f"wrote {place} ({size})   next: {following}")

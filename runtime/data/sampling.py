@@ -32,8 +32,9 @@ def sampler(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, seed:
 def sample_text(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, seed: int) -> str:
     """Sample stretches of `length` tokens at temperature 1 until their text has at least `tokens` tokens.
 
-    Each stretch starts from the tokenizer's first token, or from a random one if it has none. The random
-    state of torch is left as it was. Raises PruningError when the model stops too early to get there.
+    Each stretch starts from the tokenizer's first token, or from a random one if it has none. Shorter texts are the
+    beginnings of longer ones. The random state of torch is left as it was. Raises PruningError when the model stops too
+    early to get there.
     """
     device = device_of(model)
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +42,7 @@ def sample_text(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, s
     found = 0
     with torch.no_grad(), evaluating(model), unchanged(model):
         for _ in range(_ROUNDS * (1 + tokens // (length * _TOGETHER))):
-            rows = _stretches(model, tokenizer, min(_TOGETHER, 1 + tokens // length), length, generator, device)
+            rows = _stretches(model, tokenizer, _TOGETHER, length, generator, device)
             for row in rows:
                 text = tokenizer.decode(row, skip_special_tokens=True).strip()
                 if text:

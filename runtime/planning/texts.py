@@ -102,11 +102,25 @@ def unread_part(folder: str, data: str) -> bool:
 
 
 def evaluation_for(
-    loaded: Loaded, data: str, *, held_out: bool, windows: int | None, length: int, seed: int
+    loaded: Loaded,
+    data: str,
+    *,
+    dense: Loaded | None = None,
+    held_out: bool,
+    windows: int | None,
+    length: int,
+    seed: int,
 ) -> tuple[Text, Tensor]:
-    """The text to evaluate on and its first windows, all that fit when `windows` is None."""
+    """The text to evaluate on and its first windows, all that fit when `windows` is None. The text `self` is written by
+    the `dense` model, which the model itself is where there is no other. Raises PruningError where that is pruned."""
     check_length(loaded.model, length)
+    writer = dense or loaded
+    if data == "self" and dense is None and (Path(loaded.name).expanduser() / RECORD).is_file():
+        raise PruningError(
+            f"the text `self` is written by the dense model, and {loaded.name} is pruned",
+            hint="name the dense model, as in --against MODEL",
+        )
     needed = length * (windows or 16) + 1
-    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
+    sample = sampler(writer.model, writer.tokenizer, tokens=needed, length=length, seed=seed)
     text = eval_text(data, held_out, sampler=sample)
     return text, evaluation_windows(tokenise(loaded.tokenizer, text.text), windows, length)
