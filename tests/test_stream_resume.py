@@ -184,13 +184,15 @@ def test_hidden_states_that_lost_their_end_are_told(
     assert not out.exists()
 
 
-def cached(folder: str, output: str, cache: str | None, windows: list[list[int]]) -> None:
-    """A run with gradients that is killed after some blocks."""
+def cached(folder: str, output: str, cache: str | None, at: str, windows: list[list[int]]) -> None:
+    """A run with gradients that is killed after some blocks, or when it has kept those of all and not said so."""
     finish = work.Journal.finish
 
     def then_die(self: work.Journal, stage: str, steps: int, **values: Any) -> None:
+        if (at, stage) == ("joined", "kept"):
+            os.kill(os.getpid(), signal.SIGKILL)
         finish(self, stage, steps, **values)
-        if (stage, steps) == ("backward", 2) or (stage == "blocks" and steps == 1):
+        if at == "a block" and ((stage, steps) == ("backward", 2) or (stage, steps) == ("blocks", 1)):
             os.kill(os.getpid(), signal.SIGKILL)
 
     work.Journal.finish = then_die  # type: ignore[method-assign]
@@ -198,13 +200,15 @@ def cached(folder: str, output: str, cache: str | None, windows: list[list[int]]
     streamed(Path(folder), Path(output), "abs(W) * X + G per row", torch.tensor(windows), cache=cache_or_none)
 
 
-@pytest.mark.parametrize("first", ["none", "empty", "full"])
+@pytest.mark.parametrize(
+    ("first", "at"), [("none", "a block"), ("empty", "a block"), ("full", "a block"), ("empty", "joined")]
+)
 def test_a_run_goes_on_whatever_becomes_of_the_option_to_keep_statistics(
-    first: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
+    first: str, at: str, source: Callable[..., Path], windows: Tensor, tmp_path: Path
 ) -> None:
     folder, cache, metric = source(), tmp_path / "cache", "abs(W) * X + G per row"
     streamed(folder, tmp_path / "whole", metric, windows, cache=cache if first == "full" else None)
-    dies(cached, str(folder), str(tmp_path / "out"), None if first == "none" else str(cache), windows.tolist())
+    dies(cached, str(folder), str(tmp_path / "out"), None if first == "none" else str(cache), at, windows.tolist())
     streamed(folder, tmp_path / "out", metric, windows, cache=tmp_path / "other" if first == "none" else None)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
     assert not (tmp_path / "other").exists()

@@ -50,14 +50,18 @@ def keep_block(work: Path, index: int, tables: Mapping[str, Table], leaves: Coll
 
 
 def join_blocks(work: Path, depth: int, file: Path) -> None:
-    """Write what was kept of every block as one file, whole or not at all."""
+    """Write what was kept of every block as one file, whole or not at all. The parts stay until `drop_blocks`."""
     pieces = [Piece(key, stored) for index in range(depth) for key, stored in header_of(_part(work, index)).items()]
     with refused_as(f"statistics cannot be kept in {file.parent}"):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial:
             write_joined(partial, pieces, METADATA)
+
+
+def drop_blocks(work: Path, depth: int) -> None:
+    """Remove what was kept of every block."""
     for index in range(depth):
-        _part(work, index).unlink()
+        _part(work, index).unlink(missing_ok=True)
 
 
 def _part(work: Path, index: int) -> Path:

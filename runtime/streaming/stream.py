@@ -33,7 +33,7 @@ from pzc.runtime.statistics.forward import forward_leaves
 from pzc.runtime.statistics.gather import passes_for
 from pzc.runtime.statistics.sequential import Call
 from pzc.runtime.streaming.flow import Flow
-from pzc.runtime.streaming.kept import join_blocks, keep_block, kept_file, kept_leaves, kept_statistics
+from pzc.runtime.streaming.kept import drop_blocks, join_blocks, keep_block, kept_file, kept_leaves, kept_statistics
 from pzc.runtime.streaming.model import Shell, check_inside
 from pzc.runtime.streaming.outputs import Masks, Output, Weights
 from pzc.runtime.streaming.states import States
@@ -237,6 +237,7 @@ def _sweep(run: Run, calibration: list[Tensor], file: Path | None, *, measures: 
         if file and keeping and not run.journal.done("kept"):
             join_blocks(run.work, run.depth, file)
             run.journal.finish("kept", 1)
+            drop_blocks(run.work, run.depth)
         if then == "prune":
             if measures:
                 evaluate_pruned(run)
