@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models import loading, smollm2
-from pzc.runtime.models.loading import load_model, resolve_device
+from pzc.runtime.models.loading import UnusedTensors, load_model, resolve_device
 from pzc.runtime.streaming.model import open_shell
 
 
@@ -64,6 +64,16 @@ def test_other_files_in_its_folder_are_no_part_of_a_model(
 def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load_model(str(folder))
     assert capfd.readouterr() == ("", "")
+
+
+def test_tensors_that_the_model_does_not_use_are_told(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}  # which transformers passes over
+    for count, found in ((1, "an unused tensor, mtp.0.weight"), (2, "2 tensors that its model does not use, such as")):
+        others = {f"mtp.{k}.weight": torch.ones(2) for k in range(count)}
+        save_file(tensors | frequencies | others, folder / "model.safetensors", {"format": "pt"})
+        with pytest.warns(UnusedTensors, match=found):
+            load_model(str(folder))
 
 
 def spoil(folder: Path, how: str) -> None:

@@ -6,6 +6,7 @@ Weights are read from safetensors and GGUF files only, never from pickles.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,10 @@ SPREAD = "map"
 """The name that stands for no device, but for all: blocks are spread over the accelerators by accelerate."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class UnusedTensors(UserWarning):
+    """A checkpoint holds tensors that its model does not use."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ def load_model(
     with a model runs only with `trust_remote_code`. The device `map` spreads the blocks over all accelerators, by
     transformers' `device_map="auto"`; each layer's statistics and scores stay on its device.
 
-    Raises PruningError for whatever cannot be loaded as a causal language model with a tokenizer.
+    Raises PruningError for whatever cannot be loaded as a causal language model with a tokenizer; warns of tensors that
+    the model does not use.
     """
     target = None if device == SPREAD else resolve_device(device)
     if target is None and find_spec("accelerate") is None:
@@ -164,14 +170,19 @@ def _load(
         _check_gguf(name, source)
     with quiet():
         spread = {} if device else {"device_map": "auto"}
-        model = attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
+        model, unused = attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
         tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
         files = _weight_files(source)
         moved = attempt(name, "model", lambda: model.to(device)) if device else model
+    if unused:
+        found = f"{len(unused)} tensors that its model does not use, such as" if unused[1:] else "an unused tensor,"
+        text = f"{name} holds {found} {unused[0]}: only --stream saves what is not loaded"
+        warnings.warn(UnusedTensors(text), stacklevel=3)
     return Loaded(moved.eval(), tokenizer, name, moved.dtype, files)
 
 
-def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dtype | None) -> Any:
+def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dtype | None) -> tuple[Any, list[str]]:
+    """The model, and the names of what is stored that it does not use, but for what transformers knows to pass over."""
     if "gguf_file" in options:
         options = {**options, "quantization_config": GgufConfig(dequantize=True)}
     else:
@@ -196,7 +207,7 @@ def _read_model(name: str, place: str, options: dict[str, Any], dtype: torch.dty
             f"have another size, such as {missing[0]}",
             model=name,
         )
-    return model
+    return model, sorted(report["unexpected_keys"])
 
 
 def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
