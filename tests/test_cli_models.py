@@ -40,7 +40,9 @@ def test_a_metric_of_the_weights_needs_no_calibration_text(terminal: Terminal) -
     assert json.loads(shown.out)["data"]["calibration"] is None
 
 
-def test_a_text_that_calibrated_a_model_does_not_measure_it(terminal: Terminal, text: Path, tmp_path: Path) -> None:
+def test_a_text_that_calibrated_a_model_does_not_measure_it(
+    terminal: Terminal, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert terminal("prune", "-f", "wanda", "-o", "one", "-d", "text.txt", *SMALL).code == 0
     shown = terminal("eval", "-m", "one", "-d", "text.txt", "--eval-windows", "2", "--length", "32", "--json")
     assert json.loads(shown.out)["data"]["part"] == "last fifth"
@@ -49,6 +51,20 @@ def test_a_text_that_calibrated_a_model_does_not_measure_it(terminal: Terminal, 
     shown = terminal("eval", "-m", "two", "-d", "text.txt", "--eval-windows", "2", "--length", "32")
     assert shown.code == 1
     assert "all of text.txt calibrated this model" in shown.err
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = terminal("eval", "-m", "~/one", "-d", "text.txt", "--eval-windows", "2", "--length", "32", "--json")
+    assert json.loads(shown.out)["data"]["part"] == "last fifth"
+
+
+@pytest.mark.parametrize("command", [("compare",), ("prune", "-o", "two")])
+def test_nor_does_it_where_the_model_is_pruned_again(
+    command: tuple[str, ...], terminal: Terminal, text: Path, tmp_path: Path
+) -> None:
+    assert terminal("prune", "-f", "wanda", "-o", "one", "-d", "text.txt", *SMALL).code == 0
+    again = (*command, "-m", "one", "-f", "magnitude", *SMALL)
+    shown = terminal(*again, "-d", "pydoc", "--eval-data", "text.txt")
+    assert (shown.code, "the first four fifths of text.txt calibrated this model" in shown.err) == (1, True)
+    assert terminal(*again, "-d", "text.txt").code == 0  # the last fifth
 
 
 def test_the_text_self_is_the_dense_models(terminal: Terminal, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def texts_for(
 ) -> Texts:
     """Read the texts that `leaves` need and cut their windows.
 
-    Raises PruningError for windows that the model can't read, a text that is missing or too short, or two files that
-    share text.
+    Raises PruningError for windows that the model can't read, a text that is missing or too short, two files that share
+    text, or evaluation text that calibrated the model.
     """
     check_length(loaded.model, length)
     needed = length * max(windows, eval_windows) + 1
@@ -74,6 +74,10 @@ def texts_for(
         calibration = calibration_side(data, eval_data, sampler=sample)
     elif eval_windows:
         evaluation = evaluation_side(data, eval_data, sampler=sample)
+    if evaluation and unread_part(loaded.name, evaluation.name) and evaluation.part == "whole":
+        raise PruningError(
+            f"the first four fifths of {evaluation.name} calibrated this model", hint="measure it on another text"
+        )
     return Texts(
         calibration,
         evaluation,
@@ -88,11 +92,16 @@ def _calibration(loaded: Loaded, text: Text, windows: int, length: int) -> Tenso
     return calibration_windows(tokenise(loaded.tokenizer, text.text), windows, length)
 
 
+def _record_of(model: str) -> Path:
+    """Where the record of a model's pruning would be."""
+    return Path(model).expanduser() / RECORD
+
+
 def unread_part(folder: str, data: str) -> bool:
     """Whether a model's `pruning.json` says that the first four fifths of the file `data` calibrated it, so that
     only the last fifth may measure it. Raises PruningError when the whole file did."""
     try:
-        kept = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["data"]["calibration"]["sha256"]
+        kept = json.loads(_record_of(folder).read_text(encoding="utf-8"))["data"]["calibration"]["sha256"]
     except (OSError, ValueError, LookupError, TypeError):
         return False
     part = calibrated_part(data, str(kept))
@@ -115,7 +124,7 @@ def evaluation_for(
     the `dense` model, which the model itself is where there is no other. Raises PruningError where that is pruned."""
     check_length(loaded.model, length)
     writer = dense or loaded
-    if data == "self" and dense is None and (Path(loaded.name).expanduser() / RECORD).is_file():
+    if data == "self" and dense is None and _record_of(loaded.name).is_file():
         raise PruningError(
             f"the text `self` is written by the dense model, and {loaded.name} is pruned",
             hint="name the dense model, as in --against MODEL",
