@@ -340,6 +340,18 @@ def test_layers_that_no_gradient_reaches_are_an_error(
     prune(model, metric, windows=windows, exclude=none, per="row")
 
 
+def test_a_loss_without_a_graph_is_an_error(
+    tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    with torch.inference_mode(), pytest.raises(NoGradient, match=r"no gradient reaches model\.layers\.0\.") as caught:
+        prune(model, "abs(W) * G per row", windows=windows)
+    assert "inference_mode" in str(caught.value.hint)
+    monkeypatch.setattr(model, "forward", torch.no_grad()(model.forward))
+    with pytest.raises(NoGradient, match="or any other layer"):
+        prune(model, "abs(W) * G per row", windows=windows)
+
+
 def test_only_layers_whose_score_reads_gradients_need_any(
     tiny: Callable[..., Any], windows: torch.Tensor, tmp_path: Path
 ) -> None:

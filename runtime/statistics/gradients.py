@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pzc.runtime.errors import PruningError
+from pzc.runtime.errors import NoGradient, PruningError
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.models.passes import Progress, cross_entropy, device_of, logits_of
 from pzc.runtime.statistics.activations import Table
@@ -47,9 +47,21 @@ def gradient_tables(
         for done, window in enumerate(windows.split(1), start=1):
             ids = window.to(device)
             loss = cross_entropy(logits_of(model, ids), ids).sum() * scale
+            if not loss.requires_grad:
+                raise _no_gradient(layers)
             loss.backward()
             progress("statistics", done, len(windows))
     return tables(len(windows))
+
+
+def _no_gradient(layers: Sequence[Layer]) -> NoGradient:
+    """What is raised where a loss depends on no weight of the layers, or torch keeps no graph."""
+    inside = torch.is_inference_mode_enabled()
+    return NoGradient(
+        f"no gradient reaches {layers[0].name} or any other layer",
+        hint="leave torch.inference_mode(), or use a metric without gradients" if inside else None,
+        layer=layers[0].name,
+    )
 
 
 def loss_scale(layers: Sequence[Layer]) -> float:
