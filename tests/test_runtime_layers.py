@@ -32,6 +32,32 @@ def test_a_llama_has_seven_a_block(tiny: Callable[..., Any]) -> None:
         assert layer.module is model.get_submodule(layer.name)
 
 
+@pytest.mark.parametrize("blocks", [2, 3])
+@pytest.mark.parametrize(
+    ("kind", "text", "images"),
+    [
+        ("Gemma3", "model.language_model.layers", "model.vision_tower.encoder.layers"),
+        ("Git", "git.encoder.layer", "git.image_encoder.vision_model.encoder.layers"),
+    ],
+)
+def test_blocks_that_read_images_stay_dense(kind: str, text: str, images: str, blocks: int) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sight = {**sizes, "num_hidden_layers": blocks, "image_size": 16, "patch_size": 8}
+    words = {**sizes, "vocab_size": 20, "bos_token_id": 0, "eos_token_id": 0}
+    if kind == "Git":
+        config = transformers.GitConfig(**words, vision_config=sight)
+        model = transformers.GitForCausalLM(config)
+    else:
+        words |= {"num_key_value_heads": 2, "head_dim": 4}
+        config = transformers.Gemma3Config(text_config=words, vision_config=sight, mm_tokens_per_image=4)
+        model = transformers.Gemma3ForConditionalGeneration(config)
+    found = find_layers(model)
+    assert found.blocks == tuple(model.get_submodule(text))
+    assert found.others == (images,)
+
+
 def test_weights_are_views_as_rows_of_outputs() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -357,7 +357,7 @@ def test_a_model_with_two_lists_of_blocks_whose_weights_are_stored_joined(
     assert "prune it without --stream" in shown.err
     shown = terminal(*command)
     assert shown.code == 0, shown.err
-    assert "warning: model.H_module.layers holds blocks of the same kind, which stay dense" in shown.err
+    assert "warning: model.H_module.layers holds blocks, too, which stay dense" in shown.err
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "out").model
     for stack, share in ((found.L_module, 0.5), (found.H_module, 0.0)):
         assert all(float((x.mlp.up_proj.weight == 0).float().mean()) == share for x in stack.layers)

@@ -62,7 +62,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     for sentence in idle_roles(request.metric, model.layers.layers):
         warn(sentence)
     for name in model.layers.others:
-        warn(f"{name} holds blocks of the same kind, which stay dense: one list of blocks is pruned")
+        warn(f"{name} holds blocks, too, which stay dense: one list of blocks is pruned")
     texts = texts_of(model.loaded, request.needed, vars(asked))
     length = texts.evaluation_windows.shape[1]
     if not asked.silent:

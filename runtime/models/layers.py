@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from pzc.compiler.arm import matches
 from pzc.grammar.diagnostics import did_you_mean
 from pzc.runtime.errors import NonFiniteWeight, PruningError
-from pzc.runtime.models.matrices import Matrix, has_linear, matrices_of, outside_of, packed_module
+from pzc.runtime.models.matrices import LINEARS, Matrix, has_linear, matrices_of, outside_of, packed_module
 from pzc.runtime.models.offload import kept_on_cpu
 from pzc.runtime.scoring.values import count_true, count_zeros, is_finite
 
@@ -81,8 +82,8 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """A model's decoder blocks in their order, and the linear layers that are pruned. `others` are lists of blocks of
-    the same kind elsewhere in the model, which are left out."""
+    """A model's decoder blocks in their order, and the linear layers that are pruned. `others` are lists of blocks
+    elsewhere in the model, which are left out."""
 
     blocks: tuple[nn.Module, ...]
     layers: tuple[Layer, ...]
@@ -106,8 +107,9 @@ class Layers:
 def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Layers:
     """Find the decoder blocks and the linear layers that are to be pruned: all in the blocks but routers.
 
-    The blocks are the longest list of modules that hold linear layers. A list inside another such list (the
-    experts of a block) is part of a block, however long. A weight that two layers share is listed once.
+    The blocks are the longest list of modules that hold linear layers, of those that read text where the model has
+    others for images or sound. A list inside another such list (the experts of a block) is part of a block, however
+    long. A weight that two layers share is listed once.
 
     Patterns match names as those of roles do: the whole, or from a dot on; `*` stands for any characters, `?` for one.
     With `include` only layers that match one of its patterns are taken; a pattern without `*` and `?` takes routers and
@@ -143,7 +145,7 @@ def find_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence
         _check(layer)
         if layer.block == len(blocks):
             _check_not_tied(model, layer)
-    return Layers(blocks, tuple(layers), _alike(model, blocks))
+    return Layers(blocks, tuple(layers), _others(model, blocks))
 
 
 def named_layers(model: nn.Module, names: Collection[str]) -> Layers:
@@ -172,30 +174,55 @@ def _place(matrix: Matrix) -> tuple[int, int | None]:
 
 
 def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    best: tuple[str, nn.ModuleList] | None = None
-    taken: list[str] = []
-    for name, module in model.named_modules():  # an outer module comes before those inside it
-        if not isinstance(module, nn.ModuleList) or len(module) == 0 or not all(map(has_linear, module)):
-            continue
-        if any(name.startswith(outer + ".") for outer in taken):
-            continue
-        taken.append(name)
-        if best is None or len(module) > len(best[1]):
-            best = name, module
-    if best is None:
+    lists = _lists(model)
+    if not lists:
         packed = packed_module(model)
         raise PruningError(
             f"{type(model).__name__} has no list of decoder blocks with linear layers"
             + (f"; {packed} is quantised" if packed else ""),
             hint="use the model without quantisation" if packed else None,
         )
-    return best
+    return max(lists, key=lambda found: (*_reads_text(model, *found), len(found[1])))
 
 
-def _alike(model: nn.Module, blocks: Sequence[nn.Module]) -> tuple[str, ...]:
+def _lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
+    """All lists of modules with linear layers, but for those inside another."""
+    found: list[tuple[str, nn.ModuleList]] = []
+    for name, module in model.named_modules():  # an outer module comes before those inside it
+        if not isinstance(module, nn.ModuleList) or len(module) == 0 or not all(map(has_linear, module)):
+            continue
+        if not any(name.startswith(outer + ".") for outer, _ in found):
+            found.append((name, module))
+    return found
+
+
+def _reads_text(model: Any, name: str, blocks: nn.ModuleList) -> tuple[bool, bool, bool]:
+    """What tells blocks that read text from those for images or sound, the surest first: they are in the decoder, they
+    have the configuration of the text, there are as many as it says."""
+    if not hasattr(model, "get_decoder") or not hasattr(model, "config"):
+        return False, False, False
+    text, parts = getattr(model.config, "get_text_config", lambda: model.config)(), name.split(".")
+    owners = (model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts), 0, -1))
+    config = next((module.config for module in owners if hasattr(module, "config")), model.config)
+    return (
+        any(module is blocks for module in model.get_decoder().modules()),
+        type(config) in (type(text), type(model.config)),
+        len(blocks) == getattr(text, "num_hidden_layers", None),
+    )
+
+
+def _others(model: nn.Module, blocks: Sequence[nn.Module]) -> tuple[str, ...]:
+    """The lists of blocks beside the one that is pruned: of modules of the same kind, or of more than one that are not
+    bare linear layers."""
     kind = type(blocks[0])
     lists = ((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList) and len(each))
-    return tuple(name for name, each in lists if all(type(x) is kind and x not in blocks for x in each))
+    alike = [name for name, each in lists if all(type(x) is kind and x not in blocks for x in each)]
+    outer = [
+        name
+        for name, each in _lists(model)
+        if len(each) > 1 and not any(isinstance(x, LINEARS) or x in blocks for x in each)
+    ]
+    return tuple(dict.fromkeys((*alike, *outer)))
 
 
 def excluding(some: Collection[str], names: Collection[str]) -> str:
