@@ -65,12 +65,11 @@ class Asked:
     def request(self) -> Request:
         """The run that is asked for. Raises PruningError or UsageError for what does not go together."""
         metric = load(self.metric, self.settings)
-        from pzc.runtime.pruning.allocation import named_allocation
         from pzc.runtime.pruning.request import Request
 
         found = Request.of(
             metric, sparsity=self.sparsities, pattern=self.pattern, per=self.per,
-            allocation=named_allocation(self.allocation), include=self.include, exclude=self.exclude,
+            allocation=self.allocation, include=self.include, exclude=self.exclude,
             sequential=self.sequential, update=self.update, cache=self.cache, seed=self.seed,
         )  # fmt: skip
         if self.mask_only and found.update != "none":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pzc
 from pzc.compiler.core import Node, leaf, make, number
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import Hopeless, NonFiniteScore, PruningError
+from pzc.runtime.evaluation.evaluate import window_losses
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.prune import prune, prune_each
@@ -390,10 +392,34 @@ def test_options_may_be_given_as_people_write_them(tiny: Callable[..., Any], tmp
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def test_numbers_may_be_of_any_library() -> None:
+    for share in (np.float32(0.3), np.float64(0.3), Fraction(3, 10)):
+        assert float(Request.of("wanda", sparsity=share).target.sparsity) == 0.3
+
+
+@pytest.mark.parametrize("metric", ["wanda", "gblm", "abs(W) / H.inv_diag per row"])
+def test_tokens_may_be_integers_of_any_size(metric: str, tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    models = [tiny() for _ in range(3)]
+    for k, kind in enumerate((torch.int64, torch.int32, torch.uint8)):
+        prune(models[k], metric, windows=windows.to(kind))
+        window_losses(models[k], windows.to(kind))
+    assert all(a.equal(b) and a.equal(c) for a, b, c in zip(*(m.parameters() for m in models), strict=True))
+
+
+def test_an_allocation_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text("blocks = [0.3, 0.5, 0.7]\n", encoding="utf-8")
+    asked = [Request.of("magnitude", allocation=x) for x in (file, str(file), {"blocks": [0.3, 0.5, 0.7]})]
+    assert asked[0] == asked[1] == asked[2]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"sparsity": "0.5"}, "a sparsity of '0.5' is no number"),
+        ({"sparsity": np.array([0.3, 0.5])}, r"a sparsity of array\(\[0\.3, 0\.5\]\) is no number"),
+        ({"allocation": "none.toml"}, r"cannot read none\.toml: no such file"),
+        ({"allocation": "owls"}, "there is no allocation `owls`"),
         ({"pattern": (2,)}, "2 is no pattern"),
         ({"pattern": (2.0, 4.0)}, r"2\.0:4\.0 is no pattern"),
         ({"windows": torch.zeros(16, dtype=torch.long)}, r"not one of shape \[16\]"),

@@ -30,7 +30,7 @@ def window_losses(model: nn.Module, windows: Tensor, progress: Progress = silent
     A window of `length` tokens predicts `length − 1` of them. `windows` is int64 `[n, length]`. On a CPU `at_once`
     batches are run side by side, each with as many threads as one alone would have, and with the same losses.
     """
-    check_windows(model, windows)
+    windows = check_windows(model, windows)
     losses: list[float] = []
     with evaluating(model), _mapped(at_once if device_of(model).type == "cpu" else 1) as mapped:
         for found in mapped(partial(_losses, model), batches(model, windows)):
@@ -83,7 +83,7 @@ def compared_losses(
 
     Raises PruningError when the models' vocabularies differ.
     """
-    check_windows(model, windows)
+    windows = check_windows(model, windows)
     check_windows(against, windows)
     found = ComparedLosses([], [])
     with torch.no_grad(), evaluating(model), evaluating(against):

@@ -123,9 +123,9 @@ def windows_at_once(model: nn.Module, length: int) -> int:
     return max(1, min(_LARGEST_BATCH, limit // (length * vocabulary_of(model))))
 
 
-def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise PruningError when the model cannot read these windows: no tensor of integers `[n, length]`, too long, or
-    tokens it does not know."""
+def check_windows(model: nn.Module, windows: Tensor) -> Tensor:
+    """The windows as int64. Raises PruningError when the model cannot read them: no tensor of integers `[n, length]`,
+    too long, or tokens it does not know."""
     if not isinstance(windows, Tensor) or windows.is_floating_point():
         kind = str(windows.dtype).removeprefix("torch.") if isinstance(windows, Tensor) else type(windows).__name__
         raise PruningError(f"windows of tokens are an integer tensor [n, length], not {kind}")
@@ -144,6 +144,7 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
             token=highest,
             vocabulary=known,
         )
+    return windows.long()
 
 
 def check_length(model: nn.Module, length: int) -> None:

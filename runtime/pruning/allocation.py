@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,10 @@ def _to_share(proposed: Proposed, sizes: Mapping[str, int], share: float, *, sca
     return moved(high)
 
 
-def named_allocation(name: str) -> str | dict[str, Any]:
+def named_allocation(name: str | PathLike[str]) -> str | dict[str, Any]:
     """What `--allocation` names: `uniform`, `owl`, `alpha`, or the content of a file."""
+    if not isinstance(name, str):
+        return read_allocation(Path(name))
     if name == "uniform" or name in BY_BLOCK:
         return name
     if Path(name).suffix in (".toml", ".json") or Path(name).is_file():

@@ -145,7 +145,7 @@ def carry_out(
     """
     layers = find_layers(model, request.include, request.exclude)
     request.check(layers.layers)
-    check_text(request, model, windows)
+    windows = check_text(request, model, windows)
     seconds: dict[str, float] = {}
     zeros_before = zeros(layers)
     with _timed(seconds, "statistics"):
@@ -200,7 +200,7 @@ def carry_out_each(
         raise PruningError("`prune_each` prunes one-shot, from the statistics of the dense model", hint="use `prune`")
     layers = find_layers(model, request.include, request.exclude)
     request.check(layers.layers)
-    check_text(request, model, windows)
+    windows = check_text(request, model, windows)
     seconds: dict[str, float] = {}
     with _timed(seconds, "statistics"):
         statistics = _gathered(model, layers, request, windows, progress)
@@ -221,14 +221,15 @@ def carry_out_each(
         dense.restore()
 
 
-def check_text(request: Request, model: nn.Module, windows: Tensor | None) -> None:
-    """Raise PruningError where calibration windows are needed and there are none, or the model can't read them."""
+def check_text(request: Request, model: nn.Module, windows: Tensor | None) -> Tensor | None:
+    """The calibration windows as int64, where they are needed. Raises PruningError where there are none then, or the
+    model can't read them."""
     if not request.passes:
-        return
+        return windows
     if windows is None:
         what = "this metric" if request.update == "none" else "the update of weights"
         raise PruningError(f"{what} needs calibration windows", hint="give calibration text")
-    check_windows(model, windows)
+    return check_windows(model, windows)
 
 
 def _gathered(

@@ -6,20 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from pzc.compiler.leaves import LEAVES, TIERS, Tier
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer
-from pzc.runtime.pruning.allocation import Allocation, check_reachable, leaves_for
+from pzc.runtime.pruning.allocation import Allocation, check_reachable, leaves_for, named_allocation
 from pzc.runtime.pruning.allocation_file import check_allocation
 from pzc.runtime.pruning.targets import check_sequential, check_target
-from pzc.runtime.scoring.masks import Target, parse_pattern
+from pzc.runtime.scoring.masks import Target, check_sparsity, parse_pattern
 from pzc.runtime.statistics.forward import forward_leaves
 from pzc.runtime.statistics.gather import passes_for
 from pzc.runtime.statistics.hessian import FACTOR
@@ -57,13 +59,13 @@ class How(Way, total=False):
     `sparsity` is the share of weights to prune, or several shares, each for a result of its own. `pattern` (`N:M`: of
     every M consecutive inputs N are kept) replaces groups and sparsity. `per` overrides the metric's comparison groups.
     `allocation` gives blocks or layers sparsities of their own that make `sparsity` together, and blocks their own N of
-    M.
+    M: by a name, a file or what a file holds.
     """
 
     sparsity: float | Sequence[float]
     pattern: str | tuple[int, int] | None
     per: str | None
-    allocation: Allocation
+    allocation: Allocation | PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Request:
             raise TypeError(f"there is no option `{min(unknown)}`; there are {', '.join(sorted(How.__annotations__))}")
         metric = metric if isinstance(metric, Metric) else load(metric)
         sparsity, pattern = how.get("sparsity", Target.sparsity), how.get("pattern")
-        shares = list(sparsity) if isinstance(sparsity, Sequence) and not isinstance(sparsity, str) else [sparsity]
+        given = sparsity if isinstance(sparsity, Sequence) and not isinstance(sparsity, str) else [sparsity]
+        shares = [_share(each) for each in given]
         if len(set(shares)) < len(shares) or not shares:
             raise PruningError("sparsities are given twice" if shares else "there is no sparsity")
         parsed = parse_pattern(pattern) if isinstance(pattern, str) else pattern
@@ -102,7 +105,9 @@ class Request:
             what = f"update `{update}`" if update != "none" else "sequential run"
             raise PruningError(f"several sparsities share the statistics of the dense model, so there is no {what}")
         allocation = how.get("allocation", "uniform")
-        if not isinstance(allocation, str):
+        if isinstance(allocation, str | PathLike):
+            allocation = named_allocation(allocation)
+        else:
             allocation = check_allocation(allocation, "the allocation")
         return cls(
             metric, targets, sequential, update, allocation, patterns(how.get("include", ())),
@@ -177,6 +182,15 @@ class Request:
         for target in self.targets:
             check_target(self.metric, target, layers)
             check_reachable(self.allocation, self.metric, target, layers, adaptive=self.chooses)
+
+
+def _share(sparsity: Any) -> Any:
+    """A sparsity; of a number of another library's the Python number with the same digits, so that 0.3 is 0.3 in any
+    precision."""
+    known = not isinstance(sparsity, Real) or isinstance(sparsity, float | int | Fraction)
+    share = sparsity if known else float(str(sparsity))
+    check_sparsity(share)
+    return share
 
 
 def patterns(given: Sequence[str] | str) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def gather(
         return statistics
     if windows is None:
         raise PruningError("this metric needs calibration windows", hint="give calibration text")
-    check_windows(model, windows)
+    windows = check_windows(model, windows)
     if "backward" in passes and (away := next((x for x in layers.layers if x.is_offloaded), None)):
         raise PruningError(
             f"gradients need all weights where they are used, but {away.name} is offloaded",
