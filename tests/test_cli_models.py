@@ -79,6 +79,24 @@ def test_the_text_self_is_the_dense_models(terminal: Terminal, tmp_path: Path) -
     assert "the text `self` is written by the dense model, and out is pruned" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-t", "q.jsonl", "--against", "pocket"), "--against is about a text: give --data or --protocol too"),
+        (("-t", "q.jsonl", "--eval-windows", "2"), "--eval-windows is about a text"),
+        (("-t", "q.jsonl", "--length", "32"), "--length is about a text"),
+        (("-t", "q.jsonl", "--held-out"), "--held-out is about a text"),
+        (("--held-out",), "--held-out is for files: `pydoc` has a side"),
+        (("--held-out", "-d", "wikitext2"), "--held-out is for files: `wikitext2` has a side"),
+    ],
+)
+def test_options_of_eval_that_would_do_nothing_are_refused(
+    options: tuple[str, ...], message: str, terminal: Terminal
+) -> None:
+    shown = terminal("eval", "-m", "pocket", *options)
+    assert (shown.code, message in shown.err) == (2, True)
+
+
 def test_compare_keeps_what_it_measured_when_a_metric_fails(terminal: Terminal) -> None:
     shown = terminal("compare", "-f", "wanda", "-f", "ln(abs(W) - 1) per row", *SMALL)
     assert shown.code == 1

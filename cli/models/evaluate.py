@@ -89,14 +89,18 @@ def command(
     pzc eval --model out/wanda50 --protocol wanda-wikitext2 --length 2048
     pzc eval --model out/wanda50 --tasks arc_easy,piqa --limit 200
     """
+    from pzc.runtime.data.texts import is_named
     from pzc.runtime.evaluation.tasks import evaluate_tasks, find_tasks
     from pzc.runtime.models.loading import load_model
     from pzc.runtime.saving.checkpoint import versions
 
-    if against and tasks and not (data or protocol):
-        raise click.UsageError("--against compares predictions on a text: give --data or --protocol too")
+    of_texts = {"--against": against, "--eval-windows": eval_windows, "--length": length, "--held-out": held_out}
+    if tasks and not (data or protocol) and (given := [name for name, value in of_texts.items() if value]):
+        raise click.UsageError(f"{given[0]} is about a text: give --data or --protocol too")
     if protocol and held_out:
         raise click.UsageError("--protocol reads the whole text; leave --held-out out")
+    if held_out and is_named(data or "pydoc"):
+        raise click.UsageError(f"--held-out is for files: `{data or 'pydoc'}` has a side of its own for evaluation")
     most = min((n for n in (eval_windows or (None if protocol else 16), limit) if n is not None), default=None)
     asked = find_tasks(tasks) if tasks else None
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)

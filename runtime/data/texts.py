@@ -195,6 +195,11 @@ _NAMED: dict[str, Callable[[Side], str]] = {
 }
 
 
+def is_named(data: str) -> bool:
+    """Whether a text is one of those with a name, which have a side for calibration and one for evaluation."""
+    return data in _NAMED
+
+
 def calibrated_part(data: str, sha256: str) -> Part | None:
     """Which part of the file `data` has this hash: the whole, its first four fifths, or none (or it is no file)."""
     if data in _NAMED or not Path(data).expanduser().is_file():
