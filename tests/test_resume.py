@@ -183,3 +183,25 @@ def test_a_disk_that_is_full_while_blocks_are_kept(
     assert not (tmp_path / "out").exists()
     assert terminal(*arguments).code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_run_keeps_needs_space_too(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = (*RUNS["update"], *SMALL)
+    planned = json.loads(terminal("plan", *how[:-1], "--json").out)["disk"]["memory"]
+    plain = json.loads(terminal("plan", "-f", "wanda", *SMALL[:-1], "--json").out)["disk"]["memory"]
+
+    usage = shutil.disk_usage
+
+    def free(count: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=count))
+
+    free((plain + planned) // 2)
+    assert terminal("prune", "-f", "wanda", *SMALL, "-o", "plain").code == 0
+    shown = terminal("prune", *how, "-o", "out")
+    assert (shown.code, "but the disk has" in shown.err) == (1, True)
+    assert not list(tmp_path.glob(".out.*"))
+    free(planned)
+    dies(killed, "a block is done", 2, str(tmp_path), (*how, "-o", "out"))
+    (work,) = tmp_path.glob(".out.partial-blocks-*/work")
+    free(planned - sum(path.stat().st_size for path in work.iterdir()))
+    assert terminal("prune", *how, "-o", "out").code == 0

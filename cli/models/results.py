@@ -20,7 +20,7 @@ from pzc.runtime.evaluation.evaluate import window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import check_space
 from pzc.runtime.models.passes import device_of, unchanged
-from pzc.runtime.planning.plan import output_size
+from pzc.runtime.planning.plan import kept_size, output_size
 from pzc.runtime.planning.texts import Texts
 from pzc.runtime.pruning.finished import Finished
 from pzc.runtime.pruning.mask_files import check_mask_output, recorded_masks, write_masks
@@ -114,13 +114,15 @@ def _in_memory(job: Job, bar: Any) -> Iterator[Result]:
     left = {target: place for target, place in places.items() if not _is_there(place, run, asked)}
     size = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     request = replace(request, targets=tuple(left))
-    needed = output_size(size, job.model.layers.size, request, mask_only=asked.mask_only)
-    check_space(next(iter(left.values())), needed)
+    weights = job.model.layers.size
+    needed = output_size(size, weights, request, mask_only=asked.mask_only)
     masks: dict[str, Tensor] = {}
     given: dict[str, Any] = {"progress": bar, "on_mask": masks.__setitem__ if asked.mask_only else None}
     evaluation, calibration = job.texts.evaluation_windows, job.texts.calibration_windows
     with ExitStack() as stack:
         work = stack.enter_context(_resumable(asked, run)) if request.by_block else None
+        kept = kept_size(loaded.dtype.itemsize, weights, request) - (work.size if work else 0)
+        check_space(next(iter(left.values())), needed + max(0, kept))
         start = time.perf_counter()
         before = work.journal.value("before") if work else None
         if before is None:
@@ -163,6 +165,11 @@ class _Work:
     @property
     def finished(self) -> Finished:
         return Finished(self.folder)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is kept."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
 
 
 @contextmanager

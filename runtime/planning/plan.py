@@ -147,6 +147,15 @@ def output_size(model: int, weights: int, request: Request, *, mask_only: bool) 
     return len(request.targets) * (-(-weights // 8) if mask_only else model)
 
 
+def kept_size(element: int, weights: int, request: Request) -> int:
+    """Bytes of what a run in memory keeps beside its output to be resumed, for so many weights of `element` bytes each:
+    of finished blocks, and of gradients unless they go into a folder of the user's."""
+    if not request.by_block:
+        return 0
+    gradients = 0 if request.cache else 4 * _gradients(request) * weights
+    return weights // 8 + (element * weights if request.update != "none" else 0) + gradients
+
+
 def _passes(request: Request) -> tuple[Pass, ...]:
     """The passes in the order in which they run: those of the dense model, then the walk over the blocks."""
     dense = passes_for(request.early)
@@ -251,16 +260,12 @@ def _written(
 ) -> dict[str, int]:
     """Bytes written in each way: the result, what a walk over the blocks keeps to be resumed, and hidden states."""
     results = len(request.targets)
-    finished = 0
-    if request.by_block:
-        finished = sizes.weights // 8 + (sizes.element * sizes.weights if request.update != "none" else 0)
-        finished += 4 * _gradients(request) * sizes.weights
     states = sizes.hidden * sizes.element * ((1 + results) * tokens["evaluation"] + tokens["calibration"])
     streamed = output + states * (sizes.depth + 1)
     if "backward" in {each.tier for each in passes}:
         streamed += 2 * sizes.hidden * sizes.element * tokens["calibration"] * sizes.depth
         streamed += 4 * _gradients(request) * sizes.weights if request.by_block and request.sequential else 0
-    return {"memory": output + finished, "stream": streamed}
+    return {"memory": output + kept_size(sizes.element, sizes.weights, request), "stream": streamed}
 
 
 def _products(
