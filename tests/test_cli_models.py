@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pzc.runtime.models.loading import POCKET
 from tests.terminal import Terminal
 
 SMALL = ("--windows", "2", "--eval-windows", "2", "--length", "32", "--threads", "1")
@@ -95,6 +99,36 @@ def test_options_of_eval_that_would_do_nothing_are_refused(
 ) -> None:
     shown = terminal("eval", "-m", "pocket", *options)
     assert (shown.code, message in shown.err) == (2, True)
+
+
+def test_a_model_with_code_of_its_own_runs_where_that_is_trusted(
+    terminal: Terminal, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    folder = tmp_path / "own"
+    tiny(vocab_size=1024).save_pretrained(folder)
+    for file in POCKET.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    classes = {"AutoConfig": "code_of_own.OwnConfig", "AutoModelForCausalLM": "code_of_own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": classes}), "utf-8")
+    (folder / "code_of_own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n",
+        encoding="utf-8",
+    )
+    prune = ("prune", "-m", "own", "-f", "magnitude", *SMALL)
+    shown = terminal(*prune, "-o", "out")
+    assert (shown.code, "add --trust-remote-code to run it" in shown.err) == (1, True)
+    for options, last in ((("-o", "out"), ()), (("-o", "m", "--mask-only"), ("put",))):
+        shown = terminal(*prune, *options, "--trust-remote-code")
+        assert shown.code == 0, shown.err
+        following = shown.err.split("next: pzc ")[1].split()
+        shown = terminal(*(following[:-1] if last else following), *last)
+        assert shown.code == 0, shown.err
+    assert "--trust-remote-code" in shown.err.split("next: pzc ")[1]
 
 
 def test_compare_keeps_what_it_measured_when_a_metric_fails(terminal: Terminal) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +44,7 @@ def command(
         raise click.UsageError("--stream runs no code that comes with a model")
     from pzc.runtime.models.layers import Layers, check_finite, zeros
     from pzc.runtime.models.loading import load_model
+    from pzc.runtime.planning.commands import options_of
     from pzc.runtime.pruning.mask_files import apply_masks, check_model, masked_layers, read_about, read_masks
     from pzc.runtime.saving.checkpoint import RECORD, check_output, save
     from pzc.runtime.streaming.apply import stream_masks
@@ -77,7 +77,8 @@ def command(
         return
     zero = content["sparsity"]
     output.print(f"sparsity  {zero['after']:.2%}   {len(zero['layers'])} layers", soft_wrap=True)
-    say(f"wrote {folder} with its {RECORD}   next: pzc eval --model {shlex.quote(str(folder))}")
+    following = options_of({"model": folder, "trust_remote_code": trust_remote_code}, "model", "trust_remote_code")
+    say(f"wrote {folder} with its {RECORD}   next: pzc eval{following}")
 
 
 def _opened(model: str, names: Collection[str], **how: Any) -> Shell:

@@ -129,7 +129,7 @@ def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
     how = vars(asked)
     errors.print(Text(described(texts, how), "dim"), soft_wrap=True)
     again = {**how, "data": asked.eval_data or asked.data, "eval_windows": asked.eval_windows or None}
-    repeated = ["data", "eval_windows", "length"]
+    repeated = ["data", "eval_windows", "length", "trust_remote_code"]
     if again["data"] == "self":  # which the dense model writes
         again |= {"against": asked.model, "seed": asked.seed or None}
         repeated += ["against", "dtype", "seed"]
@@ -137,7 +137,8 @@ def _say_written(asked: Asked, texts: Texts, done: list[Result]) -> None:
         files = [place] if asked.mask_only else [file for file in place.rglob("*") if file.is_file()]
         size = size_text(sum(file.stat().st_size for file in files))
         if asked.mask_only:
-            following = f"pzc apply {shlex.quote(str(place))} --model {shlex.quote(asked.model)} --output FOLDER"
+            loading = options_of(how, "model", "trust_remote_code")
+            following = f"pzc apply {shlex.quote(str(place))}{loading} --output FOLDER"
         else:
             following = f"pzc eval --model {shlex.quote(str(place))}{options_of(again, *repeated)}"
         say(f"wrote {place} ({size})   next: {following}")

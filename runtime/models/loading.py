@@ -235,6 +235,8 @@ def attempt(name: str, what: str, action: Callable[[], Any]) -> Any:
 def _hint(what: str, text: str) -> str | None:
     if "no file named" in text:
         return "weights are read from safetensors or GGUF files only"
+    if "custom code" in text:
+        return "read that code, and add --trust-remote-code to run it"
     return "put the tokenizer's files beside the weights, as the dense model has them" if what == "tokenizer" else None
 
 
