@@ -177,7 +177,8 @@ def _pydoc(side: Side) -> str:
 
 
 def _wikitext2(side: Side) -> str:
-    """The rows of the train or test split joined by blank lines, as Wanda and SparseGPT do."""
+    """The rows of the train or test split joined by blank lines, as SparseGPT does, and Wanda with the test split; its
+    train split is joined by spaces."""
     return "\n\n".join(hub.wikitext2("train" if side == "calibration" else "test"))
 
 
