@@ -140,8 +140,15 @@ def test_a_hub_id_is_hashed_by_what_was_fetched(folder: Path, monkeypatch: pytes
     tokenizer = loading.AutoTokenizer.from_pretrained(folder)
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", lambda *a, **o: (model, report))
     monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda *a, **o: tokenizer)
-    monkeypatch.setattr(loading, "cached_file", lambda name, file, **o: str(folder / file))
+    fetched: list[str] = []
+
+    def fetch(name: str, file: str, **how: Any) -> str:
+        fetched.append(file)
+        return str(folder / file)
+
+    monkeypatch.setattr(loading, "cached_file", fetch)
     assert load_model("org/name").sha256 == load_model(str(folder)).sha256
+    assert "README.md" in fetched  # for its licence
 
 
 def test_a_hub_id_without_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -407,6 +407,7 @@ def test_a_hub_id_is_fetched_first(source: Callable[..., Path], monkeypatch: pyt
     def fetch(name: str, allow_patterns: list[str]) -> str:
         assert name == "org/name"
         assert not any("bin" in pattern for pattern in allow_patterns)
+        assert "README.md" in allow_patterns
         return str(folder)
 
     monkeypatch.setattr(stream_model, "snapshot_download", fetch)

@@ -28,6 +28,9 @@ from pzc.runtime.shards import INDEX, SINGLE, open_shards
 POCKET = Path(__file__).parents[1] / "pocket"
 """The folder of the embedded model."""
 
+CARD = "README.md"
+"""The file that tells people of a model."""
+
 SPREAD = "map"
 """The name that stands for no device, but for all: blocks are spread over the accelerators by accelerate."""
 
@@ -173,6 +176,8 @@ def _load(
         model, unused = attempt(name, "model", lambda: _read_model(name, place, {**options, **spread}, dtype))
         tokenizer = attempt(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(place, **options))
         files = _weight_files(source)
+        if isinstance(source, str):
+            _fetch_card(source)
         moved = attempt(name, "model", lambda: model.to(device)) if device else model
     if unused:
         found = f"{len(unused)} tensors that its model does not use, such as" if unused[1:] else "an unused tensor,"
@@ -250,6 +255,12 @@ def _check_gguf(name: str, path: Path) -> None:
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
             raise PruningError(f"GGUF files need the package `{package}`", hint="pip install 'pzc[gguf]'", model=name)
+
+
+def _fetch_card(name: str) -> None:
+    """Have the card of a model of the Hugging Face hub beside its weights, for its licence. There may be none."""
+    lenient = ("missing_entries", "connection_errors", "gated_repo")
+    cached_file(name, CARD, **{f"_raise_exceptions_for_{what}": False for what in lenient})
 
 
 def _weight_files(source: Path | str) -> tuple[Path, ...]:

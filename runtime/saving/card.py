@@ -11,9 +11,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from pzc.compiler.pattern import pattern_text
+from pzc.runtime.models.loading import CARD
 from pzc.runtime.pruning.obs import COLUMNS
-
-CARD = "README.md"
 
 NAMED = {"smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"), "pocket": (None, "mit")}
 """Of the models that pzc knows by a name of its own: their place on the Hugging Face hub, and their licence."""

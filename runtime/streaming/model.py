@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from pzc.runtime.errors import WITHOUT_STREAM, PruningError
 from pzc.runtime.heap import give_back
 from pzc.runtime.models.layers import Layers, find_layers
-from pzc.runtime.models.loading import SPREAD, Loaded, attempt, local_path, resolve_device, resolve_dtype
+from pzc.runtime.models.loading import CARD, SPREAD, Loaded, attempt, local_path, resolve_device, resolve_dtype
 from pzc.runtime.models.outline import outline
 from pzc.runtime.models.stored import Source
 from pzc.runtime.quiet import quiet
@@ -222,7 +222,7 @@ def local_folder(name: str) -> Path:
         raise PruningError(f"{name} is a file: only folders of safetensors shards are streamed", hint=WITHOUT_STREAM)
     if path is not None:
         return path
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", CARD]
     with quiet():
         return Path(attempt(name, "model", lambda: snapshot_download(name, allow_patterns=wanted)))
 
