@@ -16,7 +16,9 @@ from pzc.runtime.errors import NoGradient, PruningError
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.statistics import gradients
+from pzc.runtime.statistics.activations import Sums
 from pzc.runtime.statistics.gather import Statistics, gather, noise
+from pzc.runtime.statistics.hessian import Hessians
 from pzc.runtime.statistics.sequential import NoChain
 
 X = ("X.l2", "X.l1", "X.mean", "X.var", "X.max")
@@ -312,14 +314,24 @@ def test_layers_that_read_the_same_tensor_share_its_sums(
     tiny: Callable[..., Any], windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """q, k and v read one tensor, gate and up another: four inputs a block are summed, not seven."""
-    from pzc.runtime.statistics.activations import Sums
-
     summed: list[torch.Tensor] = []
     original = Sums._sum
     monkeypatch.setattr(Sums, "_sum", lambda self, values: summed.append(values) or original(self, values))
     model = tiny()
     gather(model, find_layers(model), windows, ["X.l2", "X.max"])  # one batch
     assert len(summed) == 3 * 4
+
+
+def test_a_tensor_that_was_written_to_is_read_again() -> None:
+    values = torch.tensor([[1.0, 2.0]])
+    sums, hessians = Sums("X", ["X.l2"]), Hessians(["H.diag"], 1)
+    for layer in "ab":
+        sums.add(layer, values, values)
+        hessians.add(layer, values, values)
+        values.mul_(2)
+    assert [sums.finish(layer)["X.l2"].tolist() for layer in "ab"] == [[[1.0, 2.0]], [[2.0, 4.0]]]
+    first, second = (hessians.finish(layer)["H.diag"] for layer in "ab")
+    assert second.equal(4 * first)
 
 
 @pytest.mark.parametrize("metric", ["fisher", "abs(W) * G per row", "pruner_zero"])

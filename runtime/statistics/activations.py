@@ -59,7 +59,7 @@ class Sums:
         self._members = [member for member in _PARTS if f"{side}.{member}" in leaves]
         self._parts = {part for member in self._members for part in _PARTS[member]}
         self._totals: dict[str, Parts] = {}
-        self._last: tuple[Tensor | None, Parts] = (None, {})
+        self._last: tuple[Tensor | None, int, Parts] = (None, 0, {})
 
     def __bool__(self) -> bool:
         return bool(self._members)
@@ -67,14 +67,15 @@ class Sums:
     def add(self, layer: str, inputs: Tensor, outputs: Tensor) -> None:
         """Take in what one call of a layer read and put out: `[..., in]` and `[..., out]`."""
         values = inputs if self._side == "X" else outputs
-        if self._last[0] is not values:
-            self._last = (values, self._sum(values))
-        part = self._last[1]
+        read, changes, part = self._last
+        if read is not values or changes != changes_of(values):
+            part = self._sum(values)
+            self._last = (values, changes_of(values), part)
         self._totals[layer] = _fold(self._totals[layer], part) if layer in self._totals else part
 
     def finish(self, layer: str) -> Table:
         """The leaves of a layer: `[1, in]` of X, `[out, 1]` of Y. Raises Hopeless if it was never run."""
-        self._last = (None, {})
+        self._last = (None, 0, {})
         if layer not in self._totals:
             raise Hopeless(f"no calibration token reached the layer {layer}", layer=layer)
         total = self._totals.pop(layer)
@@ -84,6 +85,12 @@ class Sums:
     def _sum(self, values: Tensor) -> Parts:
         flat = rows(values)
         return {"tokens": len(flat), **{part: wide(_SUMS[part](flat)) for part in self._parts}}
+
+
+def changes_of(values: Tensor) -> int:
+    """How often a tensor has been written to in place: what it held before is not what it holds now. Torch does not
+    count it for those of its inference mode."""
+    return 0 if values.is_inference() else values._version
 
 
 def rows(values: Tensor) -> Tensor:

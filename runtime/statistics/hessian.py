@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pzc.runtime.errors import Hopeless, NotPositiveDefinite
-from pzc.runtime.statistics.activations import Table, rows, wide
+from pzc.runtime.statistics.activations import Table, changes_of, rows, wide
 
 FACTOR, DEAD, DAMPING_USED = "H.factor", "H.dead", "H.damping"
 MEMBERS = ("H.diag", "H.inv_diag", "H.chol_diag", FACTOR)
@@ -29,6 +29,9 @@ definite."""
 _PANELS = 8
 """H is symmetric: its products are taken in so many panels of rows, each from its diagonal on."""
 
+_NOTHING = (None, 0, None, None)
+"""What was read last, how often it had been written to, and the sum before and after it, where there is none."""
+
 
 class Hessians:
     """Σ x xᵀ of some layers' inputs. Layers that have read the same tensors so far, as q, k and v do, share one sum."""
@@ -37,7 +40,7 @@ class Hessians:
         self._leaves = [name for name in MEMBERS if name in leaves]
         self._windows = windows
         self._totals: dict[str, Tensor] = {}
-        self._last: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
+        self._last: tuple[Tensor | None, int, Tensor | None, Tensor | None] = _NOTHING
         self._finished: dict[str, Table] = {}
 
     def __bool__(self) -> bool:
@@ -46,8 +49,9 @@ class Hessians:
     def add(self, layer: str, inputs: Tensor, outputs: Tensor) -> None:
         """Take in what one call of a layer read, `[..., in]`."""
         old = self._totals.get(layer)
-        read, before, after = self._last
-        if read is inputs and before is old and after is not None:  # another layer with this sum has read it already
+        read, changes, before, after = self._last
+        same = read is inputs and changes == changes_of(inputs)
+        if same and before is old and after is not None:  # another layer with this sum has read it already
             self._totals[layer] = after
             return
         x = rows(inputs)
@@ -61,14 +65,14 @@ class Hessians:
             new = old
         _add_products(new, x)
         self._totals[layer] = new
-        self._last = (inputs, old, new) if new is not old else (None, None, None)
+        self._last = (inputs, changes_of(inputs), old, new) if new is not old else _NOTHING
 
     def finish(self, layer: str) -> Table:
         """The leaves of a layer, each `[1, in]`; its sum is let go of.
 
         Raises Hopeless if the layer was never run, or its Hessian can't be factored.
         """
-        self._last = (None, None, None)
+        self._last = _NOTHING
         if layer not in self._finished:
             if layer not in self._totals:
                 raise Hopeless(f"no calibration token reached the layer {layer}", layer=layer)
