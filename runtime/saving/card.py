@@ -63,7 +63,7 @@ def model_card(record: Mapping[str, Any], folder: str) -> str:
         ("target", kept + shares),
         *([("layers", layers)] if layers else []),
         ("weights that are kept", "unchanged" if update == "none" else f"updated by {update}"),
-        ("activations", "of the blocks as they are pruned" if record["sequential"] else "of the dense model"),
+        *([("activations", _read(record))] if record["passes"] else []),
         ("zero", f"{sparsity['after']:.2%} of {sparsity['weights']:,} weights (dense: {sparsity['before']:.2%})"),
         ("calibration", _text(record["data"]["calibration"], record["options"].get("windows"), record)),
         ("evaluation", _text(record["data"]["evaluation"], record["options"].get("eval_windows"), record)),
@@ -91,6 +91,11 @@ and the versions of what ran.
 {_applied(record, folder) if "mask" in record else reproduce(record["options"], folder)}
 ```
 """
+
+
+def _read(record: Mapping[str, Any]) -> str:
+    """Where the activations were from."""
+    return "of the blocks as they are pruned" if record["sequential"] else "of the dense model"
 
 
 def _choice(options: Mapping[str, Any]) -> str:
