@@ -38,10 +38,11 @@ def test_prune_records_what_it_did_and_says_how_to_measure_it_again(terminal: Te
     assert json.loads(again.out)["perplexity"] == pytest.approx(kept["perplexity"]["after"], rel=1e-6)
 
 
-def test_a_metric_of_the_weights_needs_no_calibration_text(terminal: Terminal) -> None:
+def test_a_metric_of_the_weights_needs_no_calibration_text(terminal: Terminal, tmp_path: Path) -> None:
     shown = terminal("prune", "-f", "magnitude", "-o", "out", *SMALL, "--windows", "100000", "--json")
     assert shown.code == 0
     assert json.loads(shown.out)["data"]["calibration"] is None
+    assert "activations" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_text_that_calibrated_a_model_does_not_measure_it(
@@ -245,3 +246,18 @@ def test_diff_says_what_was_compared(terminal: Terminal) -> None:
     found = json.loads(terminal("diff", "magnitude", "abs(W) ^ 2 + 1 per row", "--json", "-s", "0.4").out)
     assert [m["name"] for m in found["metrics"]] == ["magnitude", "inline"]
     assert (found["model"], found["sparsity"], found["pattern"]) == ("pocket", 0.4, None)
+
+
+def test_diff_reads_no_text_to_evaluate_on(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("A line of a text to read.\n" * 30, encoding="utf-8")
+    shown = terminal("diff", "wanda", "ria", "-d", "short.txt", "-n", "1", "-l", "128")
+    assert shown.code == 0, shown.err
+    assert terminal("compare", "-f", "wanda", "-d", "short.txt", "-n", "1", "-l", "128").code == 1
+
+
+def test_weights_are_hashed_where_the_hash_is_shown(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[object] = []
+    monkeypatch.setattr("pzc.runtime.models.loading.hash_files", lambda files: hashed.append(files) or "0" * 64)
+    options = ("eval", "-m", "pocket", "--eval-windows", "1", "--length", "32")
+    assert (terminal(*options).code, hashed) == (0, [])
+    assert json.loads(terminal(*options, "--json").out)["sha256"] == "0" * 64

@@ -55,7 +55,7 @@ def command(
     pattern = parse_pattern(how["pattern"]) if how["pattern"] else None
     target = Target(how["per"], how["sparsity"], pattern)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    texts = texts_of(loaded, metrics[0].leaves | metrics[1].leaves, {**how, "eval_data": None, "eval_windows": 1})
+    texts = texts_of(loaded, metrics[0].leaves | metrics[1].leaves, {**how, "eval_data": None, "eval_windows": 0})
     with progress(quiet or as_json) as bar:
         found = difference(
             loaded.model, metrics, target, texts.calibration_windows, seed=how["seed"], progress=bar

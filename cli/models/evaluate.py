@@ -104,7 +104,9 @@ def command(
     most = min((n for n in (eval_windows or (None if protocol else 16), limit) if n is not None), default=None)
     asked = find_tasks(tasks) if tasks else None
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    result: dict[str, Any] = {"model": model, "sha256": loaded.sha256, "versions": versions()}
+    result: dict[str, Any] = {"model": model, "versions": versions()}
+    if as_json:
+        result["sha256"] = loaded.sha256
     shown: list[tuple[str, Estimate, int, str]] = []
     with progress(quiet or as_json) as bar:
         if data or protocol or not tasks:
