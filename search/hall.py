@@ -67,6 +67,8 @@ class Outcome:
     published: str
     published_held_out: float
     dense: float
+    published_per: str | None = None
+    """The comparison group of the published metric."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,8 @@ def _outcome(store: Store) -> Outcome | None:
     """What the final has measured of the first place: not what an earlier one has of another."""
     kept = store.outcome or {}
     known = {f.name: kept[f.name] for f in fields(Outcome) if f.name in kept}
-    return Outcome(**known) if len(known) == len(fields(Outcome)) and known["candidate"] == store.winner else None
+    needed = {f.name for f in fields(Outcome) if f.default is MISSING}
+    return Outcome(**known) if needed <= known.keys() and known["candidate"] == store.winner else None
 
 
 def _in_full(c: Candidate) -> bool:

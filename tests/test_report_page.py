@@ -28,6 +28,7 @@ from pzc.search.reading import Run, read_run
 from pzc.search.report import themes
 from pzc.search.report.elsewhere import table, where
 from pzc.search.report.html import element, formula, paragraph, uncoloured
+from pzc.search.report.measure import metrics_of
 from pzc.search.report.sections import commands, sections
 from pzc.search.report.write import document
 from pzc.search.store import Store
@@ -514,6 +515,20 @@ def test_a_run_in_a_database_is_named_so(tmp_path: Path) -> None:
 def test_the_page_has_the_command_that_the_search_has(tmp_path: Path) -> None:
     run, file = run_of(family()), tmp_path / "01.pzm"
     assert compare_command(run.settings, file, "wanda") in commands(run, file)
+    inside = [replace(c, per="block") for c in family()]
+    assert compare_command(run.settings, file, "wanda", "block") in commands(run_of(inside), file)
+    ended = Outcome(6, 24.5, 8, 27.0, "magnitude", 31.0, 12.0, "layer")
+    assert compare_command(run.settings, file, "magnitude", "layer") in commands(replace(run, outcome=ended), file)
+
+
+def test_the_best_published_metric_of_the_final_is_measured(tmp_path: Path) -> None:
+    """Of several that the final has measured the best on held-out text need not be the best by fitness."""
+    ria = candidate(9, 31.0, generation=-1, operator="ria", per="layer")
+    run = run_of([*family(), ria], tmp_path)
+    assert [m.name for m in metrics_of(run)[1:]] == ["wanda", "magnitude"]
+    for kept, per in ((None, "layer"), ("col", "col")):
+        ended = replace(run, outcome=Outcome(6, 24.5, 8, 27.0, "ria", 31.0, 12.0, kept))
+        assert [(m.name, m.per) for m in metrics_of(ended)[1:]] == [("wanda", "row"), ("ria", per), ("magnitude", "row")]
 
 
 @pytest.mark.parametrize(("own", "options"), [({"pattern": "2:4"}, ()), ({}, ("--pattern", "2:4"))])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from pzc.compiler.load import load, zoo
 from pzc.search.commands import compare_command, prune_command
 from tests.runs import SETTINGS
 
@@ -25,4 +27,15 @@ def test_what_is_not_as_usual_is_typed() -> None:
     assert "--sparsity" not in typed
     chosen = {**SETTINGS, "include": ["q_proj"], "exclude": ["layers.0.*", "k_proj"]}
     assert compare_command(chosen, FILE, None).endswith(" --include q_proj --exclude 'layers.0.*' --exclude k_proj")
-    assert "--pattern 2:4 --metric 'runs/a run/01.pzm' --output out/pruned" in prune_command(settings, FILE)
+    pruned = prune_command(settings, FILE)
+    assert "--pattern 2:4 --dtype bfloat16 --seed 3 --metric 'runs/a run/01.pzm' --output out/pruned" in pruned
+
+
+def test_a_published_metric_is_compared_in_the_group_that_it_had() -> None:
+    """By its name where that is its own group."""
+    assert " --metric wanda --metric" in compare_command(SETTINGS, FILE, "wanda", "row")
+    for name in ("wanda", "gblm_l1"):  # one of them with a parameter
+        _, _, _, reference, *_ = shlex.split(compare_command(SETTINGS, FILE, name, "block"))
+        metric = load(reference)
+        assert (metric.core, metric.per) == (zoo()[name].core, "block")
+    assert " --metric wanda --metric" in compare_command({**SETTINGS, "pattern": "2:4"}, FILE, "wanda", "layer")

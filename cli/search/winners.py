@@ -59,7 +59,8 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
     output.print("[bold]the best of the zoo[/]:\n")
     output.print(formula(best_zoo.metric.source), soft_wrap=True)
-    following = compare_command(asdict(run.settings), result.files[0], best_zoo.metric.name)
+    other = best_zoo.metric
+    following = compare_command(asdict(run.settings), result.files[0], other.name, other.per)
     say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
 
 

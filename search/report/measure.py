@@ -69,15 +69,18 @@ def winning_metric(run: Run) -> Metric:
 
 
 def metrics_of(run: Run) -> list[Metric]:
-    """The winner, the best published metric of the run, and familiar ones, each with the group it had in the run."""
-    best = [c.operator for c in run.zoo[:1]]
+    """The winner, the best published metrics of the run by fitness and in its final, and familiar ones, each with the
+    group it had in the run."""
+    best = [*(c.operator for c in run.zoo[:1]), *([run.outcome.published] if run.outcome else [])]
     names = dict.fromkeys([*best, *(n for n in FAMILIAR if any(c.operator == n for c in run.zoo))])
     return [winning_metric(run), *(published_metric(run, name) for name in names)]
 
 
 def published_metric(run: Run, name: str) -> Metric:
-    """A metric of the zoo with the comparison group in which it was best in the run."""
+    """A metric of the zoo with the comparison group in which it was best in the run: in its final, else by fitness."""
     metric = zoo_metric(name)
+    if run.outcome and run.outcome.published == name and run.outcome.published_per:
+        return replace(metric, per=run.outcome.published_per)
     return replace(metric, per=next((c.per for c in run.zoo if c.operator == name), metric.per))
 
 

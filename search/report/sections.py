@@ -19,7 +19,7 @@ from pzc.search.report.effects import effects, families, frequencies, the_best
 from pzc.search.report.evolution import evolution
 from pzc.search.report.figures import NODES, TIER_NAMES, Figure
 from pzc.search.report.html import Colour
-from pzc.search.report.measure import Measured, best_other
+from pzc.search.report.measure import Measured, best_other, published_metric
 from pzc.search.report.numbers import change, count, duration, joined, percent, perplexity
 from pzc.search.settings import Settings
 
@@ -136,7 +136,7 @@ def commands(run: Run, file: Path) -> list[str]:
     published = run.outcome.published if run.outcome else run.zoo[0].operator if run.zoo else None
     return [
         prune_command(run.settings, file),
-        compare_command(run.settings, file, published),
+        compare_command(run.settings, file, published, published_metric(run, published).per if published else None),
         f"pzc search transfer {run.place.typed} --model smollm2 --pattern 2:4",
     ]
 
