@@ -69,6 +69,8 @@ class Outcome:
     dense: float
     published_per: str | None = None
     """The comparison group of the published metric."""
+    losses: tuple[float, ...] = ()
+    """Nats a token of each of the search's windows, of the winner as it is written."""
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ def _outcome(store: Store) -> Outcome | None:
     """What the final has measured of the first place: not what an earlier one has of another."""
     kept = store.outcome or {}
     known = {f.name: kept[f.name] for f in fields(Outcome) if f.name in kept}
+    known["losses"] = tuple(known.get("losses", ()))
     needed = {f.name for f in fields(Outcome) if f.default is MISSING}
     return Outcome(**known) if needed <= known.keys() and known["candidate"] == store.winner else None
 

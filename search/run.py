@@ -109,7 +109,7 @@ def _outcome(
     losses, other = contender.losses, min(published, key=lambda m: m.held_out)
     return hall.Outcome(
         contender.candidate.number, perplexity(losses), len(losses), winner.held_out, other.metric.name,
-        other.held_out, dense, other.metric.per,
+        other.held_out, dense, other.metric.per, contender.own,
     )  # fmt: skip
 
 

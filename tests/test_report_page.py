@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -120,9 +121,11 @@ def test_the_page_gives_the_numbers_of_the_run(reported: Path, searched: Path) -
     run = read_run(Place(searched))
     text = unescape("".join(Page(reported / "report.html").text))
     assert f"{len(run.bred):,} candidates" in text
-    assert f"{run.winner.fitness:.2f}" in text
     kept = (searched / "hall_of_fame" / "01.pzm").read_text(encoding="utf-8").strip()
     assert kept in text
+    fitness = re.search(r"On the search's windows: perplexity ([\d.]+);", kept)
+    assert fitness
+    assert f"perplexity, search windows {float(fitness[1]):.2f}" in words_of(run, only="winner")
     assert f"Candidate {run.winner.number}: " in kept
     held_out = re.search(r"on held-out text: perplexity ([\d.]+)\.", kept)
     assert held_out  # measured again from the file, on the same windows
@@ -213,6 +216,16 @@ def test_the_winner_is_shown_with_what_made_it_the_winner() -> None:
     for heading, value in (("held-out text", "27.00"), ("wanda, held-out text", "31.00"), ("dense model", "12.00")):
         assert re.search(rf"{heading}\S*(?: held-out text)? {value}", known)
     assert "further ones together" not in words_of(run_of(family()), only="winner")
+
+
+def test_the_winner_has_the_numbers_of_the_form_in_which_it_is_written() -> None:
+    """On the search's windows too, where what was bred may have had others; an earlier version did not keep them."""
+    run = replace(run_of(family()), first=8)
+    as_bred = replace(run, outcome=Outcome(8, 24.5, 8, 27.0, "wanda", 31.0, 12.0))
+    assert "perplexity, search windows 26.00" in words_of(as_bred, only="winner")
+    text = words_of(replace(as_bred, outcome=replace(as_bred.outcome, losses=(math.log(27.0),) * 4)), only="winner")
+    assert "perplexity, search windows 27.00" in text
+    assert "change on search windows −10.0 %" in text
 
 
 def test_settings_have_the_names_of_their_options() -> None:
@@ -526,9 +539,10 @@ def test_the_best_published_metric_of_the_final_is_measured(tmp_path: Path) -> N
     ria = candidate(9, 31.0, generation=-1, operator="ria", per="layer")
     run = run_of([*family(), ria], tmp_path)
     assert [m.name for m in metrics_of(run)[1:]] == ["wanda", "magnitude"]
-    for kept, per in ((None, "layer"), ("col", "col")):
-        ended = replace(run, outcome=Outcome(6, 24.5, 8, 27.0, "ria", 31.0, 12.0, kept))
-        assert [(m.name, m.per) for m in metrics_of(ended)[1:]] == [("wanda", "row"), ("ria", per), ("magnitude", "row")]
+    for known, per in ((None, "layer"), ("col", "col")):
+        ended = replace(run, outcome=Outcome(6, 24.5, 8, 27.0, "ria", 31.0, 12.0, known))
+        _, wanda, best, _ = metrics_of(ended)
+        assert (wanda.name, best.name, best.per) == ("wanda", "ria", per)
 
 
 @pytest.mark.parametrize(("own", "options"), [({"pattern": "2:4"}, ()), ({}, ("--pattern", "2:4"))])

@@ -70,11 +70,12 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     """The winner, how good it is and how to use it."""
     file = run.folder / HALL / "01.pzm"
     best, zoo = run.winner, run.zoo[0] if run.zoo else None
-    numbers = [(f"{run.measure}, search windows", perplexity(best.fitness))]
+    losses = run.outcome.losses if run.outcome and run.outcome.losses else best.losses  # as it is written, if known
+    numbers = [(f"{run.measure}, search windows", perplexity(uncertainty.perplexity(losses)))]
     if zoo:
         numbers += [
             (f"best of the zoo: {zoo.operator}", perplexity(zoo.fitness)),
-            ("change on search windows", change(uncertainty.change(best.losses, zoo.losses))),
+            ("change on search windows", change(uncertainty.change(losses, zoo.losses))),
         ]
     if run.outcome:
         numbers.insert(1, (f"{run.measure}, with further windows", perplexity(run.outcome.together)))
