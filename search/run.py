@@ -17,6 +17,7 @@ from pzc.search import exports, hall
 from pzc.search.hall import HALL
 from pzc.search.objective import MEASURES
 from pzc.search.prepare import Prepared
+from pzc.search.replay import catch_up
 from pzc.search.state import State
 from pzc.search.worker import work
 
@@ -87,8 +88,11 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     and the dense model on held-out text, by `at_once` threads, and write the hall of fame.
 
     The order is that of the loss over the search's windows and the further ones: held-out text chooses none of
-    them. The model is dense again afterwards.
+    them. What others have settled since the search ended counts; what workers that are gone were at is ended. The model
+    is dense again afterwards.
     """
+    catch_up(run.state, run.store)
+    run.store.end_abandoned()
     contenders = hall.contend(run.fitness, run.state.best(hall.ROUNDS[0]), run.further, progress, at_once)
     best, zoo = contenders[: hall.MEMBERS], [hall.published(c) for c in run.state.zoo[:ZOO_MEMBERS]]
     final = hall.Final(run.fitness, run.held_out, at_once)
@@ -114,10 +118,18 @@ def _outcome(
 
 
 def keep(run: Prepared) -> list[Path]:
-    """Write the hall of fame of a search that was stopped, without measuring anything."""
+    """Write the hall of fame of a search that was stopped, without measuring anything. One that an earlier final has
+    measured stays as it is: then no file is written."""
+    catch_up(run.state, run.store)
     members = hall.unmeasured(run.state.best(hall.MEMBERS))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
-    return _write_hall(run, members) if members else []
+    return _write_hall(run, members) if members and not _is_measured(run) else []
+
+
+def _is_measured(run: Prepared) -> bool:
+    """Whether the hall of fame that is there is one that a final has measured."""
+    outcome = run.store.outcome
+    return outcome is not None and outcome["candidate"] == run.store.winner and (run.folder / HALL).is_dir()
 
 
 def _write_hall(run: Prepared, members: Sequence[hall.Member]) -> list[Path]:

@@ -295,6 +295,14 @@ class Store:
             if not trial.state.is_finished():
                 self._end(self._open[number], TrialState.FAIL)
 
+    def end_abandoned(self) -> None:
+        """End the claims of workers that are gone, of whatever generation: for a run that nobody goes on with."""
+        self._look()
+        workers = self._notes()
+        for identity in list(self._open.values()):
+            if not self._alive(self._storage.get_trial(identity).user_attrs.get("worker", ""), workers):
+                self._end(identity, TrialState.FAIL)
+
     def _end(self, trial: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         with suppress(UpdateFinishedTrialError):  # it is ended already: it had arrived when it was told of again
             self._storage.set_trial_state_values(trial, state, values)

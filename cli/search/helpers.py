@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from pzc.cli.search.join import HERE
 from pzc.search.place import URL, Place
 from pzc.search.settings import Settings
 
-GRACE = 5.0
-"""Seconds that a helper has to end."""
+GRACE = 60.0
+"""Seconds that helpers have to finish the candidates at work, which the final looks at, too."""
+
+HURRY = 5.0
+"""Seconds that they have where the search was interrupted."""
 
 STOPPED = 130
 """The exit code of one that was asked to stop, as by the ctrl-c that stops all."""
@@ -37,6 +41,7 @@ def helping(place: Place, settings: Settings, given: dict[str, Any]) -> Iterator
     running: list[subprocess.Popen[bytes]] = []
     ended = threading.Event()
     place.folder.mkdir(parents=True, exist_ok=True)
+    grace = HURRY
     try:
         for number in range(2, given["workers"] + 1):
             with (place.folder / f"worker-{number}.log").open("wb") as log:
@@ -44,14 +49,25 @@ def helping(place: Place, settings: Settings, given: dict[str, Any]) -> Iterator
             running.append(helper)
             threading.Thread(target=_attend, args=(helper, Path(log.name), ended), daemon=True).start()
         yield
+        grace = GRACE
     finally:
         ended.set()
+        _end(running, grace)
+
+
+def _end(running: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """Let processes finish what they are at, in so many seconds together; those that do not, or all on ctrl-c, are
+    killed."""
+    for process in running:
+        process.terminate()
+    until = time.monotonic() + grace
+    try:
         for process in running:
-            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+    finally:
         for process in running:
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
+            if process.poll() is None:
                 process.kill()
                 process.wait()
 

@@ -189,6 +189,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.cli.search.watch import gentle, watching
     from pzc.cli.search.winners import report
     from pzc.runtime.errors import PruningError
+    from pzc.search.hall import HALL
     from pzc.search.prepare import open_store, prepare
     from pzc.search.run import Budget, finish, keep, search
 
@@ -224,9 +225,10 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             search(run, budget)
         if budget.asked:
             kept = keep(run)
-            if kept and not given["as_json"]:
-                best = run.state.standing().best[0]
-                say(f"best so far {best[0].fitness:.3f}  {best[1].formula}  per {best[0].per} → {kept[0]}")
+            best = run.state.standing().best
+            if best and not given["as_json"]:
+                where = f"→ {kept[0]}" if kept else f"({run.folder / HALL} is as the last final has measured it)"
+                say(f"best so far {best[0][0].fitness:.3f}  {best[0][1].formula}  per {best[0][0].per}  {where}")
             raise KeyboardInterrupt
         ended = run.state.ended() or f"{clock(store.spent())} of searching (--time {clock(budget.seconds)})"
         if resumed and store.slots() == before:
