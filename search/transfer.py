@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
@@ -115,7 +117,7 @@ def transfer(
     The best published metric is chosen on the text that all are measured on, which favours it. The model is left dense.
     Raises PruningError for a target that does not fit the model.
     """
-    conditions = conditions_of(texts, include, exclude, seed)
+    conditions = conditions_of(texts, include, exclude, seed, loaded.dtype)
     by_metric = {id(e.metric): e for e in tried}
     results: dict[Target, list[tuple[Entry, Compared]]] = {target: [] for target in targets}
     dense = math.nan
@@ -134,10 +136,10 @@ def transfer(
         yield _beside_best(model, texts.measured_on, target, dense, rows, conditions)
 
 
-def conditions_of(texts: Texts, include: Sequence[str], exclude: Sequence[str], seed: int) -> Row:
+def conditions_of(texts: Texts, include: Sequence[str], exclude: Sequence[str], seed: int, dtype: torch.dtype) -> Row:
     """What else a measurement depends on: the text that statistics came from and how many of its windows, none of which
     there are for the weights alone; how many windows measured, of how many tokens; which layers are pruned; the
-    seed."""
+    seed; the type of the model."""
     measured, gathered = texts.evaluation_windows, texts.calibration_windows
     return {
         "calibration": texts.calibration.title if texts.calibration else None,
@@ -147,10 +149,11 @@ def conditions_of(texts: Texts, include: Sequence[str], exclude: Sequence[str], 
         "include": " ".join(include) or None,
         "exclude": " ".join(exclude) or None,
         "seed": seed,
+        "dtype": str(dtype).removeprefix("torch."),
     }
 
 
-CONDITIONS = ("calibration", "windows", "eval_windows", "length", "include", "exclude", "seed")
+CONDITIONS = ("calibration", "windows", "eval_windows", "length", "include", "exclude", "seed", "dtype")
 """What a row says of them; None in one of a version that did not note them."""
 
 

@@ -487,11 +487,29 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     (row,) = kept(tmp_path)
     assert [row[name] for name in CONDITIONS] == [None] * len(CONDITIONS)
     assert table([row]).count("not noted") == 2
-    new = {**row, "calibration": "t", "windows": 6, "eval_windows": 8, "length": 64, "seed": 0}
+    new = {**row, "calibration": "t", "windows": 6, "eval_windows": 8, "length": 64, "seed": 0, "dtype": "float32"}
+    assert "1, float32" in table([new])
     keep(tmp_path, [new])
     assert kept(tmp_path) == [row, new]
     assert where(row, [row, new]) == "1, 1, windows not noted"
-    assert where(new, [row, new]) == "1, 1, 8 windows, 64 tokens each, statistics of t, of 6 windows, seed 0"
+    assert (
+        where(new, [row, new]) == "1, 1, 8 windows, 64 tokens each, statistics of t, of 6 windows, seed 0, in float32"
+    )
+
+
+def test_transfer_has_the_type_of_the_run(tmp_path: Path) -> None:
+    """Measured in another it stands beside that."""
+    run = write_run(tmp_path / "run", family(), dtype="bfloat16")
+    (run / "hall_of_fame").mkdir()
+    (run / "hall_of_fame" / "01.pzm").write_text("pzm 1 metric a = abs(W)  per row", encoding="utf-8")
+    options = [str(run), "--zoo", "1", "--members", "1", "--eval-windows", "2", "--windows", "2", "--length", "16"]
+    for more in ([], ["--dtype", "float32"], []):
+        assert CliRunner().invoke(transfer, [*options, *more]).exit_code == 0
+    rows = [r for r in kept(run) if r["metric"] == "01"]
+    assert [r["dtype"] for r in rows] == ["float32", "bfloat16"]
+    assert [where(r, rows) for r in rows] == ["pocket, 50%, in float32", "pocket, 50%, in bfloat16"]
+    assert CliRunner().invoke(transfer, [*options, "--model", "pocket"]).exit_code == 0
+    assert [r["dtype"] for r in kept(run) if r["metric"] == "01"] == ["bfloat16", "float32"]  # the model's own
 
 
 def test_a_record_that_is_none_shows_before_anything_is_measured(

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 @options.quiet
 @click.pass_context
 def command(
-    ctx: click.Context, /, folder: Path, models: tuple[str, ...], device: str, dtype: str | None,
+    ctx: click.Context, /, folder: Path, models: tuple[str, ...], device: str,
     trust_remote_code: bool, members: int, zoo: int, storage: str | None, study: str,
     as_csv: bool, as_json: bool, quiet: bool, **how: Any,
 ) -> None:  # fmt: skip
@@ -104,7 +104,7 @@ def command(
     said = ""
     with progress(quiet or as_json or as_csv) as bar:
         for model in models or (str(run.settings["model"]),):
-            loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+            loaded = load_model(model, device=device, dtype=how["dtype"], trust_remote_code=trust_remote_code)
             fits, misfits = fitting(loaded, targets, **chosen)
             for error in misfits:
                 errors.print(f"left out for {model}: {error.message}", markup=False, soft_wrap=True)
@@ -141,11 +141,12 @@ def _rows(found: Sequence[Sequence[Transferred]]) -> list[dict[str, Any]]:
 
 def _completed(how: dict[str, Any], run: Run, models: Sequence[str]) -> dict[str, Any]:
     """The options, with what was not given as the run has it. A text that is given has an evaluation side of its own,
-    and another model may read windows of another length."""
+    and another model may have another type and read windows of another length."""
     kept = {name: how[name] or run.settings.get(name) for name in ("data", "windows")}
     if not how["data"]:
         kept["eval_data"] = how["eval_data"] or run.settings.get("eval_data")
-    kept["length"] = how["length"] or (None if models else run.settings.get("length"))
+    for name in ("length", "dtype"):
+        kept[name] = how[name] or (None if models else run.settings.get(name))
     return {**how, **kept, "seed": int(run.settings.get("seed", 0))}
 
 

@@ -33,6 +33,7 @@ def rows_of(run: Run) -> list[Row]:
 _TOLD_BY = {
     "text": "{}", "eval_windows": "{} windows", "length": "{} tokens each", "calibration": "statistics of {}",
     "windows": "of {} windows", "include": "{} alone", "exclude": "{} dense", "seed": "seed {}",
+    "dtype": "in {}",
 }  # fmt: skip
 """By what rows of one model and target are told apart."""
 
@@ -77,7 +78,7 @@ def table(rows: Sequence[Row]) -> str:
     """The same in numbers."""
     cells = [
         [
-            escape(Path(row["model"]).name), escape(row["target"]),
+            escape(", ".join(filter(None, [Path(row["model"]).name, row["dtype"]]))), escape(row["target"]),
             escape(f"{row['text']}{_size(row, 'eval_windows')}"),
             escape(_noted(row, row["calibration"] and f"{row['calibration']}{_size(row, 'windows')}")),
             _noted(row, row["seed"]),
