@@ -186,7 +186,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
 
     from pzc.cli.search.helpers import helping
     from pzc.cli.search.live import clock
-    from pzc.cli.search.watch import gentle, watching
+    from pzc.cli.search.watch import gentle, named, watching
     from pzc.cli.search.winners import report
     from pzc.runtime.errors import PruningError
     from pzc.search.hall import HALL
@@ -198,7 +198,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     if resumed and given["folder"] and "://" not in resumed:
         raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
     silent = given["quiet"] or given["as_json"]
-    place = _place(resumed or given["storage"], given)
+    place = _place(ctx, resumed or given["storage"], given)
     anew = not (resumed or place.url or place.folder.exists())
     store, settings = open_store(place, None if resumed else _settings(ctx, given))
     try:
@@ -241,10 +241,10 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
         team = f" --workers {given['workers']}" if given["workers"] > 1 else ""
-        following = f"; go on with: pzc search {place.resume}{team}"
-        say(f"stopped{following}" if store.settings is not None else "stopped before the search began")
-        if given["as_json"]:
-            print_json({"event": "stopped", "run": place.name})
+        begun = store.settings is not None
+        say(f"stopped; go on with: pzc search {place.resume}{team}" if begun else "stopped before the search began")
+        if given["as_json"] and begun:
+            print_json({"event": "stopped", **named(place), "folder": str(place.folder)})
         ctx.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or store.settings is None:
@@ -256,10 +256,13 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
             store.discard()
 
 
-def _place(where: str | None, given: dict[str, Any]) -> Place:
+def _place(ctx: click.Context, where: str | None, given: dict[str, Any]) -> Place:
     """Where a run is stored: at a URL, with a folder for what is written, or in a folder."""
-    from pzc.search.place import Place
+    from pzc.search.place import STUDY, Place
 
+    if not (where and "://" in where) and given["study"] != STUDY:
+        other = f"the study of a folder is `{STUDY}`, not `{given['study']}`"
+        raise click.UsageError(f"--study is for storages: {other}", ctx)
     if where and "://" in where:
         return Place(given["folder"] or _folder(given["study"]), where, given["study"])
     return Place(Path(where) if where else given["folder"] or _folder(given["model"]))
@@ -320,7 +323,19 @@ def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     chosen["seeds"] = tuple(f"{m.name}: {m.formula} per {m.per}" for m in seeds)
     if chosen["limit"] is None and not any(options.is_typed(ctx, name) for name in BOUNDS):
         chosen["limit"] = LIMIT
-    return Settings(**chosen)
+    settings = Settings(**chosen)
+    _check_seeds(ctx, settings)
+    return settings
+
+
+def _check_seeds(ctx: click.Context, settings: Settings) -> None:
+    """Raise UsageError where the run would end before it has tried the metrics that it is to begin with."""
+    from pzc.search.settings import given
+
+    n = len(given(settings).seeds) if settings.evaluations is not None else 0
+    if settings.evaluations is not None and n > settings.evaluations:
+        brought = f"--seed-metrics bring {n} candidates, one for each group of the space where it lacks a metric's own"
+        raise click.UsageError(f"{brought}; --evaluations {settings.evaluations} would leave some of them untried", ctx)
 
 
 def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Settings:
@@ -332,15 +347,16 @@ def _changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Setti
     for name in names:
         was = getattr(kept, name)
         if name not in ANEW and given[name] != was:
-            began = "it began without one" if was in (None, False, ()) else f"it began with {was}"
+            nothing = was is None or was is False or was == ()
+            began = "it began without one" if nothing else f"it began with {was}"
             raise click.UsageError(f"{flags[name]} of a run cannot change; {began}", ctx)
     if given["seed_metrics"]:
         raise click.UsageError("--seed-metrics are what a run begins with; it cannot get others", ctx)
     if options.is_typed(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):
         raise click.UsageError(f"--threads of a run cannot change; it began with {kept.threads}", ctx)
     changed = {name: given[name] for name in names if name in ANEW}
-    if changed.keys() & set(BOUNDS) and "limit" not in changed:
-        changed["limit"] = None
+    if changed.keys() & set(BOUNDS) and kept.limit == LIMIT and all(getattr(kept, name) is None for name in BOUNDS):
+        changed.setdefault("limit", None)  # it had no bound but that of a run which is given none
     return replace(kept, **changed)
 
 

@@ -30,7 +30,7 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     pzc search status postgresql://host/db --study first --json
     """
     from pzc.cli.search.live import View
-    from pzc.cli.search.watch import follow, stands
+    from pzc.cli.search.watch import follow, named, stands
     from pzc.search.place import Place
     from pzc.search.replay import catch_up
     from pzc.search.settings import plan_of, settings_of
@@ -58,7 +58,7 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     def found() -> dict[str, Any]:
         now = standing()
         best = [{"formula": m.formula, "per": c.per, "fitness": c.fitness, "candidate": c.number} for c, m in now.best]
-        return {"run": str(store.place), "workers": store.workers(), **stands(now, store.spent()), "best": best}
+        return {**named(store.place), "workers": store.workers(), **stands(now, store.spent()), "best": best}
 
     if as_json and not watch:
         print_json(found())

@@ -14,6 +14,7 @@ from rich.live import Live
 
 from pzc.cli.console import errors, print_json, say
 from pzc.cli.search.live import STOPPING, STOPS, View, fitness_of, versus_zoo
+from pzc.search.place import Place
 from pzc.search.prepare import Prepared
 from pzc.search.run import Budget
 from pzc.search.state import Standing
@@ -103,6 +104,11 @@ def follow(
                 _line(now, improved, elapsed())
 
 
+def named(place: Place) -> dict[str, Any]:
+    """Which run it is, for machines: its folder or its URL, and its study there."""
+    return {"run": place.name, "study": place.study}
+
+
 def begun(run: Prepared) -> dict[str, Any]:
     """The first event: what the run is about."""
     s = run.settings
@@ -110,7 +116,8 @@ def begun(run: Prepared) -> dict[str, Any]:
     bounds = ("limit", "evaluations", "generations", "patience", "reach")
     return {
         "event": "begin",
-        "run": str(run.store.place),
+        **named(run.store.place),
+        "folder": str(run.folder),
         **{name: getattr(s, name) for name in kept},
         "until": {name: getattr(s, name) for name in bounds if getattr(s, name) is not None},
     }
