@@ -71,6 +71,17 @@ class Outcome:
     """The comparison group of the published metric."""
     losses: tuple[float, ...] = ()
     """Nats a token of each of the search's windows, of the winner as it is written."""
+    formula: str | None = None
+    """The winner as it is written."""
+    per: str | None = None
+    """Its comparison group."""
+    error: float | None = None
+    """The standard error of its change of held-out perplexity against the published metric."""
+
+    @property
+    def change(self) -> float:
+        """How much higher the winner's held-out perplexity is than that of the published metric, as a share of it."""
+        return self.held_out / self.published_held_out - 1
 
 
 @dataclass(frozen=True)

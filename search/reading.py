@@ -121,7 +121,7 @@ def read_run(place: Place) -> Run:
         raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
     store = Store(place, resume=True)
     state = stored_state(store, plan_of(settings_of(store)))
-    run = Run(place, state.every(), store.settings or {}, store.winner, _outcome(store))
+    run = Run(place, state.every(), store.settings or {}, store.winner, outcome_of(store))
     if not run.found:
         raise StoreError(
             f"the search in {place} has measured no candidate in full",
@@ -130,7 +130,7 @@ def read_run(place: Place) -> Run:
     return run
 
 
-def _outcome(store: Store) -> Outcome | None:
+def outcome_of(store: Store) -> Outcome | None:
     """What the final has measured of the first place: not what an earlier one has of another."""
     kept = store.outcome or {}
     known = {f.name: kept[f.name] for f in fields(Outcome) if f.name in kept}

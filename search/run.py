@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.uncertainty import perplexity
+from pzc.runtime.evaluation.uncertainty import change, perplexity
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.planning.commands import options_of
 from pzc.runtime.scoring.masks import share_text
@@ -29,22 +29,29 @@ ZOO_MEMBERS = 5
 class Budget:
     """When to stop: after `seconds` of searching, earlier sessions of the run included, or when asked to.
 
-    `asked` may be set by a signal handler. The clock stands until `start`: measuring the zoo does not count.
+    `asked` may be set by a signal handler. The clock stands until `start` and from `stop` on: neither measuring the zoo
+    nor the final counts.
     """
 
     seconds: float = math.inf
     spent: float = 0.0
     asked: bool = False
     _since: float | None = None
+    _until: float | None = None
 
     def start(self) -> None:
         """Begin to count now, unless that has been done."""
         self._since = time.monotonic() if self._since is None else self._since
 
+    def stop(self) -> None:
+        """Count no further."""
+        self._until = time.monotonic() if self._until is None else self._until
+
     @property
     def session(self) -> float:
         """Seconds of searching in this session."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
+        now = time.monotonic() if self._until is None else self._until
+        return 0.0 if self._since is None else now - self._since
 
     @property
     def elapsed(self) -> float:
@@ -72,7 +79,10 @@ def search(run: Prepared, budget: Budget, *, leads: bool = True, over: Callable[
     counts."""
     budget.spent = run.store.spent()
     with run.store.beating(lambda: budget.session if leads else 0.0):
-        work(run.state, run.store, run.given, run.fitness, over or budget.over, lambda: _begin(run, budget, leads))
+        try:
+            work(run.state, run.store, run.given, run.fitness, over or budget.over, lambda: _begin(run, budget, leads))
+        finally:
+            budget.stop()
 
 
 def _begin(run: Prepared, budget: Budget, leads: bool) -> None:
@@ -113,7 +123,8 @@ def _outcome(
     losses, other = contender.losses, min(published, key=lambda m: m.held_out)
     return hall.Outcome(
         contender.candidate.number, perplexity(losses), len(losses), winner.held_out, other.metric.name,
-        other.held_out, dense, other.metric.per, contender.own,
+        other.held_out, dense, other.metric.per, contender.own, winner.metric.formula, winner.metric.per,
+        change(winner.losses, other.losses).error,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import ALIASES, MEASURED, Candidate
 from pzc.search.settings import Settings
-from pzc.search.state import Standing
+from pzc.search.state import Standing, State
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -212,6 +212,12 @@ def ends(s: Settings) -> str:
         f"a fitness of {s.reach:g}" if s.reach is not None else "",
     ]
     return ", or ".join(filter(None, found))
+
+
+def ended(state: State, s: Settings, spent: float) -> str:
+    """What a run has reached, in words, that ends it; empty while it may go on."""
+    timed = f"{clock(spent)} of searching (--time {clock(s.limit)})" if s.limit and spent >= s.limit - 0.1 else ""
+    return state.ended() or timed  # seconds are kept in tenths
 
 
 def fitness_of(c: Candidate) -> str:

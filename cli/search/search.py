@@ -185,7 +185,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     import torch
 
     from pzc.cli.search.helpers import helping
-    from pzc.cli.search.live import clock
+    from pzc.cli.search.live import ended
     from pzc.cli.search.watch import gentle, named, watching
     from pzc.cli.search.winners import report
     from pzc.runtime.errors import PruningError
@@ -230,13 +230,13 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
                 where = f"→ {kept[0]}" if kept else f"({run.folder / HALL} is as the last final has measured it)"
                 say(f"best so far {best[0][0].fitness:.3f}  {best[0][1].formula}  per {best[0][0].per}  {where}")
             raise KeyboardInterrupt
-        ended = run.state.ended() or f"{clock(store.spent())} of searching (--time {clock(budget.seconds)})"
+        why = ended(run.state, run.settings, store.spent())
         if resumed and store.slots() == before:
             more = "" if run.state.used_up else "; with more it goes on"
-            say(f"this run has gone as far as it may: {ended}{more}")
+            say(f"this run has gone as far as it may: {why}{more}")
         elif not silent:
-            say(f"ended with {ended}")
-        with progress(silent) as bar:
+            say(f"ended with {why}")
+        with progress(silent) as bar, store.beating(lambda: budget.session):  # who looks on sees somebody at work
             result = finish(run, bar, at_once=given["workers"])
         report(run, result, given["as_json"])
     except KeyboardInterrupt:

@@ -83,21 +83,23 @@ def follow(
     wait: Callable[[], bool],
     as_json: bool,
     stopping: Callable[[], bool] = lambda: False,
+    at_once: bool = False,
 ) -> None:
     """A line or an event for every new best, and one without its formula every quarter of a minute, until `wait()` says
-    that it is over."""
+    that it is over. There is none before there is a best, but for events where they begin `at_once`."""
     best, shown, last, told = float("inf"), time.monotonic(), False, as_json
+    due = at_once
     while not last:
         last = wait()
         if stopping() and not told:
             say(STOPPING)
             told = True
         now = standing()
-        if not now.best:
+        if not (now.best or (as_json and at_once)):
             continue
-        improved = now.best[0][0].fitness < best
-        if improved or time.monotonic() - shown >= QUIET:
-            best, shown = now.best[0][0].fitness, time.monotonic()
+        improved = bool(now.best) and now.best[0][0].fitness < best
+        if improved or due or time.monotonic() - shown >= QUIET:
+            best, shown, due = now.best[0][0].fitness if now.best else best, time.monotonic(), False
             if as_json:
                 print_json({"event": "best" if improved else "progress", **stands(now, elapsed())})
             else:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli.console import formula, output, print_json, say
+from pzc.cli.search.live import ended
 from pzc.cli.search.watch import named
 from pzc.runtime.evaluation.uncertainty import change
 from pzc.search.commands import compare_command
@@ -26,6 +27,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
                 "event": "done",
                 **named(run.store.place),
                 "folder": str(run.folder),
+                "ended": ended(result.state, run.settings, run.store.spent()),
                 "dense": result.dense,
                 "counts": dict(result.state.counts),
                 "hall_of_fame": [_row(m) for m in result.members],
