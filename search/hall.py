@@ -18,6 +18,7 @@ from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.processes import is_running
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.niche import NEAR, distance, signature
@@ -197,10 +198,10 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
     search it is, `measure` what its fitness is.
 
     The folder is written beside its name and renamed, so it is never half a hall of fame; of two processes that write
-    one at the same time the later has it.
+    one at the same time the later has it. What one left beside it that was killed is taken away.
     """
     new, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{which}") for which in ("new", "old"))
-    for left in (new, old):
+    for left in (new, old, *_left(folder)):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
     names = []
@@ -218,6 +219,16 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
                 raise
         shutil.rmtree(old, ignore_errors=True)
     return [folder / name for name in names]
+
+
+def _left(folder: Path) -> list[Path]:
+    """What processes that are gone have left beside a hall of fame."""
+    found = []
+    for path in folder.parent.glob(f"{folder.name}.*.*"):
+        _, pid, which = path.name.rsplit(".", 2)
+        if which in ("new", "old") and pid.isdecimal() and not is_running(int(pid)):
+            found.append(path)
+    return found
 
 
 def provenance(m: Member, place: int, about: str, measure: str) -> str:

@@ -277,7 +277,7 @@ def test_the_best_of_what_is_shown_is_green(tmp_path: Path, monkeypatch: pytest.
     """Whatever those of the hall of fame have that are not shown."""
     state = closed(PLAN, numbered([[{"operator": "wanda", "losses": (3.0,)}], []]))
     zoo, *members = (
-        Member(state.zoo[0], inline("abs(W) * X per row", "found"), 20.0, held_out, (3.0,))
+        Member(state.zoo[0], inline("abs(W) * X per row", "wanda"), 20.0, held_out, (3.0,))
         for held_out in (21.0, 13.5, 12.5, 14.5, 11.5)
     )
     (tmp_path / "01.pzm").write_text(members[0].metric.source, encoding="utf-8")
@@ -470,6 +470,22 @@ def test_a_hall_of_fame_takes_the_place_of_the_one_before(tmp_path: Path) -> Non
     assert sorted(folder.iterdir()) == paths
     assert [p.name for p in folder.parent.iterdir()] == ["hall_of_fame"]
     assert "by random from 1, 2." in load(str(paths[0])).doc
+
+
+def test_what_a_process_left_that_was_killed_between_is_taken_away(tmp_path: Path) -> None:
+    """Of another process, too, if it is gone."""
+    folder = tmp_path / "hall_of_fame"
+    gone = multiprocessing.get_context("fork").Process(target=int)
+    gone.start()
+    gone.join()
+    for pid, which in ((gone.pid, "old"), (gone.pid, "new"), (os.getppid(), "new")):
+        left = folder.with_name(f"hall_of_fame.{pid}.{which}")
+        left.mkdir()
+        (left / "01.pzm").write_text("half", encoding="utf-8")
+    (tmp_path / "hall_of_fame.mine.old").mkdir()
+    write(members(2), folder, "a test", "perplexity")
+    kept = ["hall_of_fame", f"hall_of_fame.{os.getppid()}.new", "hall_of_fame.mine.old"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == kept
 
 
 def ended_together(folder: Path, n: int, ready: Any) -> None:
