@@ -47,6 +47,12 @@ def constant_in(node: Node, per: str) -> bool:
     return not node.bits & varying_bits(per)
 
 
+def covers(axes: int, bits: int, per: str) -> bool:
+    """Whether a function over some axes, of a value with these bits, is the same for all values of a group: it goes
+    over all axes in which the value varies there, and of one layer."""
+    return per not in JOINT and not bits & varying_bits(per) & ~axes
+
+
 _SAME = {"row": "the same for every input of a row", "col": "the same for every output of a column"}
 _TRY = {"row": "try `per col` or `per layer`", "col": "try `per row` or `per layer`"}
 

@@ -39,8 +39,9 @@ def for_name(name: str, known: Collection[str]) -> str | None:
         return f"`{here}` is this layer's, and a metric reads no other"
     if member.lower() in NAMES:
         return f"write `{here}`"
-    if is_leaf(name.replace("_", ".", 1)):  # as an argument is called in Python
-        return f"did you mean `{name.replace('_', '.', 1)}`?"
+    as_argument = name.replace("_", ".", 1)  # Python writes the dot of a leaf so
+    if is_leaf(as_argument):
+        return f"did you mean `{as_argument}`?"
     if not member and base != name and is_leaf(base):
         return f"did you mean `{base}`?"
     return did_you_mean(name, [*LEAVES, *ALIASES, *known])

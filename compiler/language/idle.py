@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pzc.compiler.analysis.shares import removed_axes
 from pzc.compiler.analysis.signs import Sign
 from pzc.compiler.analysis.zeros import zeros
 from pzc.compiler.core import Node, size, topological, value_of
-from pzc.compiler.groups import GROUPS, JOINT, constant_in
+from pzc.compiler.groups import constant_in, covers
 from pzc.compiler.limits import MAX_SHOWN
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.rank import ranks_nothing
+from pzc.compiler.rewriting.terms import over_of
 from pzc.compiler.source import expression
 
 _INCREASING = {"exp", "tanh", "sigmoid"}
@@ -31,7 +31,7 @@ def idle_operation(root: Node, per: str) -> tuple[str, Node] | None:
         return "`abs` of what is never negative", x
     if root.op == "pow" and _increasing_power(x, root.args[1]):
         return f"the power `{expression(root.args[1])}` at the root", x
-    if root.op == "rank" and per not in JOINT and set(GROUPS[per]) & x.axes <= removed_axes(root):
+    if root.op == "rank" and covers(over_of(root), x.bits, per):
         return "`rank` at the root", x
     return _idle_operand(root, per) if root.op in _OPERANDS else None
 

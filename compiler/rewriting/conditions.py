@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pzc.compiler.analysis.signs import ALL_SIGNS, Sign
-from pzc.compiler.core import Node, bits_of_axes
-from pzc.compiler.groups import JOINT, varying, varying_bits
+from pzc.compiler.core import Node
+from pzc.compiler.groups import covers, varying_bits
 from pzc.compiler.rewriting.terms import is_turned
 
 Env = list[Any]
@@ -78,8 +78,7 @@ def condition(text: str, setting: Setting) -> Condition:
     """A condition on an environment, as the table states it."""
     if text == "the axis covers the group":
         per, x = _group(setting), PLACES["x"]
-        axes = bits_of_axes(varying(per))
-        return lambda env: per not in JOINT and not env[x].bits & axes & ~env[AXIS]
+        return lambda env: covers(env[AXIS], env[x].bits, per)
     name, _, words = text.partition(" ")
     place = PLACES[name]
     if words.startswith("<= ") and words[3:] in PLACES:

@@ -12,7 +12,7 @@ from functools import cache
 from operator import attrgetter
 
 from pzc.compiler.core import BOTH, Node, bits_of_leaves, leaf, make
-from pzc.compiler.groups import JOINT, constant_in, varying_bits
+from pzc.compiler.groups import JOINT, constant_in, covers, varying_bits
 from pzc.compiler.rewriting.arithmetic import multiple, power, product, total
 from pzc.compiler.rewriting.canonical import canonical
 from pzc.compiler.rewriting.engine import HIGHEST, build
@@ -188,15 +188,12 @@ def _follows(x: Node, leader: Node, per: str) -> bool:
             negated = x.args[1]
             if negated.op in ("min", "max"):
                 return all([_goes_along(product(((a, 1.0),), -1.0), leader, per) for a in negated.args])
-            if negated.op == "tail" and _covers(negated, per) and negated.args[0].sign.non_negative:
-                return _goes_along(negated.args[0], leader, per)  # the higher a value, the fewer are not smaller
+            if negated.op == "tail":  # the higher a value that is never negative, the fewer are not smaller
+                (of,) = negated.args
+                falls = of.sign.non_negative and covers(over_of(negated), of.bits, per)
+                return falls and _goes_along(of, leader, per)
         return all([a.sign.non_negative and _goes_along(a, leader, per) for a in x.args])
     return op == "sign" and _goes_along(x.args[0], leader, per)
-
-
-def _covers(x: Node, per: str) -> bool:
-    """Whether a function over axes is one and the same for all values of a group."""
-    return per not in JOINT and not x.args[0].bits & varying_bits(per) & ~over_of(x)
 
 
 def _leading_factor(node: Node, per: str) -> Node | None:

@@ -178,7 +178,7 @@ def publish(partial: Path, record: Mapping[str, Any], output: Path, given: Path 
     what has that name; `given` is how the user wrote it."""
     (partial / RECORD).write_text(strict_json(record) + "\n", encoding="utf-8")
     if "options" in record:
-        (partial / CARD).write_text(model_card(finite(record), str(given or output)), encoding="utf-8")
+        (partial / CARD).write_text(model_card(record, str(given or output)), encoding="utf-8")
     for path in partial.rglob("*"):
         if path.is_file():
             settle(path)
