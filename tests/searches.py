@@ -14,7 +14,7 @@ from pzc.compiler.load import inline
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.scoring.masks import Target
 from pzc.runtime.statistics.gather import Statistics
-from pzc.search.candidate import Candidate
+from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.fitness import Fitness, dense_statistics
 from pzc.search.place import Place
 from pzc.search.plan import Plan
@@ -26,6 +26,10 @@ from pzc.search.state import State
 from pzc.search.store import Store
 from pzc.search.worker import work
 from tests.conftest import WORDS, make_tiny
+
+SMALL = ["--windows", "2", "--fitness-windows", "4", "--held-out-windows", "2", "--length", "32"]
+SETTINGS = Settings(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, generations=2)
+"""Options, and settings, of a search on `pocket` that takes seconds."""
 
 PLAN = Plan(population=12, islands=2, migration=2, migrants=2, generations=6, seed=7, seed_zoo=True)
 
@@ -103,3 +107,10 @@ def genotype(formula: str) -> Genotype:
 def timeless(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Candidates without the seconds that they took."""
     return [replace(c, seconds=0.0) for c in candidates]
+
+
+def stored(folder: Path) -> list[Candidate]:
+    """Every candidate that is stored, those of the zoo first."""
+    store = Store(Place(folder), resume=True)
+    generations = [store.generation(g)[0] for g in range(REFERENCE, 100)]
+    return [c for slots in generations for slot in sorted(slots) for c in slots[slot]]
