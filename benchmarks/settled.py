@@ -53,7 +53,7 @@ def main(run: Path, candidates: int, threads: int) -> None:
     store = Store(Place(run), resume=True)
     settings = settings_of(store)
     state = stored_state(store, plan_of(settings))
-    counts, spent = state.counts, store.spent()
+    counts, spent = state.counts, store.workers.spent()
     prepared = prepare(store, settings, keeps_settings=True)
     torch.set_num_threads(threads)
     chosen = [c for c in state.candidates if c.status == "evaluated" and not c.published][:candidates]

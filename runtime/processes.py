@@ -1,8 +1,21 @@
-"""Whether a process of this machine is still there."""
+"""Whether a process is still there, of those that can be seen from here."""
 
 from __future__ import annotations
 
 import os
+import socket
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def process_table() -> str:
+    """The name of the table in which this process has its number: of the machine, with the table's own where the system
+    has several. Two containers may have one hostname and see nothing of each other's processes."""
+    try:
+        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # no Linux
+        return socket.gethostname()
 
 
 def is_running(pid: int) -> bool:

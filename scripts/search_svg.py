@@ -28,7 +28,7 @@ def main(run: Path, svg: Path) -> None:
     store, settings = open_store(Place(run), None)
     state = stored_state(store, plan_of(settings))
     console = Console(record=True, width=112, theme=THEME, highlight=False, emoji=False, file=io.StringIO())
-    console.print(View(state.standing(), settings, str(run), store.spent(), STOPS))
+    console.print(View(state.standing(), settings, str(run), store.workers.spent(), STOPS))
     console.save_svg(str(svg), title="pzc search")
 
 

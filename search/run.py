@@ -77,8 +77,8 @@ class Result:
 def search(run: Prepared, budget: Budget, *, leads: bool = True, over: Callable[[], bool] | None = None) -> None:
     """Measure the zoo, then evolve until the budget is spent, or until `over()`. One worker of a run leads: its clock
     counts."""
-    budget.spent = run.store.spent()
-    with run.store.beating(lambda: budget.session if leads else 0.0):
+    budget.spent = run.store.workers.spent()
+    with run.store.workers.beating(lambda: budget.session if leads else 0.0):
         try:
             work(run.state, run.store, run.given, run.fitness, over or budget.over, lambda: _begin(run, budget, leads))
         finally:

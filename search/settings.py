@@ -73,11 +73,8 @@ def settings_of(store: Store) -> Settings:
     for one of another version that has what this one lacks."""
     kept = store.settings
     if kept is None:
-        place = store.place
-        raise StoreError(
-            f"the search in {place} has not begun",
-            f"it may still be gathering statistics; if nobody is at it, begin it with {place.begin}",
-        )
+        hint = "its statistics are being gathered" if store.workers.at_work() else f"begin it with {store.place.begin}"
+        raise StoreError(f"the search in {store.place} has not begun", hint)
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
     several = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     settings = Settings(**{**known, **several})

@@ -11,42 +11,30 @@ as the one object that the state of the run has, too.
 from __future__ import annotations
 
 import json
-import os
-import socket
-import threading
-import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from sys import intern
 from typing import Any
 
-import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.storages import JournalStorage, get_storage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pzc.grammar.diagnostics import some
 from pzc.runtime.evaluation.uncertainty import perplexity
-from pzc.runtime.processes import is_running
 from pzc.search.candidate import REQUIRED, Candidate, attributes, from_attributes
 from pzc.search.errors import StoreError, of_another_version
-from pzc.search.journal import Journal, Line
+from pzc.search.heartbeats import Workers
+from pzc.search.journal import Line
 from pzc.search.objective import MEASURES
 from pzc.search.parameters import parameters
-from pzc.search.patient import LOST, PATIENCE, Patient, reason, unanswered
-from pzc.search.place import JOURNAL, KEPT, STUDY, Place
+from pzc.search.patient import Patient
+from pzc.search.place import JOURNAL, KEPT, Place
 from pzc.search.proposals import Proposal
-
-BEAT = 15.0
-"""Seconds between two heartbeats of a worker; without one for `PATIENCE` it counts as gone."""
+from pzc.search.studies import SETTINGS, open_study
 
 _STATES = {"evaluated": TrialState.COMPLETE, "refused": TrialState.FAIL}
-_SETTINGS, _WINNER, _OUTCOME, _WORKER = "settings", "winner", "outcome", "worker:"
+_WINNER, _OUTCOME = "winner", "outcome"
 
 
 @dataclass(frozen=True)
@@ -68,31 +56,12 @@ class Store:
 
     def __init__(self, place: Place, *, resume: bool) -> None:
         self.place = place
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._beats: dict[str, tuple[Any, float]] = {}
-        self._lost: StoreError | None = None
         self._seen = 0
         self._open: dict[int, int] = {}
         self._known: dict[int, dict[int, FrozenTrial]] = {}
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
-            storage = _storage(place, resume=resume)
-            names = optuna.get_all_study_names(storage)
-            if resume and place.study not in names:
-                raise _missing(place, names)
-            self.study = (optuna.load_study if place.study in names else _new_study)(
-                storage=storage, study_name=place.study
-            )
-            self._id = storage.get_study_id_from_name(place.study)
-            foreign = self.study.directions != [StudyDirection.MINIMIZE] or _of_others(storage, self._id)
-        except (*LOST, ImportError, ValueError, KeyError, AssertionError) as error:
-            unknown = "is the URL one that Optuna knows?" if place.url else f"{JOURNAL} is damaged, or not of a search"
-            hint = _driver(place) if isinstance(error, ImportError) else unknown
-            raise StoreError(f"{place} cannot be opened: {reason(error)}", hint) from error
-        if foreign:
-            another = "give the search a name of its own: --study" if place.url else "name another folder"
-            raise StoreError(f"{place} is an Optuna study of something else than a search", another)
+        self.study, storage, self._id = open_study(place, _slim, resume=resume)
         self._storage = Patient(storage)
+        self.workers = Workers(self.study, self._notes)
         self._begins = not resume
         if self._begins and self.settings is not None:
             raise self._taken()
@@ -103,7 +72,7 @@ class Store:
     @property
     def settings(self) -> dict[str, Any] | None:
         """What the run was started with, or None before it is set."""
-        kept = self._notes().get(_SETTINGS)
+        kept = self._notes().get(SETTINGS)
         return json.loads(kept) if kept else None
 
     def set_settings(self, settings: Mapping[str, Any]) -> None:
@@ -114,7 +83,7 @@ class Store:
             raise self._taken()
         self._begins = False
         if dict(settings) != kept:
-            self._storage.set_study_user_attr(self._id, _SETTINGS, json.dumps(settings, sort_keys=True))
+            self._storage.set_study_user_attr(self._id, SETTINGS, json.dumps(settings, sort_keys=True))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.set_metric_names([MEASURES[settings.get("objective", "perplexity")]])
@@ -208,8 +177,8 @@ class Store:
 
         Raises StoreError for a worker whose heartbeats no longer arrive: to the others it is gone.
         """
-        if self._lost is not None:
-            raise self._lost
+        if self.workers.lost is not None:
+            raise self.workers.lost
         generation = proposals[0].candidate.generation
         made: Claim | None = None
         while True:
@@ -235,8 +204,8 @@ class Store:
     def _first(self, free: Sequence[int]) -> int:
         """Where this worker begins to look for a slot: workers spread over them, so that they seldom choose for the
         same one, of which only one may settle it."""
-        workers = sorted({*self._workers(), self.worker})
-        return free[workers.index(self.worker) * len(free) // len(workers)]
+        workers = sorted({*self.workers.at_work(), self.workers.me})
+        return free[workers.index(self.workers.me) * len(free) // len(workers)]
 
     def _at_work(self, proposal: Proposal, slot: int, slots: int) -> FrozenTrial:
         """The trial of a slot that this worker begins with: what others need to know, and what people like to see."""
@@ -252,13 +221,13 @@ class Store:
                 "parents": list(c.parents),
                 "island": c.island,
                 "place": [c.generation, slot, slots],
-                "worker": self.worker,
+                "worker": self.workers.me,
                 "repeated": [attributes(r) for r in proposal.repeated],
             },
         )
 
     def _by_me(self, generation: int, number: int) -> bool:
-        return self._known[generation][number].user_attrs.get("worker") == self.worker
+        return self._known[generation][number].user_attrs.get("worker") == self.workers.me
 
     def _claims(self, generation: int) -> dict[int, int]:
         """The trial that settled each slot of a generation, or is at work on it."""
@@ -269,7 +238,7 @@ class Store:
             slot = trial.user_attrs["place"][1]
             if _is_settled(trial):
                 settled.setdefault(slot, number)
-            elif not trial.state.is_finished() and self._alive(trial.user_attrs.get("worker", ""), workers):
+            elif not trial.state.is_finished() and self.workers.is_at_work(trial.user_attrs.get("worker", ""), workers):
                 running.setdefault(slot, number)
         return {**running, **settled}
 
@@ -300,126 +269,12 @@ class Store:
         self._look()
         workers = self._notes()
         for identity in list(self._open.values()):
-            if not self._alive(self._storage.get_trial(identity).user_attrs.get("worker", ""), workers):
+            if not self.workers.is_at_work(self._storage.get_trial(identity).user_attrs.get("worker", ""), workers):
                 self._end(identity, TrialState.FAIL)
 
     def _end(self, trial: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         with suppress(UpdateFinishedTrialError):  # it is ended already: it had arrived when it was told of again
             self._storage.set_trial_state_values(trial, state, values)
-
-    # Workers
-
-    @contextmanager
-    def beating(self, led: Callable[[], float] = lambda: 0.0, interval: float = BEAT) -> Iterator[None]:
-        """Send heartbeats while the context is open, with the seconds that this worker has led the run.
-
-        A heartbeat that fails is made up for by the next. When none has arrived for so long that the worker counts as
-        gone, its next claim says so.
-        """
-        done = threading.Event()
-
-        def beat(when: float) -> None:
-            self.study.set_user_attr(_WORKER + self.worker, {"beat": when, "led": round(led(), 1)})
-
-        def keep_beating() -> None:
-            arrived = time.monotonic()
-            while not done.wait(interval):
-                try:
-                    beat(time.time())
-                    arrived, self._lost = time.monotonic(), None
-                except Exception as error:
-                    if time.monotonic() - arrived >= PATIENCE:
-                        self._lost = unanswered(error)
-
-        beat(time.time())
-        thread = threading.Thread(target=keep_beating, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            with suppress(*LOST, OSError):  # what ends the context is more worth saying
-                beat(0.0)
-
-    def spent(self) -> float:
-        """Seconds of searching so far, by those who led the run."""
-        workers = (v for k, v in self._notes().items() if k.startswith(_WORKER))
-        return sum(float(worker.get("led", 0.0)) for worker in workers)
-
-    def workers(self) -> int:
-        """How many are at work."""
-        return len(self._workers())
-
-    def _workers(self) -> list[str]:
-        found = self._notes()
-        names = [name.removeprefix(_WORKER) for name in found if name.startswith(_WORKER)]
-        return [name for name in names if self._alive(name, found)]
-
-    def _alive(self, worker: str, known: Mapping[str, Any]) -> bool:
-        """Whether a worker is at work: on this machine by its process, elsewhere by its heartbeat, whose clock is not
-        trusted: what counts is whether it changes."""
-        if worker == self.worker:
-            return True
-        beat = known.get(_WORKER + worker, {}).get("beat", 0.0)
-        if beat == 0.0:
-            return False
-        host, pid, _ = worker.rsplit(":", 2)
-        if host == socket.gethostname() and not is_running(int(pid)):
-            return False
-        last, since = self._beats.get(worker, (None, 0.0))
-        if last != beat:
-            self._beats[worker] = (beat, time.monotonic())
-            return True
-        return time.monotonic() - since < PATIENCE
-
-
-def _storage(place: Place, *, resume: bool) -> Any:
-    if place.url:
-        kind, _, file = place.url.partition(":///")
-        if resume and kind.startswith("sqlite") and not Path(file.partition("?")[0]).is_file():  # it would be made
-            raise StoreError(f"there is no search `{place.study}` at {place.shown_url}", f"there is no file {file}")
-        return get_storage(place.url)
-    journal = place.folder / JOURNAL
-    if resume and not journal.is_file():
-        raise StoreError(f"there is no search in {place.folder}")
-    try:
-        if not resume:
-            place.folder.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(Journal(journal, _slim))
-    except OSError as error:
-        how = "read" if resume else "written to"
-        raise StoreError(f"{place.folder} cannot be {how}: {error.strerror}") from error
-
-
-def _new_study(storage: Any, study_name: str) -> optuna.Study:
-    """A study that another process may be making at this moment, too."""
-    return optuna.create_study(storage=storage, study_name=study_name, direction="minimize", load_if_exists=True)
-
-
-def _missing(place: Place, names: Sequence[str]) -> StoreError:
-    """What there is instead of the study that was asked for."""
-    if place.url:
-        there = f"--study names one of {some(names)}" if names else "there is none yet"
-        return StoreError(f"there is no search `{place.study}` at {place.shown_url}", there)
-    if STUDY in names:
-        hint = f"--study is for storages: the study of a folder is `{STUDY}`, not `{place.study}`"
-    elif names:
-        hint = f"{JOURNAL} holds {some(names)}, which is no search"
-    else:
-        hint = f"{JOURNAL} has no whole line: a search that ended at its start; begin it with {place.begin}"
-    return StoreError(f"there is no search in {place}", hint)
-
-
-def _of_others(storage: Any, study: int) -> bool:
-    """Whether a study has trials that are no slots of a search."""
-    if _SETTINGS in storage.get_study_user_attrs(study):
-        return False
-    try:
-        first = storage.get_trial_id_from_study_id_trial_number(study, 0)
-    except KeyError:
-        return False
-    return "place" not in storage.get_trial(first).user_attrs
 
 
 _NEEDED = ("place", "worker", "repeated")
@@ -460,9 +315,3 @@ def _read(kept: Mapping[str, Any]) -> Candidate:
     if lacking := [name for name in REQUIRED if name not in kept]:
         raise of_another_version(f"a candidate has no {', '.join(lacking)}")
     return from_attributes(kept)
-
-
-def _driver(place: Place) -> str:
-    """What to install for a database whose driver is missing."""
-    known = (place.url or "").startswith("postgresql")
-    return "pip install 'pzc[postgresql]'" if known else "install the Python driver of this database"

@@ -79,7 +79,7 @@ def small_search(
         settled += 1
         return slots is not None and settled > slots
 
-    with store.beating(), patch("os.fsync"):  # no test pulls the plug
+    with store.workers.beating(), patch("os.fsync"):  # no test pulls the plug
         work(state, store, start or given(settings or Settings()), fitness, stop, lambda: None)
         store.set_settings({"seed": plan.seed})
     return state

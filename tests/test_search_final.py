@@ -55,7 +55,7 @@ def test_what_a_helper_settled_last_is_in_the_hall_of_a_search_that_was_stopped(
 
 def test_claims_of_workers_that_are_gone_end_with_the_final(run: Prepared) -> None:
     gone, here = (Store(run.store.place, resume=True) for _ in range(2))
-    with here.beating():
+    with here.workers.beating():
         for other in (gone, here):
             assert other.claim(proposals(run.state, run.given, 0)) is not None
         finish(run)

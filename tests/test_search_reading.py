@@ -31,7 +31,7 @@ def test_a_run_in_another_storage(tmp_path: Path) -> None:
 
 def test_a_run_can_be_read_while_a_search_works_on_it(tmp_path: Path) -> None:
     place = Place(write_run(tmp_path, family()))
-    with Store(place, resume=True).beating():
+    with Store(place, resume=True).workers.beating():
         assert read_run(place).winner.number == 6
 
 

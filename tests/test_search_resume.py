@@ -272,7 +272,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_time_counts_the_sessions_before(begun: Path) -> None:
     store, settings = open_store(Place(begun), None)
-    spent = store.spent()
+    spent = store.workers.spent()
     assert spent > 0
     run = prepare(store, replace(settings, generations=50))
     budget = Budget(seconds=spent)
@@ -289,7 +289,7 @@ def test_the_clock_of_a_later_session_runs(begun: Path) -> None:
     store, settings = open_store(Place(begun), None)
     run = prepare(store, replace(settings, generations=50))
     assert run.state.generation > 0
-    budget = Budget(seconds=store.spent() + 0.2)
+    budget = Budget(seconds=store.workers.spent() + 0.2)
     search(run, budget)
     assert budget.session > 0
     assert run.state.generation < 50

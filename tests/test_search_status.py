@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pzc.search.hall import Outcome
+from pzc.search.heartbeats import Workers
 from pzc.search.place import Place
 from pzc.search.settings import Settings
 from pzc.search.store import Store
@@ -76,8 +77,8 @@ def test_who_watches_a_run_that_is_worked_on_is_told_before_there_is_a_best(
 ) -> None:
     """Until nobody works on it any more."""
     write_run(tmp_path / "run", family()[:1], **asdict(Settings(threads=1)))
-    at_work = iter([1, 1, 0, 0])
-    monkeypatch.setattr(Store, "workers", lambda self: next(at_work))
+    at_work = iter([["a"], ["a"], [], []])
+    monkeypatch.setattr(Workers, "at_work", lambda self: next(at_work))
     monkeypatch.setattr("pzc.cli.search.watch.QUIET", 0.0)
     shown = terminal("search", "status", str(tmp_path / "run"), "--watch", "--json")
     events = [json.loads(line) for line in shown.out.splitlines()]
@@ -88,5 +89,25 @@ def test_who_watches_a_run_that_is_worked_on_is_told_before_there_is_a_best(
 
 def test_a_run_in_its_final_is_worked_on(tmp_path: Path, terminal: Terminal) -> None:
     store = a_run(tmp_path / "run", 3, OUTCOME)
-    with store.beating():
+    with store.workers.beating():
         assert "1 at work" in terminal("search", "status", str(tmp_path / "run")).out
+
+
+def test_who_watches_a_run_that_gathers_statistics_waits_for_its_beginning(
+    tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no longer than somebody is at it."""
+    Store(Place(tmp_path / "run"), resume=False)
+    at_work = iter([["a"], ["a"], [], [], []])
+    monkeypatch.setattr(Workers, "at_work", lambda self: next(at_work))
+    shown = terminal("search", "status", str(tmp_path / "run"), "--watch")
+    assert shown.code == 1
+    assert "has not begun" in shown.err
+    assert list(at_work) == []
+
+
+def test_a_run_that_gathers_statistics_says_so(tmp_path: Path, terminal: Terminal) -> None:
+    store = Store(Place(tmp_path / "run"), resume=False)
+    with store.workers.beating():
+        assert "its statistics are being gathered" in terminal("search", "status", str(tmp_path / "run")).err
+    assert "begin it with --run" in terminal("search", "status", str(tmp_path / "run")).err

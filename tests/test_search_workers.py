@@ -51,7 +51,7 @@ def worker(place: Place, last: int | None, ready: Any, dead: Any) -> None:
     store.rung = slow(dead) if last is None else killed_in(last)  # type: ignore[method-assign]
     fitness = tiny_fitness()
     ready.wait(PATIENT)
-    with store.beating():
+    with store.workers.beating():
         work(stored_state(store, PLAN), store, START, fitness, lambda: False, lambda: None)
 
 
@@ -140,13 +140,13 @@ def store(tmp_path: Path) -> Store:
 def elsewhere(store: Store, name: str = "far:1:abc") -> Store:
     """The same study as a worker on another machine sees it, which is at work and has just said so."""
     other = Store(store.place, resume=True)
-    other.worker = name
+    other.workers.me = name
     beat(other, 12345.0)
     return other
 
 
 def beat(store: Store, when: float) -> None:
-    store.study.set_user_attr(f"worker:{store.worker}", {"beat": when, "led": 0.0})
+    store.study.set_user_attr(f"worker:{store.workers.me}", {"beat": when, "led": 0.0})
 
 
 def slots(store: Store, of: Sequence[Proposal] = PROPOSED) -> list[int]:
@@ -160,7 +160,7 @@ def slots(store: Store, of: Sequence[Proposal] = PROPOSED) -> list[int]:
 def test_a_worker_elsewhere_keeps_its_slot_while_its_heart_beats(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its clock may be wrong by years: what counts is that its heartbeat changes, seen by one's own clock."""
     clock = [100.0]
-    monkeypatch.setattr("pzc.search.store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pzc.search.heartbeats.time.monotonic", lambda: clock[0])
     other = elsewhere(store)
     theirs = other.claim(PROPOSED)
     assert theirs is not None
@@ -169,11 +169,11 @@ def test_a_worker_elsewhere_keeps_its_slot_while_its_heart_beats(store: Store, m
         clock[0] += 59
         beat(other, skew)
         assert store.claim(PROPOSED) is None
-        assert store.workers() == 1
+        assert len(store.workers.at_work()) == 1
     clock[0] += 59
     assert store.claim(PROPOSED) is None
     clock[0] += 2
-    assert store.workers() == 0
+    assert store.workers.at_work() == []
     assert slots(store) == [theirs.slot]
 
 
@@ -185,11 +185,23 @@ def test_a_worker_that_has_ended_leaves_its_slot_at_once(store: Store) -> None:
     assert slots(store) == [0, 1, 2]
 
 
+def test_a_container_of_the_same_name_is_judged_by_its_heartbeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes have numbers of their own: that there is none of this number here says nothing."""
+    gone = 2**22 + 1  # Linux counts no further than 2 ** 22
+    monkeypatch.setattr("pzc.search.heartbeats.process_table", lambda: "one/7")
+    there = elsewhere(store, f"one/8:{gone}:abc")
+    theirs = there.claim(PROPOSED)
+    assert theirs is not None
+    assert slots(store) == sorted({0, 1, 2} - {theirs.slot})
+    elsewhere(store, f"one/7:{gone}:def")
+    assert store.workers.at_work() == [there.workers.me]
+
+
 def test_a_worker_of_this_machine_is_known_by_its_process(store: Store) -> None:
     fork = multiprocessing.get_context("fork")
     process = fork.Process(target=time.sleep, args=(PATIENT,))
     process.start()
-    host = store.worker.split(":")[0]
+    host = store.workers.me.split(":")[0]
     other = elsewhere(store, f"{host}:{process.pid}:abc")
     assert slots(other) == [0, 1, 2]
     assert store.claim(PROPOSED) is None
@@ -233,7 +245,7 @@ def test_a_late_claim_does_not_hide_the_next_generation(store: Store) -> None:
     assert first is not None
     store.tell(first, replace(SETTLED[0], generation=1))
     other = elsewhere(store)
-    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "worker": other.worker})
+    late = create_trial(state=TrialState.FAIL, user_attrs={"place": [0, 2, 3], "worker": other.workers.me})
     other.study.add_trial(late)
     assert sorted(store.settled(1)) == [0]
     assert slots(store, following) == [1, 2]
@@ -416,20 +428,20 @@ def test_heartbeats_go_on_when_one_has_failed(store: Store, monkeypatch: pytest.
         arrived.append(value["beat"])
 
     monkeypatch.setattr(store.study, "set_user_attr", beat)
-    with store.beating(interval=0.005):
+    with store.workers.beating(interval=0.005):
         away.set()
         until(lambda: bool(failed))
         away.clear()
         before = len(arrived)
         until(lambda: len(arrived) >= before + 3)
         assert store.claim(PROPOSED) is not None
-        monkeypatch.setattr("pzc.search.store.PATIENCE", 0.02)
+        monkeypatch.setattr("pzc.search.heartbeats.PATIENCE", 0.02)
         away.set()
-        until(lambda: store._lost is not None)
+        until(lambda: store.workers.lost is not None)
         with pytest.raises(StoreError, match="the storage does not answer: the server is gone"):
             store.claim(PROPOSED)
         away.clear()
-        until(lambda: store._lost is None)
+        until(lambda: store.workers.lost is None)
         assert store.claim(PROPOSED[:1]) is None
     assert arrived[-1] == 0.0
 

@@ -40,7 +40,7 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     store, settings = open_store(Place(folder, url, given["study"]), None)
     default = click.core.ParameterSource.DEFAULT
     changed = {name: given[name] for name in HERE if ctx.get_parameter_source(name) != default}
-    budget = Budget(settings.limit or math.inf, store.spent())
+    budget = Budget(settings.limit or math.inf, store.workers.spent())
     if budget.over() or stored_state(store, plan_of(settings)).over():
         if not given["quiet"]:
             say("this run has gone as far as it may")

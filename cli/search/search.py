@@ -205,7 +205,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         if resumed:
             settings = _changed(ctx, settings, given)
         budget = Budget(settings.limit or math.inf)
-        with progress(silent) as bar:
+        with progress(silent) as bar, store.workers.beating():  # who looks on sees somebody at work
             run = prepare(
                 store,
                 settings,
@@ -230,13 +230,13 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
                 where = f"→ {kept[0]}" if kept else f"({run.folder / HALL} is as the last final has measured it)"
                 say(f"best so far {best[0][0].fitness:.3f}  {best[0][1].formula}  per {best[0][0].per}  {where}")
             raise KeyboardInterrupt
-        why = ended(run.state, run.settings, store.spent())
+        why = ended(run.state, run.settings, store.workers.spent())
         if resumed and store.slots() == before:
             more = "" if run.state.used_up else "; with more it goes on"
             say(f"this run has gone as far as it may: {why}{more}")
         elif not silent:
             say(f"ended with {why}")
-        with progress(silent) as bar, store.beating(lambda: budget.session):  # who looks on sees somebody at work
+        with progress(silent) as bar, store.workers.beating(lambda: budget.session):
             result = finish(run, bar, at_once=given["workers"])
         report(run, result, given["as_json"])
     except KeyboardInterrupt:

@@ -46,10 +46,19 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     from pzc.search.store import Store
 
     store = Store(Place(Path(place), place if "://" in place else None, study), resume=True)
-    while watch and store.settings is None:  # the statistics are still being gathered
-        time.sleep(EVERY)
-    state = State(plan_of(settings_of(store)))
     looks, still = 0, 0
+
+    def over() -> bool:
+        """Wait until the next look, but for the first; whether nobody is at work any more."""
+        nonlocal looks, still
+        if looks:
+            time.sleep(EVERY)
+        looks, still = looks + 1, 0 if store.workers.at_work() else still + 1
+        return still >= STILL
+
+    while watch and store.settings is None and not over():  # the statistics are still being gathered
+        pass
+    state = State(plan_of(settings_of(store)))
 
     def standing() -> Standing:
         state.plan = plan_of(settings_of(store))  # --resume may have changed its bounds
@@ -58,11 +67,11 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
 
     def through() -> tuple[str, Outcome | None]:
         """Why the run has ended, with what its final has measured; nothing while it may go on or the final lacks."""
-        why, outcome = ended(state, settings_of(store), store.spent()), outcome_of(store)
+        why, outcome = ended(state, settings_of(store), store.workers.spent()), outcome_of(store)
         return (why, outcome) if why and (outcome or not state.found) else ("", None)
 
     def note() -> str:
-        workers = store.workers()
+        workers = len(store.workers.at_work())
         why, outcome = through()
         if workers or not why:
             return f"{workers} at work" if workers else f"nobody is at work on it; {_go_on(store.place)}"
@@ -70,22 +79,14 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
 
     def view(fits: bool) -> View:
         now = standing()
-        return View(now, settings_of(store), str(store.place), store.spent(), note(), fits)
-
-    def over() -> bool:
-        """Wait until the next look, but for the first; whether nobody is at work any more."""
-        nonlocal looks, still
-        if looks:
-            time.sleep(EVERY)
-        looks, still = looks + 1, 0 if store.workers() else still + 1
-        return still >= STILL
+        return View(now, settings_of(store), str(store.place), store.workers.spent(), note(), fits)
 
     def found() -> dict[str, Any]:
         now, (why, _), outcome = standing(), through(), outcome_of(store)
         best = [{"formula": m.formula, "per": c.per, "fitness": c.fitness, "candidate": c.number} for c, m in now.best]
         return {
-            **named(store.place), "workers": store.workers(), "ended": why or None, **stands(now, store.spent()),
-            "best": best, "outcome": _as_json(outcome) if outcome else None,
+            **named(store.place), "workers": len(store.workers.at_work()), "ended": why or None,
+            **stands(now, store.workers.spent()), "best": best, "outcome": _as_json(outcome) if outcome else None,
         }  # fmt: skip
 
     def last() -> dict[str, Any]:
@@ -98,7 +99,7 @@ def command(place: str, study: str, watch: bool, as_json: bool) -> None:
     if as_json and not watch:
         print_json(found())
     elif watch and (as_json or not errors.is_terminal):
-        follow(standing, store.spent, over, as_json, at_once=True)
+        follow(standing, store.workers.spent, over, as_json, at_once=True)
         if as_json:
             print_json(last())
         else:

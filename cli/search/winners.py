@@ -27,7 +27,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
                 "event": "done",
                 **named(run.store.place),
                 "folder": str(run.folder),
-                "ended": ended(result.state, run.settings, run.store.spent()),
+                "ended": ended(result.state, run.settings, run.store.workers.spent()),
                 "dense": result.dense,
                 "counts": dict(result.state.counts),
                 "hall_of_fame": [_row(m) for m in result.members],
