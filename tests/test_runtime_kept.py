@@ -12,6 +12,7 @@ import torch
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.statistics.gather import gather
+from pzc.runtime.statistics.kept import flattened
 from tests.families import make_family, some_windows
 
 LEAVES = ("G.l2", "G.mean", "X.l2", "W")
@@ -80,3 +81,15 @@ def test_a_folder_that_cannot_be_is_an_error(tiny: Callable[..., Any], windows: 
     (tmp_path / "file").write_text("")
     with pytest.raises(PruningError, match="statistics cannot be kept in"):
         backwards(tiny(), windows, tmp_path / "file")
+
+
+def test_what_is_kept_is_not_copied_to_be_written() -> None:
+    """The gradients of a model are as large as the model; only what is part of something larger has to be copied."""
+    own, experts = torch.rand(3, 4), torch.rand(2, 3, 4)
+    tables = {"own": {"G": own}, "expert": {"G": experts[1]}, "turned": {"G": own.T}}
+    written = flattened(tables, ["G"])
+    assert written["G/own"].data_ptr() == own.data_ptr()
+    assert written["G/expert"].untyped_storage().nbytes() == experts[1].nbytes
+    assert written["G/turned"].is_contiguous()
+    for name, table in tables.items():
+        assert written[f"G/{name}"].equal(table["G"])

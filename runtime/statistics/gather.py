@@ -135,44 +135,55 @@ def gather(
     count = 0 if windows is None else len(windows)
     tables = {layer.name: of_weights(layer, leaves) for layer in layers.layers}
     statistics = Statistics(tables, count, seed, len(layers.blocks))
-    passes = passes_for(leaves)
-    if not passes:
+    if not passes_for(leaves):
         return statistics
     if windows is None:
         raise PruningError("this metric needs calibration windows", hint="give calibration text")
     windows = check_windows(model, windows)
-    if "backward" in passes and (away := next((x for x in layers.layers if x.is_offloaded), None)):
+    if "backward" in passes_for(leaves) and (away := next((x for x in layers.layers if x.is_offloaded), None)):
         raise PruningError(
             f"gradients need all weights where they are used, but {away.name} is offloaded",
             hint="`pzc prune --stream` holds one block at a time",
             layer=away.name,
         )
-    lasting = keepable(leaves)
-    if cache is not None and lasting:
-        file = file_of(cache, model, layers.layers, windows, lasting)
-        kept = load_kept(file, layers.layers, lasting)
-        others = frozenset(leaves) - lasting if kept else leaves
-        rest = gather(model, layers, windows, others, seed=seed, progress=progress, together=together)
-        if kept is None:
-            keep(file, rest.tables, lasting)
-        return rest.joined(kept or {})
-    forward = forward_leaves(leaves)
+    lasting = frozenset() if cache is None else keepable(leaves)
+    if cache is None or not lasting:
+        return statistics.joined(_gathered(model, layers, windows, leaves, progress, together=together))
+    file = file_of(cache, model, layers.layers, windows, lasting)
+    kept = load_kept(file, layers.layers, lasting)
+    others = frozenset(leaves) - lasting if kept else leaves
+    rest = statistics.joined(_gathered(model, layers, windows, others, progress, together=together))
+    if kept is None:
+        keep(file, rest.tables, lasting)
+    return rest.joined(kept or {})
+
+
+def _gathered(
+    model: nn.Module,
+    layers: Layers,
+    windows: Tensor,
+    leaves: Collection[str],
+    progress: Progress,
+    *,
+    together: bool,
+) -> dict[str, Table]:
+    """What the passes that `leaves` need give of each layer."""
+    passes, forward = passes_for(leaves), forward_leaves(leaves)
     found: list[Mapping[str, Table]] = []
     with evaluating(model), unchanged(model):
         if "hessian" in passes:
             found.append(_by_block(model, layers, windows, forward, progress))
             forward = frozenset()
-        if passes != ("hessian",):
-            with collecting(layers.layers, forward, count) as collected:
+        if set(passes) - {"hessian"}:
+            with collecting(layers.layers, forward, len(windows)) as collected:
                 if "backward" in passes:
                     found.append(gradient_tables(model, layers.layers, windows, leaves, progress))
                 else:
                     _forward(model, layers, windows, progress, together=together)
             found.append(collected())
-    for gathered in found:
-        for name, table in gathered.items():
-            tables[name].update(table)
-    return statistics
+    return {
+        layer.name: {n: x for tables in found for n, x in tables.get(layer.name, {}).items()} for layer in layers.layers
+    }
 
 
 def of_weights(layer: Layer, leaves: Collection[str]) -> Table:
