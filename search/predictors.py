@@ -28,9 +28,10 @@ SURROGATE = "surrogate"
 LEAST = 12
 """Fewer candidates than this say nothing about a correlation."""
 
-TRUSTED, MARGIN = 0.6, 1.5
-"""The rank correlation from which a predictor may turn candidates away, and how far behind the worst of the population
-they must be."""
+MARGIN, PROVEN = 1.5, 6
+"""How far behind the worst of the population a predictor must put a candidate to turn it away, and of how many raced
+ones it must have been right in that. Of 207 candidates of a run on SmolLM2-135M these turn away 74 of the 110 that lost
+their race, and none of the 97 that were measured in full."""
 
 
 class Predictors:
@@ -106,10 +107,15 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return ranks
 
 
-def hopeless(predicted: Mapping[str, float], population: Sequence[Candidate], correlation: Mapping[str, float]) -> bool:
-    """Whether the most trusted predictor puts a candidate far behind everyone in the population."""
-    name = max(READS, key=lambda n: correlation.get(n, 0.0))
-    if correlation.get(name, 0.0) < TRUSTED or name not in predicted:
-        return False
-    known = [c.predictors[name] for c in population if name in c.predictors]
-    return len(known) >= LEAST and predicted[name] > MARGIN * max(known)
+def hopeless(predicted: Mapping[str, float], population: Sequence[Candidate], raced: Sequence[Candidate]) -> bool:
+    """Whether a predictor puts a candidate far behind everyone in the population, and none of those that were `raced`
+    and that it puts there, too, has come up to the population."""
+    worst = max((c.fitness for c in population), default=math.inf)
+    for name in READS:
+        known = [c.predictors[name] for c in population if name in c.predictors]
+        limit = MARGIN * max(known, default=math.inf)
+        if len(known) >= LEAST and predicted.get(name, 0.0) > limit:
+            behind = [c for c in raced if c.predictors.get(name, 0.0) > limit]
+            if len(behind) >= PROVEN and all(c.status == "lost race" or c.fitness > worst for c in behind):
+                return True
+    return False

@@ -75,7 +75,7 @@ def settle(
         alias = state.same_mask(mask_hash)
         if alias is not None:
             return replace(new, status="same mask", alias_of=alias)
-        turned_away = hopeless(new.predictors, bar.population, state.predictors)
+        turned_away = hopeless(new.predictors, bar.population, state.raced)
         if turned_away and rng_for(state.plan.seed, new.generation, new.slot, -1 % 2**32).random() >= EXPLORED:
             return replace(new, status="predicted worse")
     losses, whole = fitness.race(masks, bar.losses, rung)

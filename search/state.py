@@ -86,7 +86,6 @@ class State:
     _masks: dict[str, int] = field(default_factory=dict)
     _history: dict[int, float] = field(default_factory=dict)
     _correlations: Mapping[str, float] | None = None
-    _shown_correlations: Mapping[str, float] | None = None
     _front: list[Candidate] = field(default_factory=list)
     _read: dict[Candidate, Metric] = field(default_factory=dict)
     _best: tuple[tuple[Candidate, Metric], ...] = ()
@@ -108,7 +107,7 @@ class State:
             if self.found:
                 self._history[self.generation] = self.found[0].fitness
             self._front = unbeaten([*self._front, *self.candidates[before:]])
-            self._correlations = self._shown_correlations = None
+            self._correlations = None
             self.generation += 1
             self.pending = {}
             if not replayed:
@@ -160,7 +159,7 @@ class State:
         with self._lock:
             if self.pending.get(slot) != c:
                 self.pending[slot] = c
-                self._shown_correlations = None
+                self._correlations = None
                 self._show()
 
     def refresh(self) -> None:
@@ -179,13 +178,6 @@ class State:
         self._best = tuple((c, read(c)) for c in self.best(SHOWN))
         self._traded = tuple(front([*self._front, *self.pending.values()], read))
         self._read = shown
-
-    @property
-    def predictors(self) -> Mapping[str, float]:
-        """The rank correlation of each predictor with fitness, over the closed generations: what steers."""
-        if self._correlations is None:
-            self._correlations = correlations(self.found)
-        return self._correlations
 
     def every(self) -> list[Candidate]:
         """All candidates, those of the generation at work included."""
@@ -249,8 +241,8 @@ class State:
                 if not c.published:
                     counts[c.status] += 1
                     refusals.update([c.reason] if c.status == "refused" else [])
-            if self._shown_correlations is None:
-                self._shown_correlations = correlations(self._found_so_far())
+            if self._correlations is None:
+                self._correlations = correlations(self._found_so_far())
             pending = [c for c in self.pending.values() if c.published and c.status == "evaluated"]
             zoo = sorted([*self.zoo[:1], *pending], key=_order)
             return Standing(
@@ -261,7 +253,7 @@ class State:
                 refusals,
                 self.generation,
                 tuple(self._history.values()),
-                self._shown_correlations,
+                self._correlations,
             )
 
 

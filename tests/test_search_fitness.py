@@ -108,8 +108,11 @@ def test_a_race_runs_rung_after_rung() -> None:
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     full, _ = fitness.race(masks, ())
     rungs = [round(share * 16) for share in RUNGS]
-    assert rungs == [2, 4, 6, 8, 10, 12, 14, 16]
-    behind_at_once = [x - 1 for x in full]
+    assert rungs == [1, 2, 4, 6, 8, 10, 12, 14, 16]
+    far_behind = [x - 0.41 for x in full]  # e ** 0.41 is above 1.5
+    assert fitness.race(masks, far_behind) == (full[:1], False)
+    assert fitness.race(masks, [full[0] - 0.4, *far_behind[1:]]) == (full[:4], False)
+    behind_at_once = [x - 0.2 - i / 1000 for i, x in enumerate(full)]
     assert fitness.race(masks, behind_at_once) == (full[:4], False)
     behind_late = [*full[:8], *(x - 1 - i / 100 for i, x in enumerate(full[8:]))]
     assert fitness.race(masks, behind_late) == (full[:12], False)
@@ -123,7 +126,7 @@ def test_a_loss_that_is_not_finite_ends_the_race(monkeypatch: pytest.MonkeyPatch
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows, at_once: [math.inf] * len(windows))
     losses, whole = fitness.race(masks, ())
-    assert (len(losses), whole) == (2, False)
+    assert (len(losses), whole) == (1, False)
 
 
 def test_a_pattern_that_does_not_fit_is_said_before_anything_is_gathered(
@@ -247,7 +250,7 @@ def test_each_rung_is_told_of() -> None:
     fitness, told = tiny_fitness(), []
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     losses, _ = fitness.race(masks, (), lambda number, loss: told.append((number, loss)))
-    assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate(range(2, 17, 2))]
+    assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate([1, *range(2, 17, 2)])]
 
 
 @pytest.mark.parametrize("objective", ["perplexity", "kl"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.plan import Plan
-from pzc.search.predictors import LEAST, MARGIN, correlations, hopeless, spearman
+from pzc.search.predictors import LEAST, MARGIN, PROVEN, correlations, hopeless, spearman
 from pzc.search.proposals import Proposal
 from pzc.search.settle import EXPLORED, Bar, settle
 from tests.conftest import make_tiny
@@ -88,27 +88,41 @@ def test_a_few_candidates_say_nothing_of_a_correlation() -> None:
     assert found[OUTPUT] == pytest.approx(1.0)
     assert abs(found[SECOND]) < 0.7
     assert correlations(measured(LEAST, slope=-1.0))[OUTPUT] == pytest.approx(-1.0)
-    assert closed(Plan(), [[], [], measured(LEAST)]).predictors == found
+    assert closed(Plan(), [[], [], measured(LEAST)]).standing().predictors == found
+
+
+def behind(n: int, status: str = "lost race", loss: float = 9.0) -> list[Candidate]:
+    """Raced candidates whose output error is twice as far behind as it has to be to be turned away."""
+    far = 2 * MARGIN * max(c.predictors[OUTPUT] for c in measured(LEAST))
+    return [made(100 + i, status=status, losses=(loss,), predictors={OUTPUT: far, SECOND: 0.0}) for i in range(n)]
 
 
 def test_only_who_is_far_behind_everyone_is_turned_away() -> None:
     population = measured(LEAST)
+    raced = [*population, *behind(PROVEN)]
     worst = max(c.predictors[OUTPUT] for c in population)
-    trusted = {OUTPUT: 0.7, SECOND: 0.2}
-    assert hopeless({OUTPUT: 1.01 * MARGIN * worst, SECOND: 0.0}, population, trusted)
-    assert not hopeless({OUTPUT: 0.99 * MARGIN * worst, SECOND: 99.0}, population, trusted)
-    far = {OUTPUT: 9 * worst}
-    assert not hopeless(far, population, {OUTPUT: 0.5})  # it has not told well
-    assert not hopeless(far, population, {})
-    assert not hopeless(far, population[1:], trusted)  # too few to compare with
-    assert not hopeless({SECOND: 9.0}, population, trusted)
+    assert hopeless({OUTPUT: 1.01 * MARGIN * worst, SECOND: 0.0}, population, raced)
+    assert not hopeless({OUTPUT: 0.99 * MARGIN * worst, SECOND: 0.0}, population, raced)
+    far = {OUTPUT: 1.5 * MARGIN * worst}
+    assert not hopeless(far, population[1:], raced)  # too few to compare with
+    assert not hopeless(far, population, population)  # nobody was there before
+    assert not hopeless({SECOND: 9.0}, population, raced)
+
+
+def test_a_predictor_turns_nobody_away_before_it_was_right() -> None:
+    population = measured(LEAST)
+    far = {OUTPUT: 1.5 * MARGIN * max(c.predictors[OUTPUT] for c in population)}
+    assert not hopeless(far, population, behind(PROVEN - 1))
+    worst = max(c.losses[0] for c in population)
+    assert hopeless(far, population, [*behind(PROVEN - 1), *behind(1, "evaluated", worst + 0.01)])
+    assert not hopeless(far, population, [*behind(PROVEN), *behind(1, "evaluated", worst - 0.01)])  # it was wrong once
 
 
 def test_some_of_the_hopeless_are_measured_all_the_same(fitness: Fitness) -> None:
     """Else a predictor could never be found wrong."""
     population = tuple(made(n, losses=(0.01,) * 16, predictors={OUTPUT: 1e-6}) for n in range(LEAST))
     state = closed(Plan(), [[], []])
-    state._correlations = {OUTPUT: 0.9}
+    state.raced = [made(100 + i, status="lost race", losses=(9.0,), predictors={OUTPUT: 1e-3}) for i in range(PROVEN)]
     statuses = []
     for slot in range(60):
         new = made(slot, "abs(W)", status="proposed", slot=slot)
