@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, what stands in the way, and JSON and CSV as their standards have them."""
+"""Writing files: what stands in the way, and JSON and CSV as their standards have them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pzc.runtime.errors import PruningError
-
-
-def replace_file(path: Path, content: str | bytes) -> Path:
-    """Write a file so that a reader finds the old content or the new."""
-    with replacing(path) as partial:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write: it takes that name when the context ends, and is gone if it ends by an error."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def settle(path: Path) -> None:
-    """Give a new file the usual permissions, and have it on the disk when this returns."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def check_writable(path: Path) -> None:

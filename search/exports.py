@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pzc.runtime.evaluation.uncertainty import perplexity
-from pzc.runtime.files import csv_text, replace_file
+from pzc.runtime.files import csv_text
+from pzc.runtime.replacing import replace_file
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import rungs_of
 from pzc.search.pareto import unbeaten

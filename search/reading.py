@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pzc.search.hall import Outcome
 from pzc.search.objective import MEASURES
 from pzc.search.place import Place
 from pzc.search.replay import stored_state
-from pzc.search.settings import plan_of, settings_of
+from pzc.search.settings import Settings, plan_of, settings_of
 from pzc.search.store import Store
 
 COMPARABLE = (
@@ -121,7 +121,8 @@ def read_run(place: Place) -> Run:
         raise StoreError(f"there is no folder {place.folder}", "name the folder of a run: pzc search prints it")
     store = Store(place, resume=True)
     state = stored_state(store, plan_of(settings_of(store)))
-    run = Run(place, state.every(), store.settings or {}, store.winner, outcome_of(store))
+    settings = {**asdict(Settings()), **(store.settings or {})}  # an earlier version knew less
+    run = Run(place, state.every(), settings, store.winner, outcome_of(store))
     if not run.found:
         raise StoreError(
             f"the search in {place} has measured no candidate in full",

@@ -5,7 +5,6 @@ The file is safetensors, mapped into memory: its pages are the same for every pr
 
 from __future__ import annotations
 
-import getpass
 import os
 import stat
 import tempfile
@@ -18,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import refused_as, replacing
+from pzc.runtime.files import refused_as
+from pzc.runtime.replacing import replacing
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.gather import Statistics
 
@@ -30,14 +30,13 @@ def private_folder() -> Path:
 
     Raises PruningError where somebody else has made one of its name.
     """
-    user = getpass.getuser()
-    folder = Path(tempfile.gettempdir()) / f"pzc-{user}"
+    folder = Path(tempfile.gettempdir()) / f"pzc-{os.geteuid()}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
         raise PruningError(
-            f"{folder} is not a folder that {user} alone may use", hint="remove it, or let TMPDIR name another place"
+            f"{folder} is not a folder that you alone may use", hint="remove it, or let TMPDIR name another place"
         )
     return folder
 
@@ -61,7 +60,7 @@ def shared(path: Path, about: str, gather: Callable[[], Statistics]) -> Statisti
 
 def _write(path: Path, about: str, statistics: Statistics) -> None:
     tensors = {
-        f"{layer}/{leaf}": value.clone() if len(value) == 1 else value.contiguous()  # layers share what they read
+        f"{layer}/{leaf}": value.clone() if value.ndim < 2 or len(value) == 1 else value.contiguous()  # X is shared
         for layer, table in statistics.tables.items()
         for leaf, value in (*table.items(), (_WEIGHT, statistics.weights[layer]))
     }

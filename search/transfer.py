@@ -17,12 +17,13 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.compare import Compared, compare
 from pzc.runtime.evaluation.comparison import written
 from pzc.runtime.evaluation.uncertainty import Estimate, change
-from pzc.runtime.files import replace_file, strict_json
+from pzc.runtime.files import strict_json
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import Loaded
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.planning.texts import Texts
 from pzc.runtime.pruning.targets import check_pattern
+from pzc.runtime.replacing import replace_file
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
 from pzc.search.errors import StoreError
@@ -201,7 +202,7 @@ def kept(folder: Path) -> list[Row]:
     try:
         rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
         return [{name: row.get(name) if name in CONDITIONS else row[name] for name in COLUMNS} for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is no record of transfers", "remove it and transfer again") from error
 
 

@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
@@ -26,7 +27,6 @@ from pzc.search.errors import StoreError
 from pzc.search.hall import Outcome
 from pzc.search.place import Place
 from pzc.search.reading import Run, read_run
-from pzc.search.report import themes
 from pzc.search.report.elsewhere import table, where
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.measure import metrics_of
@@ -295,7 +295,7 @@ def test_what_cannot_be_reported_is_one_message(terminal: Terminal, tmp_path: Pa
 def test_without_matplotlib_one_message_says_what_to_install(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(themes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     shown = terminal("report", str(write_run(tmp_path / "run", family())), "--no-model")
     assert shown.code == 1
     assert "pip install 'pzc[report]'" in shown.err
@@ -363,17 +363,23 @@ def test_a_browser_prints_it(reported: Path, tmp_path: Path) -> None:
 # Transfer
 
 
-def test_transfer_measures_what_compare_measures(searched: Path, terminal: Terminal) -> None:
+def copied(run: Path, folder: Path) -> Path:
+    """A run of a test's own, of which nothing was measured elsewhere."""
+    return Path(shutil.copytree(run, folder / "run"))
+
+
+def test_transfer_measures_what_compare_measures(searched: Path, tmp_path: Path, terminal: Terminal) -> None:
+    run = copied(searched, tmp_path)
     options = ["--eval-windows", "4", "--windows", "2", "--length", "32", "--data", "pydoc"]
     done = CliRunner().invoke(
-        transfer, [str(searched), "--pattern", "2:4", "--zoo", "3", "--members", "2", "--csv", *options]
+        transfer, [str(run), "--pattern", "2:4", "--zoo", "3", "--members", "2", "--csv", *options]
     )
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [row["published"] for row in rows].count("True") == 3
     assert [float(row["perplexity"]) for row in rows] == sorted(float(row["perplexity"]) for row in rows)
     published = [row["metric"] for row in rows if row["published"] == "True"]
-    files = [str(searched / "hall_of_fame" / f"{n}.pzm") for n in ("01", "02")]
+    files = [str(run / "hall_of_fame" / f"{n}.pzm") for n in ("01", "02")]
     metrics = [part for name in (*published, *files) for part in ("--metric", name)]
     shown = terminal("compare", "--model", "pocket", *metrics, "--pattern", "2:4", *options, "--seed", "1", "--json")
     want = [row["perplexity"] for row in json.loads(shown.out)[1:]]
@@ -383,9 +389,10 @@ def test_transfer_measures_what_compare_measures(searched: Path, terminal: Termi
         assert float(by_name[name]["ratio"]) == pytest.approx(perplexity / min(want[:3]), rel=1e-6)
 
 
-def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> None:
+def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path, tmp_path: Path) -> None:
+    run = copied(searched, tmp_path)
     options = [
-        str(searched),
+        str(run),
         "--sparsity",
         "0.3",
         "--pattern",
@@ -404,13 +411,11 @@ def test_transfer_to_several_targets_as_a_table_and_as_json(searched: Path) -> N
     assert [row["target"] for row in rows] == ["30%"] * 3 + ["4:8"] * 3
     best = [row for row in rows if row["metric"] == row["best_published"]]
     assert [row["ratio"] for row in best] == [1.0, 1.0]
-    assert kept(searched)[-len(rows) :] == rows  # the second time they take the place of the first
+    assert kept(run)[-len(rows) :] == rows  # the second time they take the place of the first
 
 
 def test_a_target_that_does_not_fit_leaves_the_others(searched: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(searched, run)
-    (run / "transfer.json").unlink(missing_ok=True)
+    run = copied(searched, tmp_path)
     options = [str(run), "--zoo", "1", "--members", "1", "--eval-windows", "2", "--windows", "2", "--length", "16"]
     shown = CliRunner().invoke(transfer, [*options, "--pattern", "3:7", "--pattern", "2:4"])
     assert shown.exit_code == 0, shown.output
@@ -426,9 +431,7 @@ def shown_in(page: Path) -> str:
 
 def test_the_page_shows_what_transfer_has_measured(searched: Path, tmp_path: Path) -> None:
     """Of the winner as it is now, with the numbers of the record; what is said of another winner is left out."""
-    run = tmp_path / "run"
-    shutil.copytree(searched, run)
-    (run / "transfer.json").unlink(missing_ok=True)
+    run = copied(searched, tmp_path)
     report = ["report", str(run), "--no-model", "--quiet", "--output", str(tmp_path / "report")]
     assert CliRunner().invoke(cli, report).exit_code == 0
     assert f"pzc search transfer {run}" in shown_in(tmp_path / "report" / "report.html")
@@ -464,9 +467,7 @@ def test_what_is_measured_of_one_group_leaves_another(tmp_path: Path) -> None:
 
 def test_what_is_measured_otherwise_stands_beside_what_was_measured_before(searched: Path, tmp_path: Path) -> None:
     """Other calibration, windows or lengths give other perplexities: neither takes the place of the other."""
-    run = tmp_path / "run"
-    shutil.copytree(searched, run)
-    (run / "transfer.json").unlink(missing_ok=True)
+    run = copied(searched, tmp_path)
     options = [str(run), "--sparsity", "0.4", "--zoo", "1", "--members", "1", "--quiet"]
     first = ["--eval-windows", "4", "--windows", "2", "--length", "32"]
     for changed in ([], ["--eval-windows", "2"], ["--windows", "3"], ["--length", "16"], ["--data", "self"], []):
@@ -487,6 +488,7 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     (row,) = kept(tmp_path)
     assert [row[name] for name in CONDITIONS] == [None] * len(CONDITIONS)
     assert table([row]).count("not noted") == 2
+    assert "0.0\N{NO-BREAK SPACE}%<" in table([{**row, "standard_error": None}])  # of one window
     new = {**row, "calibration": "t", "windows": 6, "eval_windows": 8, "length": 64, "seed": 0, "dtype": "float32"}
     assert "1, float32" in table([new])
     keep(tmp_path, [new])
@@ -527,9 +529,7 @@ def test_a_record_that_is_none_shows_before_anything_is_measured(
 
 
 def test_what_was_measured_is_kept_when_the_next_model_does_not_load(searched: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(searched, run)
-    (run / "transfer.json").unlink(missing_ok=True)
+    run = copied(searched, tmp_path)
     options = ["--model", "pocket", "--model", str(tmp_path / "none"), "--zoo", "1", "--members", "1"]
     small = ["--eval-windows", "2", "--windows", "2", "--length", "32"]
     shown = CliRunner().invoke(transfer, [str(run), *options, *small])

@@ -92,12 +92,19 @@ def test_files_that_are_none_are_told(tmp_path: Path) -> None:
     for size in ("[4, 5]", "[3, 5, 1]", "3"):
         metadata = {"format": "pzc-mask/1", "layers": f'{{"a": {size}}}', "about": "{}"}
         safetensors.numpy.save_file({"a": np.zeros(2, np.uint8)}, tmp_path / f"sized {size}", metadata)
+    for about in ("null", "[]", '"x"', "[" * 100_000):
+        metadata = {"format": "pzc-mask/1", "layers": '{"a": [3, 5]}', "about": about}
+        safetensors.numpy.save_file({"a": np.zeros(2, np.uint8)}, tmp_path / f"about {about[:4]!r}", metadata)
     metadata = {"format": "pzc-mask/1", "layers": json.dumps({"b": [3, 5]}), "about": "{}"}
     safetensors.numpy.save_file({"a": np.zeros(2, np.uint8)}, tmp_path / "renamed", metadata)
     (tmp_path / "folder").mkdir()
+    said = {
+        "absent": "no such file", "folder": "cannot read", "other": "its format is not", "renamed": "are not those",
+        **dict.fromkeys(["short", "text", "empty", "sized", "about"], "damaged"),
+    }  # fmt: skip
     for path in (tmp_path / "absent", *tmp_path.iterdir()):
         if path.name != "good":
-            with pytest.raises(PruningError, match=path.name.split(" ")[0] if "sized" not in path.name else "damaged"):
+            with pytest.raises(PruningError, match=said[path.name.split(" ")[0]]):
                 read_masks(path)
 
 

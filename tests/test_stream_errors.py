@@ -31,6 +31,7 @@ from pzc.runtime.models.loading import load_model
 from pzc.runtime.pruning.mask_files import write_masks
 from pzc.runtime.pruning.prune import prune
 from pzc.runtime.pruning.request import Request
+from pzc.runtime.shard_writing import Copy
 from pzc.runtime.shards import INDEX, open_shards, read, read_as
 from pzc.runtime.statistics.sequential import NoChain
 from pzc.runtime.streaming import model as stream_model
@@ -142,9 +143,9 @@ def test_a_disk_that_fills_up_leaves_no_folder_and_the_same_command_goes_on(
     source: Callable[..., Path], windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
 ) -> None:
     folder = source()
-    write = shards.Copy.write
+    write = Copy.write
 
-    def fail(self: shards.Copy, key: str, tensor: Tensor) -> None:
+    def fail(self: Copy, key: str, tensor: Tensor) -> None:
         if "layers.1" in key:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(self, key, tensor)
@@ -154,7 +155,7 @@ def test_a_disk_that_fills_up_leaves_no_folder_and_the_same_command_goes_on(
     command = ("prune", "--stream", "-f", "wanda", "-m", str(folder), "-o", "out", "-d", str(text))
     command = (*command, "-n", "2", "--eval-windows", "2", "-l", "8", "--device", "cpu")
     with monkeypatch.context() as m:
-        m.setattr(shards.Copy, "write", fail)
+        m.setattr(Copy, "write", fail)
         shown = terminal(*command)
     assert (shown.code, "the disk is full" in shown.err) == (1, True)
     assert not (tmp_path / "out").exists()

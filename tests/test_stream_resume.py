@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pzc.runtime import shards
 from pzc.runtime.errors import PruningError
 from pzc.runtime.pruning.request import Request
+from pzc.runtime.shard_writing import Copy
 from pzc.runtime.streaming import work
 from pzc.runtime.streaming.model import open_shell
 from pzc.runtime.streaming.states import States
@@ -48,9 +48,9 @@ def killed(moment: str, count: int, folder: str, output: str, run: str, windows:
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    write, finish = shards.Copy.write, work.Journal.finish
+    write, finish = Copy.write, work.Journal.finish
 
-    def half_a_block(self: shards.Copy, key: str, tensor: Tensor) -> None:
+    def half_a_block(self: Copy, key: str, tensor: Tensor) -> None:
         write(self, key, torch.full_like(tensor, 7) if left[0] == 1 else tensor)
         die()
 
@@ -67,7 +67,7 @@ def killed(moment: str, count: int, folder: str, output: str, run: str, windows:
 
     states = States.write
     if moment == "a block is being written":
-        shards.Copy.write = half_a_block  # type: ignore[method-assign]
+        Copy.write = half_a_block  # type: ignore[method-assign]
     elif moment == "hidden states are being written":
         States.write = half_the_states  # type: ignore[method-assign]
     else:
@@ -182,6 +182,30 @@ def test_hidden_states_that_lost_their_end_are_told(
     with pytest.raises(PruningError, match=r"states is cut short"):
         streamed(folder, out, metric, windows, **how)
     assert not out.exists()
+
+
+def test_a_journal_or_statistics_that_lost_their_end_are_told(
+    source: Callable[..., Path], windows: Tensor, tmp_path: Path
+) -> None:
+    name = "gradient and activations, sequential"
+    folder, out = source(), tmp_path / "out"
+    dies(killed, "a block is done", 6, str(folder), str(out), name, windows.tolist())
+    (left,) = tmp_path.glob(".out.partial-stream-*")
+    metric, how = RUNS[name]
+    journal = left / "work" / "journal.json"
+    content = journal.read_text(encoding="utf-8")
+    for damaged in ("", content[:-9], "[]", '{"done": {}}', "[" * 100_000):
+        journal.write_text(damaged, encoding="utf-8")
+        with pytest.raises(PruningError, match=r"journal\.json is damaged") as caught:
+            streamed(folder, out, metric, windows, **how)
+        assert caught.value.hint == f"delete {left} to begin anew"
+    journal.write_text(content, encoding="utf-8")
+    kept = sorted((left / "work").glob("tables-*.safetensors"))
+    assert kept
+    for path in kept:
+        os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(PruningError, match=r"safetensors is cut short"):
+        streamed(folder, out, metric, windows, **how)
 
 
 def cached(folder: str, output: str, cache: str | None, at: str, windows: list[list[int]]) -> None:

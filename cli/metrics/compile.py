@@ -10,10 +10,10 @@ import click
 import pzc
 from pzc.cli import completion, options
 from pzc.cli.console import fail, say
-from pzc.cli.metrics.fmt import replace_file
 from pzc.compiler.load import load
 from pzc.compiler.paper.trees import TreeError
 from pzc.compiler.targets.table import TARGETS, Target, compiled
+from pzc.runtime.replacing import replace_file
 
 
 def _listed() -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -19,6 +17,7 @@ from pzc.compiler.load import MetricNotFound, read_file
 from pzc.grammar.diagnostics import SourceError
 from pzc.grammar.parse import parse
 from pzc.grammar.printer import format_source
+from pzc.runtime.replacing import replace_file
 
 
 @click.command("fmt")
@@ -82,19 +81,3 @@ def formatted_source(source: str, name: str) -> str:
     if problems:
         raise SourceError(problems, source, name)
     return format_source(file, source)
-
-
-def replace_file(path: Path, content: str | bytes) -> None:
-    """Write beside the file and rename, so that it is never half-written. Links and permissions stay."""
-    target = path.resolve()
-    beside = target.with_name(f".{target.name}.new")
-    try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        if target.exists():
-            shutil.copymode(target, beside)
-        beside.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        error.filename, error.filename2 = str(path), None
-        raise

@@ -9,11 +9,11 @@ import click
 
 from pzc.cli import completion
 from pzc.cli.console import fail, say
-from pzc.cli.metrics.fmt import replace_file
 from pzc.cli.metrics.inputs import standard_input
 from pzc.compiler.load import read_file
 from pzc.compiler.metric import compile_source
 from pzc.compiler.paper.trees import TreeError, check_name, read_tree, source_of_tree
+from pzc.runtime.replacing import replace_file
 
 
 def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -63,9 +63,9 @@ def command(
     if model and no_model:
         raise click.UsageError("--model names the model and --no-model leaves it out; give one of them", ctx)
     from pzc.cli.lexer import coloured
+    from pzc.runtime.evaluation.plots import check_matplotlib
     from pzc.search.place import Place
     from pzc.search.reading import check_comparable, read_run
-    from pzc.search.report.themes import check_matplotlib
     from pzc.search.transfer import kept
 
     check_matplotlib()

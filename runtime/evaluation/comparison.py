@@ -13,7 +13,8 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.pattern import pattern_text
 from pzc.runtime.evaluation.compare import Compared
 from pzc.runtime.evaluation.uncertainty import Estimate, change, exponential, mean
-from pzc.runtime.files import csv_text, replace_file, strict_json
+from pzc.runtime.files import csv_text, strict_json
+from pzc.runtime.replacing import replace_file
 from pzc.runtime.scoring.masks import Target, share_text
 
 FORMAT = "pzc-comparison/1"

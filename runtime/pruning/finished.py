@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import refused_as, settle
+from pzc.runtime.files import refused_as
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.pruning.block import Block
 from pzc.runtime.pruning.mask_files import packed, unpacked
+from pzc.runtime.replacing import settle
 
 
 class Finished:

@@ -24,8 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, reason_of, refused_as, replacing, settle
+from pzc.runtime.files import check_writable, reason_of, refused_as
 from pzc.runtime.models.layers import Layer, find_layers
+from pzc.runtime.replacing import replacing, settle
 from pzc.runtime.scoring.values import write_masked
 
 FORMAT = "pzc-mask/1"
@@ -94,13 +95,15 @@ def _opened(path: Path | str) -> Iterator[tuple[Any, dict[str, tuple[int, ...]],
             if metadata.get("format") != FORMAT:
                 raise PruningError(f"{path} is no mask file: its format is not {FORMAT}")
             shapes, about = json.loads(metadata["layers"]), json.loads(metadata["about"])
+            if not isinstance(shapes, dict) or not isinstance(about, dict):
+                raise PruningError(f"the mask file {path} is damaged: what it says of itself is no table")
             if sorted(shapes) != sorted(file.keys()):
                 raise PruningError(f"the mask file {path} is damaged: its layers are not those that it lists")
             yield file, {name: tuple(shape) for name, shape in shapes.items()}, about
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else reason_of(error)
         raise PruningError(f"cannot read {path}: {reason}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise PruningError(f"{path} is no mask file, or is damaged: {error}") from error
 
 

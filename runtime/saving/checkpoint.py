@@ -19,12 +19,13 @@ from pzc.compiler.metric import Metric
 from pzc.compiler.source import expression
 from pzc.runtime.data.texts import Text
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import check_writable, finite, refused_as, settle, strict_json
+from pzc.runtime.files import check_writable, finite, refused_as, strict_json
 from pzc.runtime.models.loading import CARD, Loaded
 from pzc.runtime.processes import is_running
 from pzc.runtime.pruning.prune import Pruned
 from pzc.runtime.pruning.targets import group_of
 from pzc.runtime.quiet import quiet
+from pzc.runtime.replacing import settle
 from pzc.runtime.saving.card import known_license, model_card
 from pzc.runtime.scoring.masks import Target
 

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pzc.compiler.leaves import LEAVES
-from pzc.runtime.files import refused_as, replacing
+from pzc.runtime.files import refused_as
 from pzc.runtime.models.layers import Layer
+from pzc.runtime.replacing import replacing
 from pzc.runtime.shards import as_bytes
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.leaves import COLLECTORS

@@ -11,9 +11,11 @@ from pathlib import Path
 from torch import Tensor
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import refused_as, replacing, save_tensors
+from pzc.runtime.files import refused_as, save_tensors
 from pzc.runtime.pruning.request import Request
-from pzc.runtime.shards import Piece, Stored, header_of, write_joined
+from pzc.runtime.replacing import replacing
+from pzc.runtime.shard_writing import Piece, write_joined
+from pzc.runtime.shards import Stored, header_of
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.kept import METADATA, flattened, keepable, named
 from pzc.runtime.streaming.model import Shell

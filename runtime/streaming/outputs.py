@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from pzc.runtime.files import refused_as, save_tensors, settle
+from pzc.runtime.files import refused_as, save_tensors
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.pruning.block import Block
 from pzc.runtime.pruning.mask_files import metadata_of, packed, unpacked
+from pzc.runtime.replacing import settle
 from pzc.runtime.saving.checkpoint import publish
 from pzc.runtime.scoring.values import write_masked
-from pzc.runtime.shards import Copy, Piece, Shards, header_of, read, write_joined
+from pzc.runtime.shard_writing import Copy, Piece, write_joined
+from pzc.runtime.shards import Shards, header_of, read
 from pzc.runtime.streaming.model import Shell
 
 

@@ -46,10 +46,10 @@ class States:
                 try:
                     form = json.loads(line)
                 except ValueError:
-                    raise _cut_short(path) from None
+                    raise cut_short(path) from None
                 batch = torch.empty(form["shape"], dtype=getattr(torch, form["dtype"]))
                 if not fill(stream, batch):
-                    raise _cut_short(path)
+                    raise cut_short(path)
                 yield batch.to(self._device)
 
     def drop(self, name: str, block: int) -> None:
@@ -60,7 +60,8 @@ class States:
         return self._folder / f"{name}-{block:04d}.states"
 
 
-def _cut_short(path: Path) -> PruningError:
+def cut_short(path: Path) -> PruningError:
+    """For a file of a run's work that was not written to its end."""
     return PruningError(f"{path} is cut short", hint=f"delete {path.parent.parent} to begin anew")
 
 

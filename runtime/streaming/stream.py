@@ -28,7 +28,7 @@ from pzc.runtime.pruning.targets import shares_of
 from pzc.runtime.quiet import quiet
 from pzc.runtime.saving.checkpoint import check_free, check_output
 from pzc.runtime.saving.identity import facts
-from pzc.runtime.shards import Copy
+from pzc.runtime.shard_writing import Copy
 from pzc.runtime.statistics.forward import forward_leaves
 from pzc.runtime.statistics.gather import passes_for
 from pzc.runtime.statistics.sequential import Call

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pzc.runtime.files import save_tensors
@@ -39,7 +39,7 @@ from pzc.runtime.streaming.flow import Flow
 from pzc.runtime.streaming.model import Shell
 from pzc.runtime.streaming.outputs import Output
 from pzc.runtime.streaming.scores import Limit, ScoreFile, kept, limits_of
-from pzc.runtime.streaming.states import States
+from pzc.runtime.streaming.states import States, cut_short
 from pzc.runtime.streaming.work import Journal
 
 LOGITS_AT_ONCE = 1 << 21
@@ -359,10 +359,13 @@ def read_tables(run: Run, index: int) -> dict[str, Table]:
     path = _tables_of(run, index)
     found: dict[str, Table] = {}
     if path.is_file():
-        with safe_open(path, "pt", device=str(run.shell.device)) as stored:
-            for key in stored.keys():  # noqa: SIM118
-                name, _, leaf = key.rpartition("/")
-                found.setdefault(name, {})[leaf] = stored.get_tensor(key)
+        try:
+            with safe_open(path, "pt", device=str(run.shell.device)) as stored:
+                for key in stored.keys():  # noqa: SIM118
+                    name, _, leaf = key.rpartition("/")
+                    found.setdefault(name, {})[leaf] = stored.get_tensor(key)
+        except SafetensorError as error:
+            raise cut_short(path) from error
     return found
 
 

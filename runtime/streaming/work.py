@@ -35,7 +35,7 @@ class Journal:
         self._content: dict[str, Any] = {"done": {}, "values": {}, "seconds": {}}
         self._since = time.perf_counter()
         if path.is_file():
-            self._content = json.loads(path.read_text(encoding="utf-8"))
+            self._content = _read(path)
 
     def done(self, stage: str) -> int:
         """How many steps of a stage are done."""
@@ -69,6 +69,16 @@ class Journal:
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage, those of runs that were cut off included."""
         return {stage: round(float(value), 3) for stage, value in self._content["seconds"].items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(content[name], dict) for name in ("done", "values", "seconds")):
+            return dict(content)
+    except (ValueError, RecursionError, LookupError, TypeError):
+        pass
+    raise PruningError(f"{path} is damaged", hint=f"delete {path.parent.parent} to begin anew")
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:

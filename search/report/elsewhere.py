@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -83,7 +84,7 @@ def table(rows: Sequence[Row]) -> str:
             escape(_noted(row, row["calibration"] and f"{row['calibration']}{_size(row, 'windows')}")),
             _noted(row, row["seed"]),
             perplexity(row["dense"]), perplexity(row["perplexity"]), escape(row["best_published"]),
-            change(Estimate(row["ratio"] - 1, row["standard_error"])),
+            change(Estimate(row["ratio"] - 1, math.nan if row["standard_error"] is None else row["standard_error"])),
         ]
         for row in rows
     ]  # fmt: skip

@@ -7,14 +7,11 @@ own.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from pzc.search.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,6 @@ Draw = Callable[[Any, Theme], None]
 
 POINTS = 10.0
 """Size of text."""
-
-
-def check_matplotlib() -> None:
-    """Raise StoreError where figures cannot be drawn."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise StoreError("a report draws with matplotlib, which is not installed", "pip install 'pzc[report]'")
 
 
 def _saved(draw: Draw, size: tuple[float, float], theme: Theme, **how: Any) -> bytes:

@@ -8,15 +8,16 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from pzc.runtime.files import replace_file
+from pzc.runtime.evaluation.plots import check_matplotlib
 from pzc.runtime.models.passes import Progress, silent
+from pzc.runtime.replacing import replace_file
 from pzc.search.reading import Run
 from pzc.search.report import html
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured
 from pzc.search.report.numbers import count, duration
 from pzc.search.report.sections import Section, sections
-from pzc.search.report.themes import DARK, LIGHT, check_matplotlib, png
+from pzc.search.report.themes import DARK, LIGHT, png
 
 PAGE = "report.html"
 FIGURES = "figures"
@@ -42,7 +43,7 @@ def write(
     """Write the page and its figures into a folder, each file whole or not at all, and nothing else there is touched.
 
     `others` are runs to show beside this one, `measured` what needed the model, `colour` how `.pzm` text is coloured.
-    Raises StoreError where matplotlib is missing.
+    Raises PruningError where matplotlib is missing.
     """
     check_matplotlib()
     found = sections(run, others, measured, colour)
