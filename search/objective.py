@@ -47,7 +47,7 @@ class Divergence:
         for i in range(start, stop):
             (pruned,) = self._predictions(model, self._windows[i : i + 1])
             dense = self._dense[i].float()
-            found.append(float((dense.exp() * (dense - pruned)).sum(-1).double().mean()))
+            found.append(float((dense.exp() * (dense - pruned)).sum(-1).cpu().double().mean()))
         return found
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
+from pzc.runtime.errors import NoGradient
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.statistics.gather import Statistics
 from pzc.search.candidate import Candidate
@@ -45,7 +47,9 @@ class Predictors:
             out = layer.shape[0]
             rows = self.rows[layer.name] = slice(None, None, max(1, out // ROWS))
             for name, leaf in READS.items():
-                if leaf in statistics.tables[layer.name]:
+                if leaf not in statistics.tables[layer.name]:
+                    continue
+                with suppress(NoGradient):  # of this layer nothing is foretold then
                     values = statistics.of(layer, ("W", leaf))
                     other = values[leaf] if len(values[leaf]) == 1 else values[leaf][rows]
                     stakes = (values["W"][rows].float() * other).square_()

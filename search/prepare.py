@@ -74,18 +74,11 @@ def prepare(
     loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
     check_length(loaded.model, length)
-    needed = length * max(2 * settings.windows + 3 * settings.fitness_windows, settings.held_out_windows) + 64
-    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=settings.seed)
-    search_text, held_out_text = sides(settings.data, settings.eval_data, sampler=sample)
-    tokens = tokenise(loaded.tokenizer, search_text.text)
-    calibration = calibration_windows(tokens, settings.windows, length)
-    fitness_windows = windows_between(tokens, settings.windows, settings.fitness_windows, length)
-    further = windows_left(tokens, settings.windows, settings.fitness_windows, length)
-    held_out = evaluation_windows(tokenise(loaded.tokenizer, held_out_text.text), settings.held_out_windows, length)
+    windows = _windows(loaded, settings, length)
     content = {
         "model_sha256": loaded.sha256,
-        "text_sha256": [search_text.sha256, held_out_text.sha256],
-        "choice_of_windows_sha256": windows_sha256(calibration, fitness_windows, *further),
+        "text_sha256": windows.texts,
+        "choice_of_windows_sha256": windows_sha256(windows.calibration, windows.fitness, *windows.further),
         "space_sha256": space_sha256(settings.space),
     }
     check_same(store.settings or content, content)
@@ -99,13 +92,15 @@ def prepare(
     kept = _kept(store.place, about)
 
     def gathered() -> Statistics:
-        return dense_statistics(loaded.model, layers, calibration, leaves, seed=settings.seed, progress=progress)
+        return dense_statistics(
+            loaded.model, layers, windows.calibration, leaves, seed=settings.seed, progress=progress
+        )
 
     fitness = Fitness(
         loaded.model,
         layers,
-        shared(kept, about, gathered),
-        fitness_windows,
+        shared(kept, about, gathered).beside(layers.layers),
+        windows.fitness,
         target,
         dtype=resolve_dtype(raced),
         objective=OBJECTIVES[settings.objective],
@@ -117,7 +112,40 @@ def prepare(
         kept_before = {"versions": versions()} if before is None else before
         store.set_settings({**kept_before, **asdict(settings), **content})  # from here on there is something to resume
     state = stored_state(store, plan)
-    return Prepared(settings, store.place.folder, store, state, given(settings), fitness, further, held_out, kept)
+    return Prepared(
+        settings, store.place.folder, store, state, given(settings), fitness, windows.further, windows.held_out, kept
+    )
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The windows of a run, int64 `[n, length]`, and the hashes of the texts of the search and of the final."""
+
+    calibration: Tensor
+    fitness: Tensor
+    further: tuple[Tensor, Tensor]
+    held_out: Tensor
+    texts: list[str]
+
+
+def _windows(loaded: Loaded, settings: Settings, length: int) -> _Windows:
+    n, count, held_out = settings.windows, settings.fitness_windows, settings.held_out_windows
+    needed = {"calibration": length * n + 1, "evaluation": length * held_out + 1}
+    sample = sampler(loaded.model, loaded.tokenizer, **needed, length=length, seed=settings.seed)
+    text, other = sides(settings.data, settings.eval_data, sampler=sample)
+    tokens = tokenise(loaded.tokenizer, text.text)
+    calibration = calibration_windows(tokens, n, length)
+    if settings.data == "self":  # statistics are those of `pzc prune`; what measures is written behind that
+        needed["calibration"] += length * (2 * n + 3 * count) + 64
+        more = sampler(loaded.model, loaded.tokenizer, **needed, length=length, seed=settings.seed)("calibration")
+        tokens = tokenise(loaded.tokenizer, more.removeprefix(text.text))
+    return _Windows(
+        calibration,
+        windows_between(tokens, n, count, length),
+        windows_left(tokens, n, count, length),
+        evaluation_windows(tokenise(loaded.tokenizer, other.text), held_out, length),
+        [text.sha256, other.sha256],
+    )
 
 
 def _kept(place: Place, about: str) -> Path:

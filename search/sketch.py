@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pzc.compiler.core import Node, leaf, topological, value_of
+from pzc.runtime.errors import NoGradient
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.scoring.blockwise import Given
 from pzc.runtime.scoring.masks import Target, joint_masks, keep_mask, keep_mask_nm
@@ -63,7 +64,7 @@ class Sketches:
             rows = slice(None, None, max(1, min(stride, out // ROWS)))
             weight = statistics.of(layer, ("W",))["W"][rows].contiguous()
             tables[layer.name] = {
-                name: value[rows].contiguous() if len(value) == out and out > 1 else value
+                name: value[rows].contiguous() if value.ndim and len(value) == out and out > 1 else value
                 for name, value in statistics.tables[layer.name].items()
             }
             weights[layer.name] = weight
@@ -74,10 +75,13 @@ class Sketches:
         self._every = max(1, sum(layer.size for layer in thin) // BITS)
 
     def of(self, genotype: Genotype) -> Sketch | None:
-        """The sketch of a candidate; None where its score is not finite."""
+        """The sketch of a candidate; None where its score is not finite, or not known."""
         scores = []
         for stack in self._stacks:
-            scores.append(self._scored(genotype.core, stack))
+            try:
+                scores.append(self._scored(genotype.core, stack))
+            except NoGradient:
+                return None
             if not is_finite(scores[-1]):
                 return None
         masks = self._kept(scores, genotype.per)
@@ -133,7 +137,7 @@ class Sketches:
     def _lost(self, predictor: str, masks: Sequence[Tensor]) -> float | None:
         """What a predictor says of masks, as `Predictors.of` does; None without its statistic."""
         lost = [
-            (stack.stakes[predictor] * ~mask[:, stack.rows]).sum((1, 2))
+            (stack.stakes[predictor] * ~mask[:, stack.rows]).sum((1, 2)).cpu()
             for stack, mask in zip(self._stacks, masks, strict=True)
             if predictor in stack.stakes
         ]
@@ -141,11 +145,11 @@ class Sketches:
 
 
 def _stacked(layers: Sequence[Layer], predictors: Predictors) -> list[_Stack]:
-    """Layers put together by their shapes, and by what is known of them."""
-    alike: dict[tuple[tuple[int, int], frozenset[str]], list[Layer]] = {}
+    """Layers put together by their shapes, their devices, and by what is known of them."""
+    alike: dict[tuple[object, ...], list[Layer]] = {}
     for layer in layers:
         known = frozenset(name for name, by_layer in predictors.stakes.items() if layer.name in by_layer)
-        alike.setdefault((layer.shape, known), []).append(layer)
+        alike.setdefault((layer.shape, layer.parameter.device, known), []).append(layer)
     found = []
     for some in alike.values():
         stakes = {

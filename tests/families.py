@@ -93,3 +93,20 @@ def some_windows(count: int = 4, length: int = 12) -> Any:
     import torch
 
     return torch.randint(0, VOCABULARY, (count, length), generator=torch.Generator().manual_seed(5))
+
+
+def without_expert(model: Any, expert: int) -> Any:
+    """Take an expert of every block out of reach of its router, by giving it the least likely logit."""
+    import torch
+
+    for name, module in model.named_modules():
+        if name.endswith("mlp.gate"):
+
+            def forward(hidden: Any, gate: Any = module) -> Any:
+                logits = torch.nn.functional.linear(hidden.flatten(0, -2), gate.weight)
+                logits[:, expert] = -torch.inf
+                scores, chosen = logits.softmax(-1).topk(2)
+                return logits, scores, chosen
+
+            module.forward = forward
+    return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from pzc.runtime.pruning.request import Request
 from pzc.runtime.statistics.gather import gather
 from pzc.runtime.streaming.model import open_shell
 from pzc.runtime.streaming.stream import Windows, stream
+from pzc.search.place import Place
+from pzc.search.prepare import open_store, prepare
+from pzc.search.run import Budget, finish, search
+from tests.searches import SETTINGS
 from tests.terminal import terminal_of
 from tests.test_stream import RUNS, source, weights_of
 
@@ -92,3 +97,16 @@ def test_the_commands_end_to_end(options: tuple[str, ...], tmp_path: Path, monke
     assert terminal("inspect", "out", "--verify", "2:4").code == 0
     shown = terminal("eval", "-m", "out", "--eval-windows", "4", "--json")
     assert json.loads(shown.out)["perplexity"] == pytest.approx(record["perplexity"]["after"], rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["perplexity", "kl"])
+@pytest.mark.parametrize("fitness_dtype", [None, "bfloat16"])
+def test_a_search_goes_through(objective: str, fitness_dtype: str | None, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, objective=objective, fitness_dtype=fitness_dtype, seed_zoo=True)
+    store, _ = open_store(Place(tmp_path), settings)
+    run = prepare(store, settings, device="auto")
+    there = run.fitness.layers.layers[0].parameter.device.type
+    assert there == resolve_device("auto").type != "cpu"
+    assert {x.device.type for table in run.fitness.statistics.tables.values() for x in table.values()} == {there}
+    search(run, Budget())
+    assert finish(run).members

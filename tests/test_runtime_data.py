@@ -171,12 +171,16 @@ def test_a_network_that_fails_is_said_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_model_itself_writes_different_texts_for_the_sides(tiny: Callable[..., Any], tokenizer: Any) -> None:
-    sample = sampler(tiny(), tokenizer, tokens=120, length=20, seed=4)
+    sample = sampler(tiny(), tokenizer, calibration=120, evaluation=120, length=20, seed=4)
     calibration, evaluation = sides("self", sampler=sample)
     assert calibration.text != evaluation.text
     assert calibration == sides("self", sampler=sample)[0]
     assert len(tokenise(tokenizer, calibration.text)) >= 120
-    assert sides("self", sampler=sampler(tiny(), tokenizer, tokens=120, length=20, seed=5))[0] != calibration
+    longer = sampler(tiny(), tokenizer, calibration=120, evaluation=400, length=20, seed=4)
+    assert sides("self", sampler=longer)[0] == calibration
+    assert sides("self", sampler=longer)[1].text.startswith(evaluation.text)
+    other = sampler(tiny(), tokenizer, calibration=120, evaluation=120, length=20, seed=5)
+    assert sides("self", sampler=other)[0] != calibration
 
 
 def test_sampling_draws_from_the_models_distribution(tiny: Callable[..., Any], tokenizer: Any) -> None:

@@ -18,7 +18,7 @@ from pzc.runtime.pruning.prune import prune
 from pzc.runtime.saving.checkpoint import save
 from pzc.runtime.statistics.gather import gather
 from pzc.runtime.statistics.unreached import UnreachedExperts
-from tests.families import FAMILIES, MIXTURES, make_family, some_windows
+from tests.families import FAMILIES, MIXTURES, make_family, some_windows, without_expert
 
 WINDOWS = some_windows()
 
@@ -190,21 +190,6 @@ def test_masks_are_those_of_a_naive_loop(family: str, sequential: bool) -> None:
     prune(model, "abs(W) * X  per row", windows=WINDOWS, sequential=sequential)
     for layer, other in zip(find_layers(model).layers, find_layers(expected).layers, strict=True):
         assert torch.equal(layer.weight, other.weight), layer.name
-
-
-def without_expert(model: Any, expert: int) -> Any:
-    """Take an expert of every block out of reach of its router, by giving it the least likely logit."""
-    for name, module in model.named_modules():
-        if name.endswith("mlp.gate"):
-
-            def forward(hidden: torch.Tensor, gate: nn.Module = module, plain: Any = module.forward) -> Any:
-                logits = nn.functional.linear(hidden.flatten(0, -2), gate.weight)
-                logits[:, expert] = -torch.inf
-                scores, chosen = logits.softmax(-1).topk(2)
-                return logits, scores, chosen
-
-            module.forward = forward
-    return model
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ import torch
 from safetensors import SafetensorError
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.statistics.gather import Statistics
+from pzc.runtime.models.layers import find_layers
+from pzc.runtime.models.loading import load_model
+from pzc.runtime.planning.texts import texts_for
+from pzc.runtime.statistics.gather import Statistics, gather
+from pzc.search.place import Place
+from pzc.search.prepare import open_store, prepare
 from pzc.search.shared import private_folder, shared
-from tests.searches import genotype, tiny_fitness, tiny_statistics
+from tests.searches import SETTINGS, genotype, tiny_fitness, tiny_statistics
 
 ABOUT = "a model and six windows"
 
@@ -131,3 +137,20 @@ def test_a_full_disk_is_said(gathered: Statistics, tmp_path: Path, monkeypatch: 
     with pytest.raises(PruningError, match=r"statistics cannot be shared in .*: the disk is full"):
         shared(tmp_path / "statistics", ABOUT, lambda: gathered)
     assert not list(tmp_path.glob("*partial*"))
+
+
+def test_statistics_of_text_that_the_model_writes_are_those_of_prune(tmp_path: Path) -> None:
+    """However much more of it measures candidates."""
+    leaves = ("X.l2",)
+    for count in (4, 8):
+        settings = replace(SETTINGS, data="self", fitness_windows=count)
+        store, _ = open_store(Place(tmp_path / str(count)), settings)
+        run = prepare(store, settings, device="cpu")
+        loaded = load_model("pocket", device="cpu")
+        texts = texts_for(loaded, leaves, "self", None, windows=2, eval_windows=7, length=32, seed=0)
+        plain = gather(loaded.model, find_layers(loaded.model), texts.calibration_windows, leaves)
+        for name, table in plain.tables.items():
+            torch.testing.assert_close(run.fitness.statistics.tables[name]["X.l2"], table["X.l2"])
+        assert texts.calibration_windows is not None
+        read = {tuple(window) for window in texts.calibration_windows.tolist()}
+        assert not read & {tuple(window) for window in run.fitness.windows.tolist()}

@@ -19,11 +19,12 @@ _ROUNDS = 8
 """How many times the rounds that full texts would take: some models end their texts early."""
 
 
-def sampler(model: nn.Module, tokenizer: Any, *, tokens: int, length: int, seed: int) -> Sampler:
-    """What `pzc.runtime.data.texts.sides` takes for `self`: texts of at least `tokens` tokens, from different
-    random numbers for calibration and for evaluation."""
+def sampler(model: nn.Module, tokenizer: Any, *, calibration: int, evaluation: int, length: int, seed: int) -> Sampler:
+    """What `pzc.runtime.data.texts.sides` takes for `self`: texts of at least so many tokens for `calibration` and for
+    `evaluation`, from different random numbers. What one has does not depend on how much the other is to have."""
 
     def sample(side: Side) -> str:
+        tokens = calibration if side == "calibration" else evaluation
         return sample_text(model, tokenizer, tokens=tokens, length=length, seed=2 * seed + (side == "evaluation"))
 
     return sample

@@ -104,4 +104,4 @@ def _divergences(logits: Tensor, dense: Tensor) -> Tensor:
     """Mean KL(dense ‖ logits) of each window over its predicted tokens: `[n, length, vocabulary]` to float64 `[n]`."""
     q = logits[:, :-1].float().log_softmax(-1)
     p = dense[:, :-1].float().log_softmax(-1)
-    return (p.exp() * (p - q)).sum(-1).double().mean(-1)
+    return (p.exp() * (p - q)).sum(-1).cpu().double().mean(-1)

@@ -63,8 +63,8 @@ def texts_for(
     text, or evaluation text that calibrated the model.
     """
     check_length(loaded.model, length)
-    needed = length * max(windows, eval_windows) + 1
-    sample = sampler(loaded.model, loaded.tokenizer, tokens=needed, length=length, seed=seed)
+    needed = {"calibration": length * windows + 1, "evaluation": length * eval_windows + 1}
+    sample = sampler(loaded.model, loaded.tokenizer, **needed, length=length, seed=seed)
     calibrates = bool(passes_for(leaves)) or "windows" in leaves
     calibration: Text | None = None
     evaluation: Text | None = None
@@ -130,6 +130,6 @@ def evaluation_for(
             hint="name the dense model, as in --against MODEL",
         )
     needed = length * (windows or 16) + 1
-    sample = sampler(writer.model, writer.tokenizer, tokens=needed, length=length, seed=seed)
+    sample = sampler(writer.model, writer.tokenizer, calibration=0, evaluation=needed, length=length, seed=seed)
     text = eval_text(data, held_out, sampler=sample)
     return text, evaluation_windows(tokenise(loaded.tokenizer, text.text), windows, length)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.scoring.values import count_true
+from pzc.runtime.statistics.activations import wide
 from pzc.runtime.statistics.gather import Statistics
 
 OUTLIER = 5.0
@@ -26,7 +27,7 @@ def outliers(members: Sequence[Layer], statistics: Statistics) -> float:
     """The share of a block's weights that are outliers: whose score |W| · ‖x‖, Wanda's, is more than `OUTLIER` times
     the block's mean. The scores of one layer are held at a time."""
     size = sum(layer.size for layer in members)
-    mean = sum(float(_wanda(layer, statistics).sum(dtype=torch.float64)) for layer in members) / size
+    mean = sum(float(wide(_wanda(layer, statistics).sum(1)).sum()) for layer in members) / size
     return sum(count_true(_wanda(layer, statistics) > OUTLIER * mean) for layer in members) / size
 
 
@@ -55,7 +56,7 @@ def alpha(share: float, exponents: Mapping[int, float]) -> dict[int, float]:
 def hill(weight: Tensor) -> float:
     """The exponent of the tail of the eigenvalues λ₁ ≤ … ≤ λ_n of WWᵀ, by the estimator of Hill (1975) over the larger
     half, k = n/2: 1 + k / Σ ln(λ_{n−i+1} / λ_{n−k})."""
-    eigenvalues = torch.linalg.svdvals(weight.float()).double().square().flip(0)
+    eigenvalues = torch.linalg.svdvals(weight.float()).cpu().double().square().flip(0)
     k = max(1, len(eigenvalues) // 2)
     tail = eigenvalues.clamp_min(1e-30)[-k - 1 :]
     total = float((tail[1:] / tail[0]).log().sum()) if len(tail) > 1 else 0.0

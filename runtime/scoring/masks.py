@@ -83,7 +83,7 @@ def parse_pattern(text: str) -> Pattern:
 
 def share_text(share: float | Fraction) -> str:
     """A share as a percentage, with up to four digits: `62.5%`."""
-    return f"{100 * share:.4g}%"
+    return f"{100 * float(share):.4g}%"
 
 
 def check_sparsity(sparsity: float | Fraction) -> None:
@@ -241,7 +241,7 @@ def _kth(parts: list[Tensor], k: int) -> float:
 
     On a CPU a sample says between which two scores it very likely is, and what lies between them is sorted out.
     """
-    if parts[0].device.type != "cpu":
+    if any(part.device.type != "cpu" for part in parts):
         return kth_by_radix(parts, k)
     flat = [part.numpy() for part in parts]
     total = sum(part.size for part in flat)

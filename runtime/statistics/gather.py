@@ -70,6 +70,15 @@ class Statistics:
             layer=alike[0],
         )
 
+    def beside(self, layers: Collection[Layer]) -> Statistics:
+        """These statistics where each of `layers` has its weight; what is there already is not copied."""
+        at = {layer.name: layer.parameter.device for layer in layers}
+        return replace(
+            self,
+            tables={name: {leaf: x.to(at[name]) for leaf, x in table.items()} for name, table in self.tables.items()},
+            weights={name: weight.to(at[name]) for name, weight in self.weights.items()},
+        )
+
     def joined(self, tables: Mapping[str, Table]) -> Statistics:
         """These statistics with what else was gathered of the layers of `tables`."""
         both = {name: {**self.tables.get(name, {}), **table} for name, table in tables.items()}
