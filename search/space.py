@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from pzc.compiler.core import Node, leaf, make, number, size, topological, value_of
-from pzc.compiler.functions import REDUCING
+from pzc.compiler.functions import OVER_AXES
 from pzc.compiler.language.lower import write_out
 from pzc.compiler.language.spaces import Op, SpaceSpec
 from pzc.compiler.leaves import ALIASES
@@ -188,14 +188,9 @@ def named(name: str) -> Node:
 def build(op: str, *args: Node, value: float | str | None = None) -> Node:
     """An operation, made valid for its arguments."""
     first = args[0]
-    if op in REDUCING:
-        if not first.axes:
-            return first
+    if op in OVER_AXES:
         axis = value if value in first.axes and len(first.axes) > 1 else None
-        return make(op, *args, value=axis)
-    if op == "rank":
-        axis = value if value in first.axes and len(first.axes) > 1 else None
-        return make(op, first, value=axis) if first.axes else first
+        return make(op, *args, value=axis) if first.axes else first
     if op == "abs":
         return _magnitude(first)
     if op == "neg" and first.op == "number":

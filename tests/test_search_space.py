@@ -197,6 +197,18 @@ def test_operations_are_made_valid() -> None:
     assert build("abs", A) is A
 
 
+@pytest.mark.parametrize("op", ["rank", "tail"])
+def test_what_goes_over_axes_keeps_its_axis(op: str) -> None:
+    """In `wanda_variant` the sum goes over a row: with other numbers in the formula it does, too."""
+    x = make("mul", A, X)
+    assert build(op, x, value="in") is make(op, x, value="in")
+    assert build(op, X, value="in") is make(op, X)  # the only axis there is
+    assert build(op, number(2), value="in") is number(2)
+    core = make(op, make("pow", x, number(0.5)), value="in")
+    replaced_in = replaced(core, (0, 0), make("mul", A, leaf("X.l1")))
+    assert expression(replaced_in) == f"{op}((abs(W) * X.l1) ^ 0.5, in)"
+
+
 @pytest.mark.parametrize(
     ("core", "per", "why"),
     [
