@@ -14,14 +14,12 @@ def described(error: Exception) -> tuple[str, str | None] | None:
     from pzc.runtime.errors import REFUSALS, PruningError, is_out_of_memory
     from pzc.search.errors import StoreError
 
+    if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):  # while a search was at work
+        from pzc.search.patient import unanswered
+
+        error = unanswered(error)
     if isinstance(error, PruningError | StoreError):
         return error.message, error.hint
-    if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):  # while a search was at work
-        reason = str(error).strip().split("\n")[0]
-        return (
-            f"the storage does not answer: {reason}",
-            "what is settled is kept; --resume goes on when it is there again",
-        )
     if is_out_of_memory(error):
         return "out of memory", MEMORY
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

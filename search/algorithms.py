@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from pzc.compiler.load import inline
 from pzc.compiler.source import expression
@@ -45,7 +46,7 @@ class Algorithm:
     """`slots` gives the number of candidates of a generation, `draft` proposes one. With `identity` a draft that
     repeats an earlier candidate is drawn again instead of measured; with `racing` who falls behind leaves early. Of
     several `drafts` for a slot the most promising is measured. `space` is where it searches, and with what
-    `population`, when nothing else is said."""
+    `population`, when nothing else is said. `fixed` are the settings that it has one value of."""
 
     space: str
     population: int
@@ -54,6 +55,7 @@ class Algorithm:
     identity: bool
     racing: bool
     drafts: int = 1
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def bred(c: Candidate) -> Genotype:
@@ -134,19 +136,28 @@ ALGORITHMS: dict[str, Algorithm] = {
         drafts=12,
     ),
     "paper": Algorithm(
-        "pruner_zero",
+        paper_trees.SPACE,
         50,
         lambda plan, generation: plan.population if generation == 0 else 1,
         steady_state,
         identity=False,
         racing=False,
+        fixed={  # its trees are of its own making
+            "template": None,
+            "seed_metrics": (),
+            "seed_zoo": False,
+            "islands": 1,
+            "space": paper_trees.SPACE,
+            "per": "row",
+        },
     ),
     "random": Algorithm(
-        "pruner_zero",
+        paper_trees.SPACE,
         32,
         lambda plan, generation: plan.population,
         draw,
         identity=False,
         racing=False,
+        fixed={"seed_zoo": False, "islands": 1},  # random metrics have no parents
     ),
 }

@@ -54,7 +54,7 @@ class Workers:
                     arrived, self.lost = time.monotonic(), None
                 except Exception as error:
                     if time.monotonic() - arrived >= PATIENCE:
-                        self.lost = unanswered(error)
+                        self.lost = error if isinstance(error, StoreError) else unanswered(error)
 
         beat(time.time())
         thread = threading.Thread(target=keep_beating, daemon=True)

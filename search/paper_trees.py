@@ -19,6 +19,9 @@ from pzc.search.space import Genotype, Rng
 Tree = dict[str, Any]
 Way = tuple[str, ...]
 
+SPACE = "pruner_zero"
+"""The space of the release's leaves and operators."""
+
 LEVELS = (3, 5)
 """Levels of a first tree, as in the paper."""
 

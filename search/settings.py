@@ -88,7 +88,7 @@ def plan_of(settings: Settings) -> Plan:
     return Plan(
         algorithm=settings.algorithm,
         population=settings.population,
-        islands=settings.islands if settings.algorithm == "default" else 1,
+        islands=ALGORITHMS[settings.algorithm].fixed.get("islands", settings.islands),
         generations=settings.generations,
         seed=settings.seed,
         seed_zoo=settings.seed_zoo,

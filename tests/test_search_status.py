@@ -31,7 +31,7 @@ def a_run(folder: Path, generations: int, outcome: Outcome | None = None) -> Sto
 
 @pytest.fixture(autouse=True)
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pzc.cli.search.status.EVERY", 0.0)
+    monkeypatch.setattr("pzc.cli.search.seen.EVERY", 0.0)
 
 
 def test_a_run_that_has_ended_says_why_and_who_won(tmp_path: Path, terminal: Terminal) -> None:

@@ -31,20 +31,6 @@ BOUNDS = ("generations", "evaluations", "patience", "reach")
 ANEW = (*HERE, "limit", *BOUNDS)
 """What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
-FIXED: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {
-        "template": None,
-        "seed_metrics": (),
-        "seed_zoo": False,
-        "islands": 1,
-        "space": "pruner_zero",
-        "per": "row",
-    },
-    "random": {"seed_zoo": False, "islands": 1},
-}
-"""What an algorithm has one value of: the paper's trees are of its own making, and random metrics have no parents."""
-
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
@@ -108,8 +94,8 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "--time",
     "limit",
     type=options.Duration(),
-    help="Stop after searching this long, earlier sessions of the run included: 90s, 60m, 2h. "
-    "[default: 10m, or no limit with another bound]",
+    help="Stop after searching this long, earlier sessions of the run included: 90s, 60m, 2h. Statistics, the zoo and "
+    "the final are not counted. [default: 10m, or no limit with another bound]",
 )
 @options.seed
 @click.option("--seed-zoo", is_flag=True, help="Let the zoo's metrics into the first population.")
@@ -138,7 +124,8 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--resume",
     metavar="DIR",
-    help="Continue the run in this folder, or at this URL, with its own settings; its bounds may change.",
+    help="Continue the run in this folder, or at this URL, with its own settings; its bounds may change, and where its "
+    "model and texts are.",
 )
 @click.option("--join", metavar="PLACE", help="Help with a run that goes on elsewhere: its folder, or its URL.")
 @click.option("--attached", type=int, hidden=True, help="Stop with this process, which has begun this one.")
@@ -201,6 +188,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
     place = _place(ctx, resumed or given["storage"], given)
     anew = not (resumed or place.url or place.folder.exists())
     store, settings = open_store(place, None if resumed else _settings(ctx, given))
+    begun = bool(resumed)
     try:
         if resumed:
             settings = _changed(ctx, settings, given)
@@ -213,6 +201,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
                 trust_remote_code=given["trust_remote_code"],
                 progress=bar,
             )
+        begun = True
         by_role = [m.name for m in zoo().values() if m.roles]
         if by_role and not silent:
             say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
@@ -241,18 +230,17 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         report(run, result, given["as_json"])
     except KeyboardInterrupt:
         team = f" --workers {given['workers']}" if given["workers"] > 1 else ""
-        begun = store.settings is not None
         say(f"stopped; go on with: pzc search {place.resume}{team}" if begun else "stopped before the search began")
         if given["as_json"] and begun:
             print_json({"event": "stopped", **named(place), "folder": str(place.folder)})
         ctx.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or store.settings is None:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not begun:
             raise
         following = f"what is settled is kept; with room, go on with: pzc search {place.resume}"
         raise PruningError(f"the disk is full: {error.filename or place.folder}", hint=following) from error
     finally:
-        if anew and store.settings is None:
+        if anew and not begun:
             store.discard()
 
 
@@ -293,11 +281,12 @@ def say_idle(settings: Settings, here: int) -> None:
 def _settings(ctx: click.Context, given: dict[str, Any]) -> Settings:
     import torch
 
+    from pzc.search.algorithms import ALGORITHMS
     from pzc.search.proposals import rng_for
     from pzc.search.settings import Settings, default_population, default_space, default_threads
     from pzc.search.space import random_genotype, space_for
 
-    for name, own in FIXED[given["algorithm"]].items():
+    for name, own in ALGORITHMS[given["algorithm"]].fixed.items():
         if options.is_typed(ctx, name) and given[name] != own:
             flag = "--" + name.replace("_", "-")
             raise click.UsageError(f"{flag} does not go with --algorithm {given['algorithm']}", ctx)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli import options
-from pzc.cli.console import errors, formula, output, print_json, progress, say, shortened
+from pzc.cli.console import errors, formula, output, print_json, progress, say, shortened, warn
 
 if TYPE_CHECKING:
     from pzc.runtime.errors import PruningError
@@ -101,7 +101,7 @@ def command(
     kept(folder)  # a file that is no such record shows before anything is measured
     found: list[list[Transferred]] = []
     refused: list[PruningError] = []
-    said = ""
+    written: Path | None = None
     with progress(quiet or as_json or as_csv) as bar:
         for model in models or (str(run.settings["model"]),):
             loaded = load_model(model, device=device, dtype=how["dtype"], trust_remote_code=trust_remote_code)
@@ -115,9 +115,9 @@ def command(
             new = list(transfer(loaded, model, tried, texts, fits, **chosen, seed=how["seed"], progress=bar))
             found += new
             try:  # after each model: the next may not load
-                said = f"kept in {keep(folder, _rows(new))}   next: pzc report {run.place.typed}"
+                written = keep(folder, _rows(new))
             except OSError as error:  # somebody else's run: what was measured is worth showing all the same
-                said = f"not kept for a report: {error.strerror}"
+                warn(f"what was measured of {model} is not kept for a report: {error.strerror}")
     if not found:
         raise refused[0]
     table = _rows(found)
@@ -129,7 +129,8 @@ def command(
         for rows in found:
             _show(rows)
         say(f"{how['eval_windows']} windows; ± is the standard error over paired windows")
-        say(said)
+        if written:
+            say(f"kept in {written}   next: pzc report {run.place.typed}")
     ctx.exit(0 if any(not t.failure for rows in found for t in rows) else 1)
 
 

@@ -34,7 +34,7 @@ CARD = "README.md"
 SPREAD = "map"
 """The name that stands for no device, but for all: blocks are spread over the accelerators by accelerate."""
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class UnusedTensors(UserWarning):
@@ -143,9 +143,9 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     """The torch type of a name; None, for the stored type, stays None."""
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
-    if dtype not in _DTYPES:
-        raise PruningError(f"`{dtype}` is no type for weights", hint=f"write {', '.join(_DTYPES)}")
-    return _DTYPES[dtype]
+    if dtype not in DTYPES:
+        raise PruningError(f"`{dtype}` is no type for weights", hint=f"write {', '.join(DTYPES)}")
+    return DTYPES[dtype]
 
 
 def hash_files(files: tuple[Path, ...]) -> str:
