@@ -3,8 +3,8 @@
 python benchmarks/algorithms.py --model FOLDER --data FILE --evaluations 200 --seeds 5
 python benchmarks/algorithms.py --model smollm2 --data FILE --time 50m --seeds 1
 
-With --evaluations both algorithms measure as many candidates; with --time the other one gets the whole time, and what
-counts is when the default had reached the other's best fitness. Held-out text takes no part.
+With --evaluations both algorithms measure as many candidates, with --time they get as much time; what counts is when
+the default had reached the other's best fitness. Held-out text takes no part.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def until(candidates: list[Candidate], fitness: float) -> float | None:
 @click.option("--against", default="random", show_default=True, type=click.Choice(["random", "paper"]))
 @click.option("--space", help="Where the other algorithm searches.")
 @click.option("--evaluations", type=int, help="Measured candidates of each run.")
-@click.option("--time", help="Time of the other algorithm's run, such as 20m; the default gets a fifth.")
+@click.option("--time", help="Time of each run, such as 20m.")
 @click.option("--seeds", default=5, show_default=True)
 def main(model: str, data: str, against: str, space: str | None, seeds: int, **given: Any) -> None:
     """Print a row a seed: the best fitness of both, and when the default got there."""
