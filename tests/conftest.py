@@ -40,6 +40,25 @@ def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
     return terminal_of(monkeypatch)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def without_accelerators() -> Iterator[None]:
+    """Tests are of a CPU, wherever they run, but for those with the mark `gpu`."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.accelerator, "is_available", lambda: False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def with_accelerators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those have it, since without one they are skipped."""
+    if request.node.get_closest_marker("gpu"):
+        import torch
+
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+
+
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """A search sets the threads of its process; the next test gets what it would have had."""

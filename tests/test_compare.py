@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +204,11 @@ def test_nothing_is_compared_with_what_is_not_finite() -> None:
         _result("abs(W)", Target(), 2.0, 3.0),
         _result("sqr(W)", Target(), 1.0, 3.0),
     ]
-    for baseline, best in (("best", 3),):
-        changes = [row.change for row in rows(found, baseline)]
-        assert changes[best] is None
-        other = changes[5 - best]
-        assert other is not None
-        assert math.isfinite(other.value)
+    changes = [row.change for row in rows(found, "best")]
+    assert changes[3] is None
+    assert changes[2] is not None
+    assert math.isfinite(changes[2].value)
+    assert not any(row.change for row in rows(found, "first"))
 
 
 def test_metrics_have_names_of_their_own() -> None:
@@ -397,3 +397,13 @@ def test_without_matplotlib_there_is_one_message_and_nothing_is_measured(
     assert shown.code == 1
     assert shown.err.splitlines()[0] == "error: a plot needs the package `matplotlib`"
     assert not (tmp_path / "grid").exists()
+
+
+def test_an_option_that_it_does_not_have_is_no_option(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    with pytest.raises(TypeError, match="takes no allocation"):
+        list(compare(tiny(), [load("wanda")], windows, windows, [Target()], allocation="owl"))  # type: ignore[call-arg]
+
+
+def test_a_share_may_be_a_fraction(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
+    found = list(compare(tiny(), [load("wanda")], windows, windows, [Target(sparsity=Fraction(1, 3))]))
+    assert [row.target for row in rows(found)][1:] == ["33.33%"]

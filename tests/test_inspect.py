@@ -166,6 +166,11 @@ def test_a_target_that_is_an_average_says_so(terminal: Terminal, tmp_path: Path)
         {"model": {}, "sparsity": {"layers": {}}},
         {"model": {"name": "x"}, "sparsity": {"layers": {}}, "metric": {"name": "wanda"}},
         {"model": {"name": "x"}, "sparsity": {"layers": {}}, "target": {"pattern": [2, 4]}},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "target": {"sparsity": 0.5, "pattern": [2]}},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "perplexity": {"before": "1", "after": "2"}},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "data": {"calibration": {"name": "x"}}},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "options": ["x"]},
+        {"model": {"name": "x"}, "sparsity": {"layers": {}}, "versions": ["x"]},
     ],
 )
 def test_a_record_without_what_is_read_of_it_is_damaged(
@@ -205,3 +210,10 @@ def test_bad_folders_are_refused(folder: Path, terminal: Terminal, tmp_path: Pat
     (tmp_path / "empty" / "pruning.json").write_text("{}")
     assert "is no record of this version of pzc" in terminal("inspect", str(tmp_path / "empty")).err
     assert terminal("inspect", str(folder), "--verify", "4:2").code == 2
+
+
+def test_names_are_shown_as_they_are(terminal: Terminal, folder: Path) -> None:
+    """Brackets in them are no markup."""
+    record = {"format": "pzc-pruning/1", "model": {"name": "my[v2] [/x]"}, "sparsity": {"layers": {}}}
+    (folder / "pruning.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "my[v2] [/x]" in terminal("inspect", str(folder)).out

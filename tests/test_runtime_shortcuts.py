@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import Layer, find_layers
 from pzc.runtime.pruning.prune import carry_out
 from pzc.runtime.pruning.request import Request
@@ -74,7 +75,7 @@ def test_without_restoring_finished_blocks_stay_pruned(tiny: Callable[..., Any],
     for each in (model, kept):  # what the second block reads is not finite
         each.model.layers[1].input_layernorm.weight.data.fill_(torch.inf)
     for each, restores in ((model, False), (kept, True)):
-        with pytest.raises(Exception, match="finite"):
+        with pytest.raises(PruningError, match="finite"):
             carry_out(each, Request.of("wanda", sequential=True), windows, restores=restores)
         first = find_layers(each).of_block(0)
         assert all(int((layer.weight == 0).sum()) == (0 if restores else layer.size // 2) for layer in first)

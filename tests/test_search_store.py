@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import subprocess
@@ -274,7 +275,7 @@ def test_a_study_of_something_else_is_refused_and_stays_as_it_is(direction: str,
     assert optuna.load_study(study_name="mine", storage=place.url).user_attrs == {}
 
 
-def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a process holds it the others wait, and no longer when it is killed."""
     want = filled(tmp_path, 5, slots=6)
     held = "import fcntl, sys, time; fcntl.flock(f := open(sys.argv[1]), 2); print(flush=True); time.sleep(600)"
@@ -282,14 +283,25 @@ def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     store = Store(Place(tmp_path), resume=True)  # to read takes no lock
-    waiting = threading.Thread(target=tell, args=(store, candidates(6)[5], proposed(candidates(6))))
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.is_alive()
-    assert stored(tmp_path) == want
-    process.kill()
-    process.communicate()
-    waiting.join()
+    waiting = threading.Thread(target=tell, args=(store, candidates(6)[5], proposed(candidates(6))), daemon=True)
+    asks = threading.Event()
+    flock = fcntl.flock
+
+    def asked(file: Any, operation: int) -> None:
+        asks.set()
+        flock(file, operation)
+
+    monkeypatch.setattr("pzc.search.journal.fcntl.flock", asked)
+    try:
+        waiting.start()
+        assert asks.wait(600)
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        assert stored(tmp_path) == want
+    finally:
+        process.kill()
+        process.communicate()
+    waiting.join(600)
     assert stored(tmp_path) == [*want, candidates(6)[5]]
     assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
 

@@ -221,12 +221,13 @@ def test_a_fitness_beyond_all_bounds_is_shown() -> None:
 
 
 def test_the_view_is_drawn_while_candidates_come() -> None:
-    state, done, failed = State(PLAN), threading.Event(), []
+    state, done, views, failed = State(PLAN), threading.Event(), [0], []
 
     def watch() -> None:
         try:
-            while not done.is_set():
+            while not (done.is_set() and views[0]):
                 drawn(state)
+                views[0] += 1
         except Exception as error:
             failed.append(error)
 

@@ -41,11 +41,7 @@ LONGEST_NAME = 22
 @options.targets
 @options.per
 @options.chosen_layers
-@click.option(
-    "--sequential/--one-shot",
-    default=None,
-    help="Activations after earlier blocks are pruned, or dense. [default: one-shot, but sequential with an update]",
-)
+@options.sequential
 @click.option(
     "--update",
     type=click.Choice(["none", "obs", "own"]),

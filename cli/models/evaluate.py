@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from pzc.cli import completion, options
@@ -107,7 +108,7 @@ def command(
     result: dict[str, Any] = {"model": model, "versions": versions()}
     if as_json:
         result["sha256"] = loaded.sha256
-    shown: list[tuple[str, Estimate, int, str]] = []
+    shown: list[tuple[str, Estimate, str]] = []
     with progress(quiet or as_json) as bar:
         if data or protocol or not tasks:
             dense = _second(loaded, against, device, dtype, trust_remote_code) if against else None
@@ -116,11 +117,11 @@ def command(
             result |= measured.pop("fields")
             where = f"{text.title}, {len(windows)} × {windows.shape[1]} tokens"
             notes = {"perplexity": where, "KL divergence": f"nats a token, from {against}"}
-            shown += [(name, value, 4, notes.get(name, "")) for name, value in measured.items()]
+            shown += [(name, value, notes.get(name, "")) for name, value in measured.items()]
         scored = evaluate_tasks(loaded, asked, limit=limit, seed=seed) if asked else []
     if scored:
         result["tasks"] = {s.task: _of_task(s) for s in scored}
-        shown += [(f"{s.task} {name}", v, 4, f"{s.items} questions") for s in scored for name, v in s.measures.items()]
+        shown += [(f"{s.task} {name}", v, f"{s.items} questions") for s in scored for name, v in s.measures.items()]
     if as_json:
         print_json(result)
         return
@@ -203,11 +204,11 @@ def _of_task(scored: Scored) -> dict[str, Any]:
     return {"items": scored.items} | {k: v for n, e in each for k, v in ((n, e.value), (f"{n}_error", e.error))}
 
 
-def _table(shown: list[tuple[str, Estimate, int, str]]) -> Table:
+def _table(shown: list[tuple[str, Estimate, str]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading, justify in (("", "left"), ("value", "right"), ("±", "right"), ("", "left")):
         table.add_column(heading, justify=justify, header_style="dim", overflow="fold")  # type: ignore[arg-type]
-    for name, estimate, digits, note in shown:
-        error = "" if math.isnan(estimate.error) else f"{estimate.error:.{digits}f}"
-        table.add_row(name, f"{estimate.value:.{digits}f}", error, note)
+    for name, estimate, note in shown:
+        error = "" if math.isnan(estimate.error) else f"{estimate.error:.4f}"
+        table.add_row(escape(name), f"{estimate.value:.4f}", error, escape(note))
     return table

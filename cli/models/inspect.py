@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from pzc.cli import options
@@ -114,21 +115,23 @@ def _table(layers: list[Inspected], by: str) -> Table:
 
 def _summary(record: dict[str, Any]) -> Table:
     """What `pruning.json` says of the run."""
-
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    rows: dict[str, str] = {}
     metric, target, perplexity = record.get("metric"), record.get("target"), record.get("perplexity") or {}
     if metric and target:  # masks of one's own come of none
         pattern = target.get("pattern")
-        table.add_row("metric", f"{metric['name']}: {metric['formula']}")
+        rows["metric"] = f"{metric['name']}: {metric['formula']}"
         allocation = (record.get("options") or {}).get("allocation", "uniform")
         shares = "" if allocation == "uniform" else f" on average, by {allocation}"
-        table.add_row("target", (pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}") + shares)
-    table.add_row("model", record["model"]["name"])
+        rows["target"] = (pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}") + shares
+    rows["model"] = record["model"]["name"]
     calibration = (record.get("data") or {}).get("calibration")
-    table.add_row("calibration", f"{calibration['name']} ({calibration['part']})" if calibration else "none")
+    rows["calibration"] = f"{calibration['name']} ({calibration['part']})" if calibration else "none"
     if perplexity.get("before") and perplexity.get("after"):
-        table.add_row("perplexity", f"{perplexity['before']:.2f} dense, {perplexity['after']:.2f} pruned")
-    table.add_row("made with", ", ".join(f"{name} {v}" for name, v in record.get("versions", {}).items()))
+        rows["perplexity"] = f"{perplexity['before']:.2f} dense, {perplexity['after']:.2f} pruned"
+    rows["made with"] = ", ".join(f"{name} {v}" for name, v in record.get("versions", {}).items())
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, said in rows.items():
+        table.add_row(name, escape(said))
     return table
 
 

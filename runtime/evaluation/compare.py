@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pzc.compiler.metric import Metric
 from pzc.compiler.pattern import pattern_text
+from pzc.grammar.diagnostics import some
 from pzc.runtime.errors import ConstantScore, NoGradient, NonFiniteScore, PruningError
 from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
@@ -76,8 +77,10 @@ def compare(
 
     With `divergence` the dense model reads every window again beside each pruned one. A metric that can't be measured
     so, since its score is constant or not finite, no gradient reaches a layer or its groups go over blocks, is a result
-    with its failure; whatever else goes wrong raises PruningError.
+    with its failure; whatever else goes wrong raises PruningError, and an option that is none of `Way` TypeError.
     """
+    if unknown := way.keys() - Way.__annotations__.keys():
+        raise TypeError(f"compare() takes no {some(sorted(unknown))}")
     layers = find_layers(model, patterns(way.get("include", ())), patterns(way.get("exclude", ())))
     for target in targets:
         check_pattern(target, layers.layers)

@@ -176,12 +176,20 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def _is_whole(record: dict[str, Any]) -> bool:
     """Whether a record has what is read of it here and by `pzc inspect`, in the types that it should have."""
     try:
-        shares = record["sparsity"]["layers"].values()
         made_by, target = record.get("metric"), record.get("target")
-        texts = [record["model"]["name"], *([made_by["name"], made_by["formula"]] if made_by else [])]
-        numbers = [*shares, *([target["sparsity"]] if target else [])]
-        return all(isinstance(t, str) for t in texts) and all(isinstance(n, int | float) for n in numbers)
-    except (LookupError, TypeError, AttributeError):
+        calibration = (record.get("data") or {}).get("calibration")
+        texts = [record["model"]["name"], *record.get("versions", {}).values()]
+        texts += [made_by["name"], made_by["formula"]] if made_by else []
+        texts += [calibration["name"], calibration["part"]] if calibration else []
+        numbers = [*record["sparsity"]["layers"].values(), *([target["sparsity"]] if target else [])]
+        numbers += [x for x in (record.get("perplexity") or {}).values() if x is not None]
+        n, m = (target or {}).get("pattern") or (0, 0)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, int | float) for number in (*numbers, n, m))
+            and isinstance(record.get("options", {}), dict)
+        )
+    except (LookupError, ValueError, TypeError, AttributeError):
         return False
 
 

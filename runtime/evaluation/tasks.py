@@ -7,6 +7,7 @@ lm-eval; after any other a choice follows at once, with a blank between.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,12 +85,13 @@ def evaluate_tasks(loaded: Loaded, tasks: Tasks, *, limit: int | None = None, se
         from lm_eval.models.huggingface import HFLM
 
         with evaluating(loaded.model), _unversioned():
-            harness = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=BATCH)
+            tokenizer = copy.deepcopy(loaded.tokenizer)  # a padding token may be given to it
+            harness = HFLM(pretrained=loaded.model, tokenizer=tokenizer, batch_size=BATCH)
             try:
                 found = simple_evaluate(
                     model=harness, tasks=tasks.prepared, num_fewshot=0, limit=limit, bootstrap_iters=1000,
-                    log_samples=False, task_manager=tasks.manager, random_seed=seed, numpy_random_seed=seed,
-                    torch_random_seed=seed,
+                    log_samples=False, task_manager=tasks.manager, random_seed=seed,
+                    numpy_random_seed=seed % 2**32, torch_random_seed=seed,
                 )  # fmt: skip
             except (MemoryError, torch.OutOfMemoryError, PruningError):
                 raise

@@ -22,7 +22,7 @@ def read_allocation(path: Path | str) -> dict[str, Any]:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise PruningError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise PruningError(f"the allocation file {path} is no {kind}: {error}") from error
     return check_allocation(content, str(path))
