@@ -23,16 +23,18 @@ from pzc.runtime.errors import PruningError
 
 
 def check_writable(path: Path) -> None:
-    """Raise PruningError now if nothing could be written to `path` later: its nearest folder that exists is tried."""
-    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
-    name = path.absolute().relative_to(parent).parts[0]
-    try:
-        if len(os.fsencode(f".{name}.partial-stream-{'0' * 16}")) > os.pathconf(parent, "PC_NAME_MAX"):
-            raise PruningError(f"{path} cannot be written: the name is too long")
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise PruningError(f"{path} cannot be written: {reason_of(error)}: {parent}") from error
+    """Raise PruningError now if nothing could be written to `path` later: its nearest folder that exists is tried, and
+    that of what it is a link to."""
+    for place in dict.fromkeys((path.absolute(), path.resolve())):
+        parent = next((p for p in place.parents if p.exists()), Path("/"))
+        name = place.relative_to(parent).parts[0]
+        try:
+            if len(os.fsencode(f".{name}.partial-stream-{'0' * 16}")) > os.pathconf(parent, "PC_NAME_MAX"):
+                raise PruningError(f"{path} cannot be written: the name is too long")
+            with tempfile.TemporaryFile(dir=parent):
+                pass
+        except OSError as error:
+            raise PruningError(f"{path} cannot be written: {reason_of(error)}: {parent}") from error
 
 
 def check_space(path: Path, needed: int) -> None:

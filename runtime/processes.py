@@ -10,10 +10,12 @@ from pathlib import Path
 
 @cache
 def process_table() -> str:
-    """The name of the table in which this process has its number: of the machine, with the table's own where the system
-    has several. Two containers may have one hostname and see nothing of each other's processes."""
+    """The name of the table in which this process has its number: of the machine as it was started and, where it has
+    several tables, of this one. Two machines or containers may have one hostname and see nothing of each other's
+    processes."""
     try:
-        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").partition("-")[0]
+        return f"{socket.gethostname()}/{started}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:  # no Linux
         return socket.gethostname()
 

@@ -30,11 +30,13 @@ LEAST_WINDOWS = 4
 """Fewer windows than this have no standard error worth the name."""
 
 RUNGS = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-"""Shares of the fitness windows after which a candidate may leave the race; after the first only by far."""
+"""Shares of the fitness windows after which a candidate may leave the race: after the first, and before
+`LEAST_WINDOWS`, only by far."""
 
 
 def rungs_of(windows: int) -> list[int]:
-    """After how many windows a candidate may leave the race; of so few that little is saved all are run."""
+    """After how many windows a candidate may leave the race. Fewer than eight are all run: with so few candidates would
+    leave for what one window says."""
     if windows < 2 * LEAST_WINDOWS:
         return [windows]
     return sorted({max(1, round(share * windows)) for share in RUNGS})

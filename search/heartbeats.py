@@ -64,7 +64,7 @@ class Workers:
         finally:
             done.set()
             thread.join()
-            with suppress(*LOST, OSError):  # what ends the context is more worth saying
+            with suppress(*LOST, OSError, StoreError):  # what ends the context is more worth saying
                 beat(0.0)
 
     def spent(self) -> float:

@@ -50,7 +50,7 @@ class Journal(BaseJournalBackend):
                     yield read
 
     def _read(self, line: bytes) -> Line:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             read = json.loads(line)
             if isinstance(read, dict) and "op_code" in read:
                 return read

@@ -112,8 +112,8 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 
 def hopeless(predicted: Mapping[str, float], population: Sequence[Candidate], raced: Sequence[Candidate]) -> bool:
-    """Whether a predictor puts a candidate far behind everyone in the population, and none of those that were `raced`
-    and that it puts there, too, has come up to the population."""
+    """Whether a predictor puts a candidate far behind everyone in the population, and all of those that were `raced`
+    and that it puts there, too, have lost their race or are worse than the worst of the population."""
     worst = max((c.fitness for c in population), default=math.inf)
     for name in READS:
         known = [c.predictors[name] for c in population if name in c.predictors]

@@ -13,6 +13,7 @@ from torch import Tensor
 from pzc.runtime.data.sampling import sampler
 from pzc.runtime.data.texts import sides
 from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise, windows_between, windows_left
+from pzc.runtime.errors import PruningError
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.models.loading import Loaded, load_model, resolve_dtype
 from pzc.runtime.models.passes import Progress, check_length, device_of, silent
@@ -138,6 +139,8 @@ def _windows(loaded: Loaded, settings: Settings, length: int) -> _Windows:
     if settings.data == "self":  # statistics are those of `pzc prune`; what measures is written behind that
         needed["calibration"] += length * (2 * n + 3 * count) + 64
         more = sampler(loaded.model, loaded.tokenizer, **needed, length=length, seed=settings.seed)("calibration")
+        if not more.startswith(text.text):
+            raise PruningError("the model does not write the same text twice here", hint="name a text with --data")
         tokens = tokenise(loaded.tokenizer, more.removeprefix(text.text))
     return _Windows(
         calibration,

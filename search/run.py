@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.uncertainty import change, perplexity
+from pzc.runtime.evaluation.uncertainty import Estimate, change, perplexity
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.planning.commands import options_of
 from pzc.runtime.scoring.masks import share_text
@@ -73,6 +73,17 @@ class Result:
     files: list[Path]
     state: State
 
+    @property
+    def best_zoo(self) -> hall.Member:
+        """The best of the zoo on held-out text."""
+        return min(self.zoo, key=lambda m: m.held_out)
+
+    @property
+    def change(self) -> Estimate:
+        """How much higher the winner's held-out perplexity is than that of the best of the zoo, as a share of it, with
+        the standard error of the paired differences. There must be a winner."""
+        return change(self.members[0].losses, self.best_zoo.losses)
+
 
 def search(run: Prepared, budget: Budget, *, leads: bool = True, over: Callable[[], bool] | None = None) -> None:
     """Measure the zoo, then evolve until the budget is spent, or until `over()`. One worker of a run leads: its clock
@@ -109,22 +120,20 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     every = hall.measure(final, [*best, *zoo], progress)
     dense = perplexity(final.losses(None))
     members, published = every[: len(best)], every[len(best) :]
-    files = _write_hall(run, members)
+    result = Result(members, published, dense, _write_hall(run, members), run.state)
     if members:
-        run.store.set_outcome(asdict(_outcome(best[0], members[0], published, dense)))
+        run.store.set_outcome(asdict(_outcome(best[0], result)))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)
-    return Result(members, published, dense, files, run.state)
+    return result
 
 
-def _outcome(
-    contender: hall.Contender, winner: hall.Member, published: Sequence[hall.Member], dense: float
-) -> hall.Outcome:
-    losses, other = contender.losses, min(published, key=lambda m: m.held_out)
+def _outcome(contender: hall.Contender, result: Result) -> hall.Outcome:
+    losses, winner, other = contender.losses, result.members[0], result.best_zoo
     return hall.Outcome(
         contender.candidate.number, perplexity(losses), len(losses), winner.held_out, other.metric.name,
-        other.held_out, dense, other.metric.per, contender.own, winner.metric.formula, winner.metric.per,
-        change(winner.losses, other.losses).error,
+        other.held_out, result.dense, other.metric.per, contender.own, winner.metric.formula, winner.metric.per,
+        result.change.error,
     )  # fmt: skip
 
 

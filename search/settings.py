@@ -73,8 +73,9 @@ def settings_of(store: Store) -> Settings:
     for one of another version that has what this one lacks."""
     kept = store.settings
     if kept is None:
-        hint = "its statistics are being gathered" if store.workers.at_work() else f"begin it with {store.place.begin}"
-        raise StoreError(f"the search in {store.place} has not begun", hint)
+        begin = f"begin it with {store.place.begin}"
+        busy = f"its statistics are being gathered; if nobody is at it, {begin}"
+        raise StoreError(f"the search in {store.place} has not begun", busy if store.workers.at_work() else begin)
     known = {f.name: kept[f.name] for f in fields(Settings) if f.name in kept}
     several = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     settings = Settings(**{**known, **several})

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 import pzc
 from pzc.runtime.errors import PruningError
+from pzc.runtime.files import check_writable
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.pruning.mask_files import apply_masks, check_model, packed, read_masks, unpacked, write_masks
 
@@ -122,6 +123,26 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         write_masks(path, {"a": torch.zeros(2, 2, dtype=torch.bool)}, {"run": 2})
     assert read_masks(path).about == {"run": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_and_permissions_stay(tmp_path: Path) -> None:
+    masks = {"a": torch.ones(2, 2, dtype=torch.bool)}
+    there = write_masks(tmp_path / "there", masks)
+    there.chmod(0o640)
+    (tmp_path / "link").symlink_to(there)
+    write_masks(tmp_path / "link", masks, {"run": 2})
+    assert (tmp_path / "link").is_symlink()
+    assert read_masks(there).about == {"run": 2}
+    assert there.stat().st_mode & 0o777 == 0o640
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "link"}
+
+
+def test_a_place_that_a_link_leads_to_is_tried_before(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file" / "masks")
+    check_writable(tmp_path / "link")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(PruningError, match="cannot be written"):
+        check_writable(tmp_path / "link")
 
 
 def test_masks_of_another_model_are_told(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+
+import pytest
 
 from pzc.runtime.processes import is_running, process_table
 
@@ -17,7 +20,11 @@ def test_a_process_is_running_until_it_is_waited_for() -> None:
     assert not is_running(process.pid)
 
 
-def test_a_process_of_somebody_else_is_running() -> None:
+def test_a_process_of_somebody_else_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refused)
     assert is_running(1)
 
 

@@ -465,6 +465,20 @@ def test_two_runs_do_not_begin_in_one_place(tmp_path: Path) -> None:
     first.set_settings(asdict(replace(SETTINGS, generations=3)))
 
 
+def test_who_comes_second_leaves_the_run_of_who_was_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands may take the same new folder; one is ready first."""
+    folder = tmp_path / "run"
+
+    def another_is_first(store: Store, *given: Any, **more: Any) -> None:
+        Store(Place(folder), resume=False).set_settings(asdict(SETTINGS))
+        store.set_settings(asdict(SETTINGS))
+
+    monkeypatch.setattr("pzc.search.prepare.prepare", another_is_first)
+    result = CliRunner().invoke(cli, ["search", "--model", "pocket", "--run", str(folder)])
+    assert isinstance(result.exception, StoreError)
+    assert Store(Place(folder), resume=True).settings is not None
+
+
 def test_looking_for_a_run_makes_no_database(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no search `search` at sqlite") as caught:
         Store(Place(tmp_path, f"sqlite:///{tmp_path}/none.db", "search"), resume=True)

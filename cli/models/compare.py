@@ -114,18 +114,13 @@ def command(
             for result in measuring:
                 found.append(result)
                 bar("metrics", len(found), 1 + len(metrics) * len(targets))
-    finally:
-        results = rows(found, baseline)
+    finally:  # what is measured so far is worth writing
+        results, every = rows(found, baseline), len(metrics) * len(targets)
+        files: list[str] = []
         if folder is not None and len(found) > 1:
-            from pzc.runtime.evaluation.comparison import write
-            from pzc.runtime.evaluation.plots import draw
-
-            every = len(metrics) * len(targets)
             asked = {**how, "kl": kl, "baseline": baseline, "metrics": names(metrics)}
             about = {"complete": len(found) == 1 + every, **_about(loaded, texts, model, asked)}
-            write(folder, results, about)
-            pictures = [folder / "perplexity.png", folder / "perplexity.svg"]
-            drawn = draw(results, f"{model}, {_way(how)}", texts.measured_on, pictures)
+            files = _written(folder, results, about, f"{model}, {_way(how)}", texts.measured_on)
             if not about["complete"]:
                 say(f"stopped with {len(found) - 1} of {every} measured: {folder} has these, and says so")
     if as_json:
@@ -142,10 +137,19 @@ def command(
     for target in targets:
         _say_best(results, written(target) if len(targets) > 1 else None, target)
     _say_unequal(found)
-    if folder is not None:
-        written_files = ["results.json", "results.csv", *(file.name for file in drawn)]
-        say(f"wrote {folder}: {', '.join(written_files)}" + ("" if drawn else "; there was nothing to draw"))
+    if files:
+        say(f"wrote {folder}: {', '.join(files)}" + ("" if len(files) > 2 else "; there was nothing to draw"))
     ctx.exit(1 if any(r.failure for r in found) else 0)
+
+
+def _written(folder: Path, results: list[Row], about: dict[str, Any], title: str, text: str) -> list[str]:
+    """Write numbers and plots of results; the names of the files."""
+    from pzc.runtime.evaluation.comparison import write
+    from pzc.runtime.evaluation.plots import draw
+
+    write(folder, results, about)
+    drawn = draw(results, title, text, [folder / "perplexity.png", folder / "perplexity.svg"])
+    return ["results.json", "results.csv", *(file.name for file in drawn)]
 
 
 class _Late:

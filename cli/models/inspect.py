@@ -120,7 +120,7 @@ def _summary(record: dict[str, Any]) -> Table:
     if metric and target:  # masks of one's own come of none
         pattern = target.get("pattern")
         rows["metric"] = f"{metric['name']}: {metric['formula']}"
-        allocation = (record.get("options") or {}).get("allocation", "uniform")
+        allocation = record.get("options", {}).get("allocation", "uniform")
         shares = "" if allocation == "uniform" else f" on average, by {allocation}"
         rows["target"] = (pattern_text(pattern) if pattern else f"{target['sparsity']:.2%}") + shares
     rows["model"] = record["model"]["name"]

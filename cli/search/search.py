@@ -240,7 +240,7 @@ def _lead(ctx: click.Context, given: dict[str, Any]) -> None:
         following = f"what is settled is kept; with room, go on with: pzc search {place.resume}"
         raise PruningError(f"the disk is full: {error.filename or place.folder}", hint=following) from error
     finally:
-        if anew and not begun:
+        if anew and not begun and store.settings is None:  # else another search has begun here meanwhile
             store.discard()
 
 

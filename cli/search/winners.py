@@ -12,7 +12,6 @@ from rich.text import Text
 from pzc.cli.console import formula, output, print_json, say
 from pzc.cli.search.live import ended
 from pzc.cli.search.watch import named
-from pzc.runtime.evaluation.uncertainty import change
 from pzc.search.commands import compare_command
 from pzc.search.hall import Member
 from pzc.search.prepare import Prepared
@@ -32,11 +31,11 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
                 "counts": dict(result.state.counts),
                 "hall_of_fame": [_row(m) for m in result.members],
                 "zoo": [_row(m) for m in result.zoo],
-                "change": _change(result),
+                "change": _change(result) if result.members else None,
             }
         )
         return
-    best_zoo = min(result.zoo, key=lambda m: m.held_out)
+    best_zoo = result.best_zoo
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("metric", "formula", "per"):
         table.add_column(heading, header_style="dim", overflow="fold")
@@ -55,8 +54,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
         why = "refused: " + ", ".join(f"{reason} ({n:,})" for reason, n in refusals)
         say(f"nothing was measured in full: give the search more time{f'; {why}' if refusals else ''}")
         return
-    winner = result.members[0]
-    found = change(winner.losses, best_zoo.losses)
+    found = result.change
     amount = f"{found.value:+.1%} ± {found.error:.1%}".replace("-", "−")
     against = f"{amount} (standard error) in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
     output.print(Text.assemble(("\nthe best metric found", "bold"), f", {against}:\n"), soft_wrap=True)
@@ -68,12 +66,9 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
 
 
-def _change(result: Result) -> dict[str, Any] | None:
-    if not result.members:
-        return None
-    best_zoo = min(result.zoo, key=lambda m: m.held_out)
-    found = change(result.members[0].losses, best_zoo.losses)
-    return {"against": best_zoo.metric.name, "share": found.value, "standard_error": found.error}
+def _change(result: Result) -> dict[str, Any]:
+    found = result.change
+    return {"against": result.best_zoo.metric.name, "share": found.value, "standard_error": found.error}
 
 
 def _row(m: Member) -> dict[str, Any]:

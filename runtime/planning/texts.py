@@ -102,7 +102,7 @@ def unread_part(folder: str, data: str) -> bool:
     only the last fifth may measure it. Raises PruningError when the whole file did."""
     try:
         kept = json.loads(_record_of(folder).read_text(encoding="utf-8"))["data"]["calibration"]["sha256"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return False
     part = calibrated_part(data, str(kept))
     if part == "whole":

@@ -48,7 +48,7 @@ class Finished:
                 masks = {x.name: unpacked(b, x.shape, x.name).to(device[x.name]) for x, b in bits.items()}
                 weights = {name: stored.get_tensor(f"{name}/weight").to(device[name]) for name in about["updated"]}
                 return Block(masks, weights, about["damped"], tuple(about["unreached"]))
-        except (OSError, SafetensorError, PruningError, ValueError, LookupError, TypeError):
+        except (OSError, SafetensorError, PruningError, ValueError, RecursionError, LookupError, TypeError):
             return None
 
     def keep(self, members: Sequence[Layer], block: Block) -> None:

@@ -132,7 +132,7 @@ def recorded_run(output: Path) -> str | None:
     """The run that a folder came from, by its record; None where there is no folder, or it does not say."""
     try:
         found = json.loads((output / RECORD).read_text(encoding="utf-8")).get("run")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError, AttributeError):
         return None
     return found if isinstance(found, str) else None
 

@@ -14,7 +14,7 @@ from pzc.runtime.files import refused_as, save_tensors
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.pruning.block import Block
 from pzc.runtime.pruning.mask_files import metadata_of, packed, unpacked
-from pzc.runtime.replacing import settle
+from pzc.runtime.replacing import replacing, settle
 from pzc.runtime.saving.checkpoint import publish
 from pzc.runtime.scoring.values import write_masked
 from pzc.runtime.shard_writing import Copy, Piece, write_joined
@@ -107,11 +107,10 @@ class Masks:
         layers = self.shell.layers.layers
         stored = {k: v for index in range(len(self.shell.blocks)) for k, v in header_of(self._path(index)).items()}
         pieces = [Piece(layer.name, stored[layer.name]) for layer in sorted(layers, key=lambda layer: layer.name)]
-        whole = self.folder / "whole"
         with refused_as(f"{place} cannot be written"):
-            write_joined(whole, pieces, metadata_of({layer.name: layer.shape for layer in layers}, record))
             place.parent.mkdir(parents=True, exist_ok=True)
-            whole.replace(place)
+            with replacing(place) as whole:
+                write_joined(whole, pieces, metadata_of({layer.name: layer.shape for layer in layers}, record))
 
     def _path(self, index: int) -> Path:
         return self.folder / f"masks-{index:04d}.safetensors"

@@ -45,7 +45,7 @@ class States:
             while (line := stream.read(_LINE)) != _END:
                 try:
                     form = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     raise cut_short(path) from None
                 batch = torch.empty(form["shape"], dtype=getattr(torch, form["dtype"]))
                 if not fill(stream, batch):
