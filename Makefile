@@ -11,7 +11,7 @@ WINDOWS_pocket = --windows 64 --length 128
 WINDOWS_smollm2 = --windows 8 --length 256
 EVALUATE_pocket = --eval-windows 128
 EVALUATE_smollm2 = --eval-windows 8
-SEARCH_pocket = --time 90s --fitness-windows 64 --held-out-windows 128
+SEARCH_pocket = --evaluations 160 --time 4m --fitness-windows 64 --held-out-windows 128
 SEARCH_smollm2 = --time 120s --fitness-windows 8 --held-out-windows 8 --population 12
 
 .PHONY: demo test lint types pytest format clean
