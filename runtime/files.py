@@ -54,6 +54,19 @@ def size_text(count: int) -> str:
     return f"{count / size:.3g} {unit}"
 
 
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: contiguous, in main memory, and each alone there. They are copied only where
+    they are not so: layers share what they read, and the gradients of a model are as large as the model."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.cpu().contiguous()
+        storage = plain.untyped_storage()
+        found[name] = plain if storage.nbytes() == plain.nbytes and storage.data_ptr() not in taken else plain.clone()
+        taken.add(found[name].untyped_storage().data_ptr())
+    return found
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file. What the system says against it is an OSError, as of any other file."""
     try:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.files import refused_as
+from pzc.runtime.files import apart, refused_as
 from pzc.runtime.replacing import replacing
 from pzc.runtime.statistics.activations import Table
 from pzc.runtime.statistics.gather import Statistics
@@ -60,13 +60,13 @@ def shared(path: Path, about: str, gather: Callable[[], Statistics]) -> Statisti
 
 def _write(path: Path, about: str, statistics: Statistics) -> None:
     tensors = {
-        f"{layer}/{leaf}": value.clone() if value.ndim < 2 or len(value) == 1 else value.contiguous()  # X is shared
+        f"{layer}/{leaf}": value
         for layer, table in statistics.tables.items()
         for leaf, value in (*table.items(), (_WEIGHT, statistics.weights[layer]))
     }
     counts = {name: str(getattr(statistics, name)) for name in ("windows", "seed", "blocks")}
     with refused_as(f"statistics cannot be shared in {path.parent}"), replacing(path) as partial:
-        save_file(tensors, partial, metadata={"about": about, "layers": "\n".join(statistics.tables), **counts})
+        save_file(apart(tensors), partial, metadata={"about": about, "layers": "\n".join(statistics.tables), **counts})
 
 
 def _read(path: Path, about: str) -> Statistics | None:

@@ -86,9 +86,10 @@ def test_a_folder_that_cannot_be_is_an_error(tiny: Callable[..., Any], windows: 
 def test_what_is_kept_is_not_copied_to_be_written() -> None:
     """The gradients of a model are as large as the model; only what is part of something larger has to be copied."""
     own, experts = torch.rand(3, 4), torch.rand(2, 3, 4)
-    tables = {"own": {"G": own}, "expert": {"G": experts[1]}, "turned": {"G": own.T}}
+    tables = {"own": {"G": own}, "again": {"G": own}, "expert": {"G": experts[1]}, "turned": {"G": own.T}}
     written = flattened(tables, ["G"])
     assert written["G/own"].data_ptr() == own.data_ptr()
+    assert written["G/again"].data_ptr() != own.data_ptr()
     assert written["G/expert"].untyped_storage().nbytes() == experts[1].nbytes
     assert written["G/turned"].is_contiguous()
     for name, table in tables.items():

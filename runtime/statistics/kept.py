@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pzc.compiler.leaves import LEAVES
-from pzc.runtime.files import refused_as
+from pzc.runtime.files import apart, refused_as
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.replacing import replacing
 from pzc.runtime.shards import as_bytes
@@ -78,19 +78,14 @@ def load_kept(file: Path, layers: Sequence[Layer], leaves: Collection[str]) -> d
 
 def flattened(tables: Mapping[str, Table], leaves: Collection[str]) -> dict[str, Tensor]:
     """The leaves of some layers as a file holds them, by LEAF/LAYER, with the marks of what nothing reached."""
-    return {
-        f"{leaf}/{name}": _apart(table[leaf])
-        for name, table in tables.items()
-        for leaf in (*leaves, *MARKS)
-        if leaf in table or leaf not in MARKS
-    }
-
-
-def _apart(tensor: Tensor) -> Tensor:
-    """A tensor as safetensors takes it: contiguous, in main memory, and the only one there. It is copied only where it
-    is not so: the gradients of a model are as large as the model."""
-    plain = tensor.cpu().contiguous()
-    return plain if plain.untyped_storage().nbytes() == plain.nbytes else plain.clone()
+    return apart(
+        {
+            f"{leaf}/{name}": table[leaf]
+            for name, table in tables.items()
+            for leaf in (*leaves, *MARKS)
+            if leaf in table or leaf not in MARKS
+        }
+    )
 
 
 def keep(file: Path, tables: Mapping[str, Table], leaves: Collection[str]) -> None:

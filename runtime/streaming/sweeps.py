@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pzc.runtime.files import save_tensors
+from pzc.runtime.files import apart, save_tensors
 from pzc.runtime.heap import give_back
 from pzc.runtime.models.layers import Layer, Layers, check_finite, zeros
 from pzc.runtime.models.passes import Progress, cross_entropy, vocabulary_of
@@ -350,8 +350,7 @@ def _back(run: Run, block: nn.Module, index: int) -> Iterator[Tensor]:
 def write_tables(run: Run, index: int, tables: Mapping[str, Table]) -> None:
     """Keep a block's statistics on the disk."""
     flat = {f"{name}/{leaf}": value for name, table in tables.items() for leaf, value in table.items()}
-    apart = {key: value.clone(memory_format=torch.contiguous_format) for key, value in flat.items()}  # layers may share
-    save_tensors(_tables_of(run, index), apart)
+    save_tensors(_tables_of(run, index), apart(flat))
 
 
 def read_tables(run: Run, index: int) -> dict[str, Table]:
