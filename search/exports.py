@@ -17,9 +17,9 @@ from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import csv_text
 from pzc.runtime.replacing import replace_file
 from pzc.search.candidate import Candidate
-from pzc.search.fitness import rungs_of
 from pzc.search.pareto import unbeaten
 from pzc.search.predictors import READS
+from pzc.search.racing import rungs_of
 
 Row = dict[str, Any]
 

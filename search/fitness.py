@@ -23,33 +23,9 @@ from pzc.runtime.scoring.masks import Target, mask_hash
 from pzc.runtime.statistics.gather import Statistics, gather
 from pzc.search.objective import Objective, Perplexity
 from pzc.search.predictors import Predictors
+from pzc.search.racing import BEHIND, is_behind, rungs_of
 from pzc.search.sketch import Sketches
 from pzc.search.space import Genotype
-
-LEAST_WINDOWS = 4
-"""Fewer windows than this have no standard error worth the name."""
-
-RUNGS = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-"""Shares of the fitness windows after which a candidate may leave the race: after the first, and before
-`LEAST_WINDOWS`, only by far."""
-
-
-def rungs_of(windows: int) -> list[int]:
-    """After how many windows a candidate may leave the race. Fewer than eight are all run: with so few candidates would
-    leave for what one window says."""
-    if windows < 2 * LEAST_WINDOWS:
-        return [windows]
-    return sorted({max(1, round(share * windows)) for share in RUNGS})
-
-
-BEHIND = 2.0
-"""How many standard errors a candidate must be behind to leave: of 175 that came among the four best of their island in
-four runs on SmolLM2-135M, one would have left, and of 74 that became the best, none."""
-
-FAR = math.log(1.5)
-"""How far behind in every window so far a candidate leaves at once, in nats: half as much perplexity again. In a run on
-SmolLM2-135M half of those that lost were 5 nats behind in the first window, and of 97 that were measured in full none
-was more than 0.04 behind."""
 
 SAMPLE, LEAST_VALUES = 4096, 16
 """A score with fewer distinct values than this in a sample of a layer leaves its mask to the order of the weights."""
@@ -121,18 +97,20 @@ class Fitness:
         masks: dict[str, Tensor],
         cutoff: Sequence[float],
         rung: Callable[[int, float], None] = lambda number, loss: None,
+        *,
+        errors: float = BEHIND,
     ) -> tuple[list[float], bool]:
         """Losses of the windows, rung after rung, and whether all were run; `rung` is told of each.
 
-        `cutoff` holds the losses of the candidate to beat on the same windows; one that is behind it with
-        confidence, by the paired differences, leaves. The model is left with the masks on.
+        `cutoff` holds the losses of the candidate to beat on the same windows; one that is behind it by so many
+        standard `errors` of the paired differences leaves. The model is left with the masks on.
         """
         self._racing.apply(masks)
         losses: list[float] = []
         for number, upto in enumerate(rungs_of(len(self.windows))):
             losses += self._objective.losses(self.model, len(losses), upto)
             rung(number, sum(losses) / len(losses))
-            if not all(map(math.isfinite, losses)) or _behind(losses, cutoff, surely=number > 0):
+            if not all(map(math.isfinite, losses)) or is_behind(losses, cutoff, surely=number > 0, errors=errors):
                 return losses, len(losses) == len(self.windows)
         return losses, True
 
@@ -162,18 +140,3 @@ def middle_layer(layers: Sequence[Layer]) -> Layer:
     """The first layer of the middle block."""
     blocks = sorted({layer.block for layer in layers})
     return next(layer for layer in layers if layer.block == blocks[len(blocks) // 2])
-
-
-def _behind(losses: Sequence[float], cutoff: Sequence[float], *, surely: bool) -> bool:
-    """Whether paired differences show that the cut-off is not reached: all of them by far or, where it may be told by
-    their standard error, `surely`."""
-    n = min(len(losses), len(cutoff))
-    if n == 0:
-        return False
-    difference = torch.tensor(losses[:n]) - torch.tensor(cutoff[:n])
-    if float(difference.min()) > FAR:
-        return True
-    if n < LEAST_WINDOWS or not surely:
-        return False
-    error = float(difference.std()) / math.sqrt(n)
-    return float(difference.mean()) > BEHIND * error

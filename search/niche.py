@@ -36,19 +36,20 @@ def distance(a: str, b: str) -> float:
     return (int(a, 16) ^ int(b, 16)).bit_count() / (4 * len(a))
 
 
-def few_of_a_niche(pool: Iterable[Candidate], alike: int, n: int) -> list[Candidate]:
-    """The first n of a pool, of which no more than `alike` are in one niche or of one shape: else one good formula with
-    ever finer numbers would crowd out everything else."""
+def few_of_a_niche(pool: Iterable[Candidate], most: int, n: int) -> list[Candidate]:
+    """The first n of a pool, of which no more than `most` are alike: else one good formula with ever finer numbers
+    would crowd out everything else."""
     chosen: list[Candidate] = []
     for c in pool:
-        if sum(_alike(c, other) for other in chosen) < alike:
+        if sum(alike(c, other) for other in chosen) < most:
             chosen.append(c)
             if len(chosen) == n:
                 break
     return chosen
 
 
-def _alike(a: Candidate, b: Candidate) -> bool:
+def alike(a: Candidate, b: Candidate) -> bool:
+    """Whether two candidates are in one niche, or of one shape."""
     if (a.shape or a.formula) == (b.shape or b.formula):
         return True
     return bool(a.signature and b.signature) and distance(a.signature, b.signature) < NEAR

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -181,16 +180,3 @@ def candidate_of(draft: Draft, number: int, place: tuple[int, int, int], island:
         tier=max(tiers, key=TIERS.index, default=TIERS[0]),
     )
     return replace(new, **identified(core, per))  # type: ignore[arg-type]
-
-
-LENIENT = math.log(2)
-"""How far behind the best published metric a candidate may be while there is still room in the population: twice its
-perplexity."""
-
-
-def cutoff(population: Sequence[Candidate], full: int, published: Sequence[Candidate]) -> tuple[float, ...]:
-    """The losses that an offspring must not be behind: those of the middle of a population that is full, since one
-    that is surely worse seldom breeds; else far worse ones than those of the best published metric."""
-    if len(population) >= full:
-        return sorted(population, key=lambda c: c.fitness)[len(population) // 2].losses
-    return tuple(loss + LENIENT for loss in published[0].losses) if published else ()

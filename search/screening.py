@@ -1,16 +1,18 @@
 """Screening: of several new drafts for a slot, the one that the surrogate thinks most of is measured, with its numbers
-tuned. To judge a draft takes a sketch, a small part of what measuring it takes on a real model."""
+tuned, unless a predictor turns it away. To judge a draft takes a sketch, a small part of what its masks take on a real
+model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from pzc.compiler.core import Node
 from pzc.search.algorithms import ALGORITHMS, SEED, bred, expressed
 from pzc.search.candidate import Candidate
-from pzc.search.predictors import SURROGATE
+from pzc.search.predictors import SURROGATE, limits
 from pzc.search.proposals import INSTRUCTIVE, Proposal, candidate_of, rng_for
 from pzc.search.sketch import Sketch
 from pzc.search.space import Genotype, Space, why_not
@@ -29,6 +31,9 @@ UNSCREENED = 0.1
 """The share of slots whose first draft is measured whatever the surrogate says: so it learns of what it does not like,
 and its correlation with fitness is known."""
 
+EXPLORED = 0.1
+"""The share of those that a predictor would turn away which are measured all the same: else it could never be wrong."""
+
 _CHOICE = 2**32 - 2  # stands where the number of an attempt does: no slot has so many
 
 SketchOf = Callable[[Genotype], Sketch | None]
@@ -36,11 +41,12 @@ SketchOf = Callable[[Genotype], Sketch | None]
 
 @dataclass(frozen=True)
 class _Judged:
-    """A draft as a candidate, its score, and what is to be expected of it."""
+    """A draft as a candidate, its score, what is to be expected of it, and what a sketch says that it loses."""
 
     candidate: Candidate
     core: Node
     gain: float
+    lost: Mapping[str, float]
 
 
 class Screen:
@@ -50,30 +56,40 @@ class Screen:
         self._sketch, self._space = sketch, space
         self._known: dict[int, Sketch | None] = {}
         self._surrogate: Surrogate | None = None
+        self._limits: list[dict[str, float]] = []
 
     def learn(self, state: State) -> None:
         """Take in what the closed generations have measured."""
-        self._surrogate = None
-        if ALGORITHMS[state.plan.algorithm].drafts == 1 or len(state.raced) < INSTRUCTIVE:
+        self._surrogate, self._limits = None, []
+        plan = state.plan
+        if ALGORITHMS[plan.algorithm].drafts == 1 or len(state.raced) < INSTRUCTIVE:
             return
         some = instructive(state.raced, MOST)
+        populations = [state.population(state.generation, island) for island in range(plan.islands)]
+        wanted = {c.number: c for c in chain(some, *populations)}
         self._known = {
-            c.number: self._known[c.number] if c.number in self._known else self._sketch(_genotype(c, state))
-            for c in some
+            number: self._known[number] if number in self._known else self._sketch(_genotype(c, state))
+            for number, c in wanted.items()
         }
         against = state.raced[0].losses  # of the reference, which has run all windows
         pairs = [(sketch, excess(c, against)) for c in some if (sketch := self._known[c.number])]
         if len(pairs) >= INSTRUCTIVE:
             self._surrogate = Surrogate([s for s, _ in pairs], [loss for _, loss in pairs])
+            self._limits = [limits(self._foretold(members), self._foretold(some)) for members in populations]
+
+    def _foretold(self, some: Sequence[Candidate]) -> list[Candidate]:
+        """Candidates with what their sketches say that they lose: whole masks lose a little more or less."""
+        return [replace(c, predictors=sketch.lost) for c in some if (sketch := self._known[c.number])]
 
     def choose(self, proposal: Proposal, state: State) -> Proposal:
-        """The proposal with its most promising draft in the first place, its numbers tuned; without rivals. What the
-        user gave stays as it is."""
+        """The proposal with its most promising draft in the first place, its numbers tuned; without rivals, and settled
+        where a predictor turns it away. What the user gave stays as it is."""
         if self._surrogate is None or proposal.settled:
             return replace(proposal, rivals=())
         first = proposal.candidate
         rng = rng_for(state.plan.seed, first.generation, first.slot, _CHOICE)
         screened = first.operator != SEED and rng.random() >= UNSCREENED
+        explored = first.operator == SEED or rng.random() < EXPLORED
         drafts = [(first, proposal.core), *proposal.rivals] if screened else [(first, proposal.core)]
         judged = [self._judged(c, core) for c, core in drafts]
         best = chosen = max(judged, key=lambda j: j.gain)
@@ -84,15 +100,19 @@ class Screen:
                 best = max(best, self._tuned(best.candidate, child), key=lambda j: j.gain)
         if best is not chosen and state.identity.repeats(best.candidate, best.core, state.core_of):
             best = chosen
-        return replace(proposal, candidate=best.candidate, core=best.core, rivals=())
+        c, limit = best.candidate, self._limits[first.island]
+        if not explored and any(best.lost.get(name, 0.0) > value for name, value in limit.items()):
+            said = {name: round(value, 6) for name, value in best.lost.items()}
+            c = replace(c, status="predicted worse", predictors={**c.predictors, **said})
+        return replace(proposal, candidate=c, core=best.core, rivals=())
 
     def _judged(self, c: Candidate, core: Node) -> _Judged:
         sketch = self._sketch(Genotype(core, c.per))
         if sketch is None or self._surrogate is None:
-            return _Judged(c, core, -math.inf)
+            return _Judged(c, core, -math.inf, {})
         score, deviation = self._surrogate.predict(sketch)
         said = replace(c, predictors={SURROGATE: round(score, 4)})
-        return _Judged(said, core, self._surrogate.expected_gain(score, deviation))
+        return _Judged(said, core, self._surrogate.expected_gain(score, deviation), sketch.lost)
 
     def _tuned(self, c: Candidate, child: Genotype) -> _Judged:
         """A candidate with other numbers in its place."""

@@ -1,51 +1,28 @@
-"""Settling a proposal: refused, a repetition, turned away, lost on the way, or measured in full."""
+"""Settling a proposal: refused, a repetition, lost on the way, or measured in full."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
 from pzc.compiler.core import Node
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.search.algorithms import ALGORITHMS, SEED, Draft
-from pzc.search.candidate import REFERENCE, ZOO, Candidate
+from pzc.search.bar import Bar
+from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.niche import NEAR, distance, signature
-from pzc.search.predictors import hopeless
-from pzc.search.proposals import Proposal, candidate_of, cutoff, rng_for
+from pzc.search.proposals import Proposal, candidate_of
 from pzc.search.readable import shape
 from pzc.search.saturation import unsaturated
 from pzc.search.space import Genotype
 from pzc.search.state import State
 
-EXPLORED = 0.1
-"""The share of those that a predictor would turn away which are measured all the same: else it could never be wrong."""
-
 Rungs = Callable[[int, float], None]
 """Called after every rung of a race with its number and the mean loss so far."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What the candidates of one island and generation are measured against: fixed when the generation begins, so that
-    results don't depend on timing."""
-
-    losses: tuple[float, ...]
-    population: tuple[Candidate, ...]
-
-
-def bars(state: State) -> list[Bar]:
-    """The bar of each island for the generation at work."""
-    plan, algorithm = state.plan, ALGORITHMS[state.plan.algorithm]
-    if state.generation == REFERENCE or not algorithm.racing:
-        return [Bar((), ())] * plan.islands
-    if state.generation == ZOO:
-        return [Bar(state.zoo[0].losses if state.zoo else (), ())] * plan.islands
-    populations = [tuple(state.population(state.generation, i)) for i in range(plan.islands)]
-    return [Bar(cutoff(p, plan.island_size, state.zoo), p) for p in populations]
 
 
 def settle(
@@ -75,16 +52,13 @@ def settle(
         alias = state.same_mask(mask_hash)
         if alias is not None:
             return replace(new, status="same mask", alias_of=alias)
-        turned_away = hopeless(new.predictors, bar.population, state.raced)
-        if turned_away and rng_for(state.plan.seed, new.generation, new.slot, -1 % 2**32).random() >= EXPLORED:
-            return replace(new, status="predicted worse")
-    losses, whole = fitness.race(masks, bar.losses, rung)
+    new = replace(new, shape=shape(core, new.per))
+    cutoff, errors = bar.against(new)
+    losses, whole = fitness.race(masks, cutoff, rung, errors=errors)
     if not all(map(math.isfinite, losses)):
         return replace(new, status="refused", reason="the pruned model's loss is not finite")
     new = replace(new, losses=tuple(losses))
-    if not whole:
-        return replace(new, status="lost race")
-    return replace(new, status="evaluated", shape=shape(core, new.per))
+    return replace(new, status="evaluated" if whole else "lost race")
 
 
 def _unsaturated(core: Node, new: Candidate, masks: dict[str, Tensor] | None, fitness: Fitness) -> Node | None:

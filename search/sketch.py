@@ -3,8 +3,9 @@ take, and enough to tell how much alike two candidates are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,15 @@ BITS = 1 << 17
 
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """Some bits of the masks, packed as uint8 `[bits / 8]`, and what the predictors say of the rows, `[predictors]`."""
+    """Some bits of the masks, packed as uint8 `[bits / 8]`, and what is `lost` of the rows by predictor."""
 
     bits: npt.NDArray[np.uint8]
-    predicted: npt.NDArray[np.float64]
+    lost: Mapping[str, float]
+
+    @cached_property
+    def predicted(self) -> npt.NDArray[np.float64]:
+        """The logarithms of what is lost, `[predictors]`."""
+        return np.log([max(value, 1e-6) for value in self.lost.values()])
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +92,9 @@ class Sketches:
                 return None
         masks = self._kept(scores, genotype.per)
         bits = np.concatenate([mask.numpy(force=True).reshape(-1) for mask in masks])
-        lost = [self._lost(name, masks) for name in READS]
-        predicted = np.log([max(value, 1e-6) for value in lost if value is not None])
-        return Sketch(np.packbits(bits[:: self._every]), predicted)
+        lost = {name: self._lost(name, masks) for name in READS}
+        known = {name: value for name, value in lost.items() if value is not None}
+        return Sketch(np.packbits(bits[:: self._every]), known)
 
     def _scored(self, core: Node, stack: _Stack) -> Tensor:
         """The scores of a stack's layers, float32 `[layers, rows, in]`."""

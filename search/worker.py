@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pzc.search.bar import Bar, bars
 from pzc.search.candidate import Candidate
 from pzc.search.errors import of_another_version
 from pzc.search.fitness import Fitness
@@ -15,7 +16,7 @@ from pzc.search.proposals import Given, Proposal, proposals
 from pzc.search.replay import in_order
 from pzc.search.screening import Screen
 from pzc.search.settings import bounded
-from pzc.search.settle import Bar, bars, settle
+from pzc.search.settle import settle
 from pzc.search.state import State
 from pzc.search.store import Claim, Store
 

@@ -22,17 +22,19 @@ from pzc.runtime.data.windows import calibration_windows, tokenise, windows_betw
 from pzc.runtime.errors import NonFiniteScore, PruningError
 from pzc.runtime.scoring.masks import Target
 from pzc.search import worker
+from pzc.search.bar import IN_NICHE, Bar, bars, cutoff
 from pzc.search.candidate import ALIASES, MEASURED, REFERENCE, ZOO, Candidate
-from pzc.search.fitness import Fitness, _behind, rungs_of
+from pzc.search.fitness import Fitness
 from pzc.search.identity import identified
 from pzc.search.place import Place
 from pzc.search.plan import ATTEMPTS, Plan
 from pzc.search.population import island_pool, worth
 from pzc.search.prepare import open_store, prepare
-from pzc.search.proposals import Proposal, cutoff, proposals
+from pzc.search.proposals import Proposal, proposals
+from pzc.search.racing import BEHIND, is_behind, rungs_of
 from pzc.search.screening import Screen
 from pzc.search.settings import Settings, given
-from pzc.search.settle import Bar, bars, settle
+from pzc.search.settle import settle
 from pzc.search.space import Genotype
 from pzc.search.state import State
 from pzc.search.store import Store
@@ -232,7 +234,7 @@ def settled(formula: str, per: str, fitness: Fitness, **more: Any) -> Candidate:
     """What becomes of a formula in a run that has just begun."""
     core = inline(f"{formula} per layer").core
     new = made(0, formula, per=per, status="proposed", shape="", **more)
-    return settle(Proposal(new, core), closed(PLAN, [[], []]), fitness, Bar((), ()))
+    return settle(Proposal(new, core), closed(PLAN, [[], []]), fitness, Bar(()))
 
 
 @pytest.mark.parametrize(
@@ -312,44 +314,69 @@ def test_who_leaves_the_race_would_not_have_been_the_best(whole: State, fitness:
 
 def test_the_cut_off_needs_confidence() -> None:
     cutoff = some_windows(4, 1, 8)[0].float().tolist()
-    behind = partial(_behind, cutoff=cutoff, surely=True)
+    behind = partial(is_behind, cutoff=cutoff, surely=True)
     assert not behind(cutoff)
     assert not behind([c - 1 for c in cutoff])
     assert not behind([c + 0.4 for c in cutoff[:3]])  # too few windows to tell
     assert not behind([c + d for c, d in zip(cutoff, [9, -8, 7, -6, 5, -4, 3, -2], strict=True)])
     assert behind([c + 0.1 + d / 100 for c, d in zip(cutoff, range(8), strict=True)])
-    assert not _behind(cutoff, (), surely=True)
+    assert not is_behind(cutoff, (), surely=True)
 
 
 @pytest.mark.parametrize("surely", [False, True])
 def test_who_is_far_behind_everywhere_leaves_at_once(surely: bool) -> None:
     far = math.log(1.5) + 1e-4
-    assert _behind([5.0 + far], [5.0, 9.0], surely=surely)
-    assert not _behind([5.0 + far - 2e-4], [5.0, 9.0], surely=surely)
-    assert not _behind([5.0 + 9 * far, 9.0 + far - 2e-4], [5.0, 9.0], surely=surely)
+    assert is_behind([5.0 + far], [5.0, 9.0], surely=surely)
+    assert not is_behind([5.0 + far - 2e-4], [5.0, 9.0], surely=surely)
+    assert not is_behind([5.0 + 9 * far, 9.0 + far - 2e-4], [5.0, 9.0], surely=surely)
 
 
 def test_a_generation_keeps_its_cut_off(whole: State) -> None:
-    """Who was measured in full is not behind the middle of the population that its generation started with."""
+    """Who was measured in full is not behind the middle of the population that its generation started with, nor the
+    last of a full niche."""
     for c in whole.found:
-        losses = cutoff(whole.population(c.generation, c.island), PLAN.island_size, whole.zoo)
-        assert not any(_behind(c.losses[:n], losses[:n], surely=n > 1) for n in (1, 4, 8))
+        population = whole.population(c.generation, c.island)
+        bar = Bar(cutoff(population, PLAN.island_size, whole.zoo), tuple(population), PLAN.alike)
+        for losses, errors in ((bar.losses, BEHIND), bar.against(c)):
+            assert not any(is_behind(c.losses[:n], losses[:n], surely=n > 1, errors=errors) for n in (1, 4, 8))
+
+
+def test_a_full_niche_is_entered_in_the_place_of_its_last() -> None:
+    def member(number: int, loss: float, shape: str) -> Candidate:
+        return made(number, losses=(loss, loss), shape=shape)
+
+    a, b, c, d = member(0, 1.0, "a"), member(1, 2.0, "a"), member(2, 3.0, "a"), member(3, 4.0, "d")
+    bar = Bar((2.5, 2.5), (d, c, b, a), 2)
+    assert bar.against(made(9, shape="a")) == (b.losses, IN_NICHE)  # the third is there for its size or its cost
+    assert bar.against(made(9, shape="d")) == (bar.losses, BEHIND)  # there is room
+    assert bar.against(made(9, shape="e")) == (bar.losses, BEHIND)
+    assert replace(bar, alike=4).against(made(9, shape="a")) == (bar.losses, BEHIND)
+    assert replace(bar, losses=(1.5, 1.5)).against(made(9, shape="a")) == ((1.5, 1.5), BEHIND)  # never lenient
+    assert Bar(()).against(made(9, shape="a")) == ((), BEHIND)
+
+
+def test_in_a_full_niche_less_confidence_will_do(fitness: Fitness) -> None:
+    masks, _ = fitness.masks(genotype("abs(W) * X per row"))
+    full, _ = fitness.race(masks, ())
+    ahead = [x - d for x, d in zip(full, [0.03, -0.01] * 8, strict=True)]
+    assert len(fitness.race(masks, ahead, errors=IN_NICHE)[0]) == 6  # behind by 1.1 standard errors there
+    assert fitness.race(masks, ahead) == (full, True)  # by 1.9 in the end
 
 
 def test_an_island_is_raced_against_its_own_population(whole: State) -> None:
     assert bars(closed(PLAN, []))[0].losses == ()  # the first published metric meets no bar, the others meet it
     state = before(whole, ZOO)
     assert bars(state)[0].losses == state.zoo[0].losses != ()
-    state = before(whole, 4)
+    state = before(whole, 5)
     for island, bar in enumerate(bars(state)):
-        assert list(bar.population) == state.population(4, island)
+        assert list(bar.population) == state.population(5, island)
         assert bar.losses in [c.losses for c in bar.population]
         ahead = sum(c.losses != bar.losses and sum(c.losses) < sum(bar.losses) for c in bar.population)
         assert ahead == len(bar.population) // 2
     assert bars(state)[0] != bars(state)[1]
-    lenient = cutoff(state.population(4), 100, state.zoo)  # a population that is not full lets nearly everyone through
+    lenient = cutoff(state.population(5), 100, state.zoo)  # a population that is not full lets nearly everyone through
     assert lenient == pytest.approx([loss + math.log(2) for loss in state.zoo[0].losses])
-    assert cutoff(state.population(4), 100, ()) == ()
+    assert cutoff(state.population(5), 100, ()) == ()
 
 
 def test_a_pattern_is_searched_in_one_group(tmp_path: Path) -> None:

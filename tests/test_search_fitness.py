@@ -17,12 +17,13 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
-from pzc.search.fitness import RUNGS, Fitness
+from pzc.search.fitness import Fitness
 from pzc.search.hall import Final, as_written, contend, measure
 from pzc.search.niche import signature
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import Place
 from pzc.search.prepare import open_store, prepare
+from pzc.search.racing import RUNGS
 from pzc.search.readable import forms, readable, shape
 from pzc.search.run import Budget, finish, search
 from pzc.search.settings import Settings

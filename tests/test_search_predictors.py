@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.plan import Plan
-from pzc.search.predictors import LEAST, MARGIN, PROVEN, correlations, hopeless, spearman
-from pzc.search.proposals import Proposal
-from pzc.search.settle import EXPLORED, Bar, settle
+from pzc.search.predictors import LEAST, MARGIN, PROVEN, correlations, limits, spearman
 from tests.conftest import make_tiny
 from tests.searches import closed, genotype, made, tiny_fitness
 
@@ -99,35 +97,17 @@ def behind(n: int, status: str = "lost race", loss: float = 9.0) -> list[Candida
 
 def test_only_who_is_far_behind_everyone_is_turned_away() -> None:
     population = measured(LEAST)
-    raced = [*population, *behind(PROVEN)]
     worst = max(c.predictors[OUTPUT] for c in population)
-    assert hopeless({OUTPUT: 1.01 * MARGIN * worst, SECOND: 0.0}, population, raced)
-    assert not hopeless({OUTPUT: 0.99 * MARGIN * worst, SECOND: 0.0}, population, raced)
-    far = {OUTPUT: 1.5 * MARGIN * worst}
-    assert not hopeless(far, population[1:], raced)  # too few to compare with
-    assert not hopeless(far, population, population)  # nobody was there before
-    assert not hopeless({SECOND: 9.0}, population, raced)
+    raced = [*population, *behind(PROVEN)]
+    assert limits(population, raced) == {OUTPUT: pytest.approx(MARGIN * worst)}
+    assert limits(population[1:], raced) == {}  # too few to compare with
+    assert limits(population, population) == {}  # nobody was there before
+    assert limits([], raced) == {}
 
 
 def test_a_predictor_turns_nobody_away_before_it_was_right() -> None:
     population = measured(LEAST)
-    far = {OUTPUT: 1.5 * MARGIN * max(c.predictors[OUTPUT] for c in population)}
-    assert not hopeless(far, population, behind(PROVEN - 1))
+    assert not limits(population, behind(PROVEN - 1))
     worst = max(c.losses[0] for c in population)
-    assert hopeless(far, population, [*behind(PROVEN - 1), *behind(1, "evaluated", worst + 0.01)])
-    assert not hopeless(far, population, [*behind(PROVEN), *behind(1, "evaluated", worst - 0.01)])  # it was wrong once
-
-
-def test_some_of_the_hopeless_are_measured_all_the_same(fitness: Fitness) -> None:
-    """Else a predictor could never be found wrong."""
-    population = tuple(made(n, losses=(0.01,) * 16, predictors={OUTPUT: 1e-6}) for n in range(LEAST))
-    state = closed(Plan(), [[], []])
-    state.raced = [made(100 + i, status="lost race", losses=(9.0,), predictors={OUTPUT: 1e-3}) for i in range(PROVEN)]
-    statuses = []
-    for slot in range(60):
-        new = made(slot, "abs(W)", status="proposed", slot=slot)
-        c = settle(Proposal(new, genotype("abs(W)").core), state, fitness, Bar((), population))
-        assert bool(c.losses) == (c.status == "evaluated")
-        statuses.append(c.status)
-    assert set(statuses) == {"predicted worse", "evaluated"}
-    assert abs(statuses.count("evaluated") / 60 - EXPLORED) < 0.12
+    assert limits(population, [*behind(PROVEN - 1), *behind(1, "evaluated", worst + 0.01)])
+    assert not limits(population, [*behind(PROVEN), *behind(1, "evaluated", worst - 0.01)])  # it was wrong once

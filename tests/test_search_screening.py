@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
@@ -16,15 +17,18 @@ from scipy.stats import norm, rankdata
 from pzc.runtime.models.layers import Layer
 from pzc.runtime.scoring.masks import Target
 from pzc.search import sketch as sketches
+from pzc.search.algorithms import SEED
+from pzc.search.bar import Bar
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.niche import NEAR, distance, few_of_a_niche, signature
 from pzc.search.plan import Plan
-from pzc.search.predictors import SURROGATE
+from pzc.search.predictors import PROVEN, SURROGATE
 from pzc.search.proposals import INSTRUCTIVE, Proposal, proposals
-from pzc.search.screening import Screen, excess, instructive
+from pzc.search.screening import EXPLORED, Screen, excess, instructive
 from pzc.search.settings import Settings
 from pzc.search.settings import given as given_by
+from pzc.search.settle import settle
 from pzc.search.sketch import Sketch, Sketches
 from pzc.search.state import State
 from pzc.search.surrogate import APART, NOISE, Surrogate, normal_scores
@@ -97,7 +101,11 @@ def test_a_pattern_is_sketched(fitness: Fitness) -> None:
 
 def some_sketches(seed: int, n: int, predicted: int = 2) -> list[Sketch]:
     rng = np.random.default_rng(seed)
-    return [Sketch(rng.integers(0, 256, 32, np.uint8), rng.normal(size=predicted)) for _ in range(n)]
+
+    def lost() -> dict[str, float]:
+        return {f"predictor {i}": math.exp(rng.normal()) for i in range(predicted)}
+
+    return [Sketch(rng.integers(0, 256, 32, np.uint8), lost()) for _ in range(n)]
 
 
 def plain_process(known: Sequence[Sketch], losses: Sequence[float], new: Sketch) -> tuple[float, float]:
@@ -198,6 +206,51 @@ def test_of_several_drafts_the_most_promising_is_measured(fitness: Fitness) -> N
         assert fitness.sketches.of(genotype(f"{after.candidate.formula} per {after.candidate.per}")) is not None
     formulas = {c.formula for p in drawn for c in (p.candidate, *(c for c, _ in p.rivals))}
     assert any(p.candidate.formula not in formulas for p in chosen)  # numbers were tuned
+
+
+def upside_down(fitness: Fitness, operator: str = "random") -> tuple[State, Screen, list[Proposal]]:
+    """A run that has seen what becomes of metrics that prune the largest, and forty slots for one more of them."""
+    good = [made(i, f"abs(W) ^ {0.1 * i:.1f} * X", losses=(3 + 0.01 * i,), rank_key=str(i)) for i in range(1, 25)]
+    bad = [
+        made(24 + i, f"-abs(W) ^ {0.1 * i:.1f} * X", status="lost race", losses=(9.0,), rank_key=str(-i))
+        for i in range(1, PROVEN + 1)
+    ]
+    first = made(0, losses=(3.5,), rank_key="0")
+    state = closed(Plan(population=24, islands=1, alike=24, seed=3), [[], [], [first, *good, *bad]])
+    screen = Screen(fitness.sketches.of, START.space)
+    screen.learn(state)
+    new = made(31, "-abs(W) ^ 1.23 * X", status="proposed", operator=operator, rank_key="new")
+    core = genotype("-abs(W) ^ 1.23 * X per row").core
+    return state, screen, [Proposal(replace(new, slot=slot), core) for slot in range(40)]
+
+
+def test_whom_a_predictor_is_sure_of_is_turned_away(fitness: Fitness) -> None:
+    """But for some: else it could never be found wrong."""
+    state, screen, drawn = upside_down(fitness)
+    chosen = [screen.choose(p, state) for p in drawn]
+    away = [p.candidate for p in chosen if p.settled]
+    assert {c.status for c in away} == {"predicted worse"}
+    assert abs(1 - len(away) / len(chosen) - EXPLORED) < 0.12
+    assert len(away) < len(chosen)
+    assert all(c.predictors["output error"] > 0.5 for c in away)
+    assert all(settle(p, state, fitness, Bar(())) == p.candidate for p in chosen if p.settled)
+    state.close([replace(away[0], number=len(state.candidates))])
+    assert state.counts["predicted worse"] == 1
+    repeated = state.identity.repeats(replace(away[0], status="proposed"), chosen[0].core, state.core_of)
+    assert repeated == ("same text", 31)
+
+
+def test_a_seed_is_never_turned_away(fitness: Fitness) -> None:
+    state, screen, drawn = upside_down(fitness, SEED)
+    assert not any(screen.choose(p, state).settled for p in drawn)
+
+
+def test_who_is_not_far_behind_is_not_turned_away(fitness: Fitness) -> None:
+    state, screen, drawn = upside_down(fitness)
+    core = genotype("abs(W) ^ 1.23 * X per row").core
+    for p in drawn:
+        better = replace(p.candidate, formula="abs(W) ^ 1.23 * X", rank_key="better")
+        assert not screen.choose(replace(p, candidate=better, core=core), state).settled
 
 
 def test_before_anything_is_known_the_first_draft_is_measured(fitness: Fitness) -> None:

@@ -13,10 +13,11 @@ from pzc.runtime.errors import NoGradient
 from pzc.runtime.models.layers import find_layers
 from pzc.runtime.statistics.gather import Statistics
 from pzc.runtime.statistics.unreached import UnreachedExperts
+from pzc.search.bar import Bar
 from pzc.search.fitness import Fitness
 from pzc.search.plan import Plan
 from pzc.search.proposals import Proposal
-from pzc.search.settle import Bar, settle
+from pzc.search.settle import settle
 from pzc.search.shared import shared
 from tests.conftest import make_tiny
 from tests.families import make_family, without_expert
@@ -50,7 +51,7 @@ def test_a_layer_without_gradients_refuses_what_reads_them(tmp_path: Path) -> No
     state = closed(Plan(), [[], []])
     for formula, status in (("abs(W) * G", "refused"), ("abs(W) * X", "evaluated")):
         new = Proposal(made(0, formula, status="proposed"), inline(f"{formula} per row").core)
-        assert settle(new, state, fitness, Bar((), ())).status == status
+        assert settle(new, state, fitness, Bar(())).status == status
 
 
 def devices(statistics: Statistics) -> dict[str, set[str]]:

@@ -84,21 +84,24 @@ def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
     targets = torch.cat([ids[:, 1:], none], dim=1).to(logits.device)
     flat, wanted = logits.flatten(0, 1), targets.flatten()
     if logits.device.type == "cpu" and not logits.requires_grad:
-        rows = max(1, _IN_CACHE // flat.shape[1])
-        losses = torch.cat(
-            [_losses(some, want) for some, want in zip(flat.split(rows), wanted.split(rows), strict=True)]
-        )
+        losses = _losses(flat, wanted)
     else:
         losses = nn.functional.cross_entropy(flat.float(), wanted, reduction="none", ignore_index=_NOTHING_TO_PREDICT)
     return losses.view(len(ids), -1).sum(1) / (ids.shape[1] - 1)
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of each position `[n]`, of so few logits `[n, vocabulary]` that they stay in the processor's
-    cache: a third of the time that all at once take."""
-    logits = logits.float()
-    found = logits.logsumexp(1) - logits.gather(1, targets.clamp_min(0)[:, None])[:, 0]
-    return found.masked_fill_(targets == _NOTHING_TO_PREDICT, 0.0)
+    """The cross-entropy of each position, float32 `[n]`, of logits `[n, vocabulary]`: of a few positions at a time, in
+    one place that stays in the processor's cache. A fourth of the time that all at once take."""
+    rows = max(1, _IN_CACHE // logits.shape[1])
+    place = torch.empty(rows, logits.shape[1])
+    sums, most = torch.empty(len(logits)), logits.amax(1, keepdim=True).float()
+    for i in range(0, len(logits), rows):
+        some = slice(i, i + rows)
+        shifted = torch.sub(logits[some], most[some], out=place[: len(logits[some])])
+        torch.sum(shifted.exp_(), 1, out=sums[some])
+    wanted = logits.gather(1, targets.clamp_min(0)[:, None])[:, 0].float()
+    return (sums.log_() + most[:, 0] - wanted).masked_fill_(targets == _NOTHING_TO_PREDICT, 0.0)
 
 
 def batches(model: nn.Module, windows: Tensor) -> Iterator[Tensor]:
