@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pzc.compiler.leaves import TIERS
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import REFERENCE, ZOO, Candidate
 from pzc.search.niche import alike
@@ -17,9 +18,9 @@ LENIENT = math.log(2)
 perplexity."""
 
 IN_NICHE = 1.0
-"""How many standard errors a candidate must be behind the last of its own niche to leave. They prune nearly the same
-weights, so little is lost by a mistake: of 376 candidates that two runs on SmolLM2-135M measured in full 94 would have
-left so, three of whom came into the next population, in the place of one that was less than 0.0013 nats worse."""
+"""How many standard errors a candidate must be behind the last of its own niche to leave. Variants of one metric hardly
+differ, so little is lost by a mistake: of 376 candidates that two runs on SmolLM2-135M measured in full 94 would
+have left so, three of whom came into the next population, in the place of one that was less than 0.0013 nats worse."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,18 @@ class Bar:
 
     def against(self, c: Candidate) -> tuple[tuple[float, ...], float]:
         """The losses that a candidate must not be behind, and by how many standard errors it leaves. One whose niche is
-        full has no place but that of the niche's last."""
+        full could only take the place of the niche's last, but for the Pareto front, where it is smaller or cheaper."""
         niche = sorted((other for other in self.population if alike(c, other)), key=lambda other: other.fitness)
-        if len(niche) >= self.alike and sum(niche[self.alike - 1].losses) < sum(self.losses):
-            return niche[self.alike - 1].losses, IN_NICHE
+        if len(niche) >= self.alike:
+            last = niche[self.alike - 1]
+            if sum(last.losses) < sum(self.losses) and _as_dear(c, last):
+                return last.losses, IN_NICHE
         return self.losses, BEHIND
+
+
+def _as_dear(c: Candidate, other: Candidate) -> bool:
+    """Whether a candidate is neither smaller nor cheaper than another."""
+    return c.complexity >= other.complexity and TIERS.index(c.tier) >= TIERS.index(other.tier)
 
 
 def bars(state: State) -> list[Bar]:

@@ -1,19 +1,19 @@
 """Screening: of several new drafts for a slot, the one that the surrogate thinks most of is measured, with its numbers
-tuned, unless a predictor turns it away. To judge a draft takes a sketch, a small part of what its masks take on a real
-model."""
+tuned; one that a predictor turns away is not. To judge a draft takes a sketch, a small part of what its masks take on a
+real model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from pzc.compiler.core import Node
 from pzc.search.algorithms import ALGORITHMS, SEED, bred, expressed
 from pzc.search.candidate import Candidate
 from pzc.search.predictors import SURROGATE, limits
 from pzc.search.proposals import INSTRUCTIVE, Proposal, candidate_of, rng_for
+from pzc.search.saturation import unsaturated
 from pzc.search.sketch import Sketch
 from pzc.search.space import Genotype, Space, why_not
 from pzc.search.state import State
@@ -32,7 +32,7 @@ UNSCREENED = 0.1
 and its correlation with fitness is known."""
 
 EXPLORED = 0.1
-"""The share of those that a predictor would turn away which are measured all the same: else it could never be wrong."""
+"""The share of slots in which predictors turn nothing away: else they could never be found wrong."""
 
 _CHOICE = 2**32 - 2  # stands where the number of an attempt does: no slot has so many
 
@@ -41,12 +41,11 @@ SketchOf = Callable[[Genotype], Sketch | None]
 
 @dataclass(frozen=True)
 class _Judged:
-    """A draft as a candidate, its score, what is to be expected of it, and what a sketch says that it loses."""
+    """A draft as a candidate, its score, and what is to be expected of it."""
 
     candidate: Candidate
     core: Node
     gain: float
-    lost: Mapping[str, float]
 
 
 class Screen:
@@ -56,6 +55,7 @@ class Screen:
         self._sketch, self._space = sketch, space
         self._known: dict[int, Sketch | None] = {}
         self._surrogate: Surrogate | None = None
+        self._lost: dict[int, Mapping[str, float]] = {}
         self._limits: list[dict[str, float]] = []
 
     def learn(self, state: State) -> None:
@@ -65,64 +65,66 @@ class Screen:
         if ALGORITHMS[plan.algorithm].drafts == 1 or len(state.raced) < INSTRUCTIVE:
             return
         some = instructive(state.raced, MOST)
-        populations = [state.population(state.generation, island) for island in range(plan.islands)]
-        wanted = {c.number: c for c in chain(some, *populations)}
-        self._known = {
-            number: self._known[number] if number in self._known else self._sketch(_genotype(c, state))
-            for number, c in wanted.items()
-        }
+        self._look_at(state, {c.number for c in some})
         against = state.raced[0].losses  # of the reference, which has run all windows
         pairs = [(sketch, excess(c, against)) for c in some if (sketch := self._known[c.number])]
         if len(pairs) >= INSTRUCTIVE:
             self._surrogate = Surrogate([s for s, _ in pairs], [loss for _, loss in pairs])
-            self._limits = [limits(self._foretold(members), self._foretold(some)) for members in populations]
+            populations = [state.population(state.generation, island) for island in range(plan.islands)]
+            self._limits = [limits(self._foretold(members), self._foretold(state.raced)) for members in populations]
 
-    def _foretold(self, some: Sequence[Candidate]) -> list[Candidate]:
-        """Candidates with what their sketches say that they lose: whole masks lose a little more or less."""
-        return [replace(c, predictors=sketch.lost) for c in some if (sketch := self._known[c.number])]
+    def _look_at(self, state: State, wanted: set[int]) -> None:
+        """Sketch what was raced since the last time, and keep the sketches of some. Of the others is kept what they
+        lose: a predictor is judged by all."""
+        for c in state.raced:
+            if c.number not in self._lost or (c.number in wanted and c.number not in self._known):
+                sketch = self._sketch(Genotype(state.core_of(c.number), c.per))
+                self._known[c.number], self._lost[c.number] = sketch, sketch.lost if sketch else {}
+        self._known = {number: self._known[number] for number in wanted}
+
+    def _foretold(self, raced: Sequence[Candidate]) -> list[Candidate]:
+        """Candidates with what their sketches say that they lose: whole masks lose a little less."""
+        return [replace(c, predictors=self._lost[c.number]) for c in raced]
 
     def choose(self, proposal: Proposal, state: State) -> Proposal:
         """The proposal with its most promising draft in the first place, its numbers tuned; without rivals, and settled
-        where a predictor turns it away. What the user gave stays as it is."""
+        where a predictor turns all of them away. What the user gave stays as it is."""
         if self._surrogate is None or proposal.settled:
             return replace(proposal, rivals=())
         first = proposal.candidate
         rng = rng_for(state.plan.seed, first.generation, first.slot, _CHOICE)
         screened = first.operator != SEED and rng.random() >= UNSCREENED
         explored = first.operator == SEED or rng.random() < EXPLORED
+        limit = {} if explored else self._limits[first.island]
         drafts = [(first, proposal.core), *proposal.rivals] if screened else [(first, proposal.core)]
-        judged = [self._judged(c, core) for c, core in drafts]
-        best = chosen = max(judged, key=lambda j: j.gain)
+        best = chosen = max((self._judged(c, core, limit) for c, core in drafts), key=lambda j: j.gain)
         for _ in range(TUNINGS if screened else 0):
             parent = bred(best.candidate)
             child = moved(parent, self._space, rng, float(rng.choice(SPREADS)))
             if child.core is not parent.core and why_not(child, self._space) is None:
-                best = max(best, self._tuned(best.candidate, child), key=lambda j: j.gain)
+                best = max(best, self._tuned(best.candidate, child, limit), key=lambda j: j.gain)
         if best is not chosen and state.identity.repeats(best.candidate, best.core, state.core_of):
             best = chosen
-        c, limit = best.candidate, self._limits[first.island]
-        if not explored and any(best.lost.get(name, 0.0) > value for name, value in limit.items()):
-            said = {name: round(value, 6) for name, value in best.lost.items()}
-            c = replace(c, status="predicted worse", predictors={**c.predictors, **said})
-        return replace(proposal, candidate=c, core=best.core, rivals=())
+        return replace(proposal, candidate=best.candidate, core=best.core, rivals=())
 
-    def _judged(self, c: Candidate, core: Node) -> _Judged:
+    def _judged(self, c: Candidate, core: Node, limit: Mapping[str, float]) -> _Judged:
+        """A draft with what is to be expected of it: nothing where a predictor puts it beyond its limit. One that
+        saturates has a sketch that says nothing of what it ranks as, which is measured in its place."""
         sketch = self._sketch(Genotype(core, c.per))
         if sketch is None or self._surrogate is None:
-            return _Judged(c, core, -math.inf, {})
+            return _Judged(c, core, -math.inf)
         score, deviation = self._surrogate.predict(sketch)
-        said = replace(c, predictors={SURROGATE: round(score, 4)})
-        return _Judged(said, core, self._surrogate.expected_gain(score, deviation), sketch.lost)
+        said = {SURROGATE: round(score, 4)}
+        if any(sketch.lost.get(name, 0.0) > value for name, value in limit.items()) and not unsaturated(core, c.per):
+            said |= {name: round(value, 6) for name, value in sketch.lost.items()}
+            return _Judged(replace(c, status="predicted worse", predictors=said), core, -math.inf)
+        return _Judged(replace(c, predictors=said), core, self._surrogate.expected_gain(score, deviation))
 
-    def _tuned(self, c: Candidate, child: Genotype) -> _Judged:
+    def _tuned(self, c: Candidate, child: Genotype, limit: Mapping[str, float]) -> _Judged:
         """A candidate with other numbers in its place."""
         draft = expressed(child, self._space, c.operator, c.parents)
         new = candidate_of(draft, c.number, (c.generation, c.slot, c.attempt), c.island)
-        return self._judged(new, draft.genotype.core)
-
-
-def _genotype(c: Candidate, state: State) -> Genotype:
-    return Genotype(state.core_of(c.number), c.per)
+        return self._judged(new, draft.genotype.core, limit)
 
 
 def instructive(raced: Sequence[Candidate], most: int) -> list[Candidate]:

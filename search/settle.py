@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from pzc.compiler.core import Node
-from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.errors import NonFiniteScore, PruningError, is_out_of_memory
 from pzc.search.algorithms import ALGORITHMS, SEED, Draft
 from pzc.search.bar import Bar
 from pzc.search.candidate import Candidate
@@ -20,6 +20,9 @@ from pzc.search.readable import shape
 from pzc.search.saturation import unsaturated
 from pzc.search.space import Genotype
 from pzc.search.state import State
+
+OUT_OF_MEMORY = "out of memory"
+"""Why a candidate is refused whose scores or masks need more than there is, so that the next can be tried."""
 
 Rungs = Callable[[int, float], None]
 """Called after every rung of a race with its number and the mean loss so far."""
@@ -37,10 +40,11 @@ def settle(
         return proposal.candidate
     new, core = proposal.candidate, proposal.core
     algorithm = ALGORITHMS[state.plan.algorithm]
-    masks, mask_hash, reason = _masks(fitness, core, new.per)
+    known = state.zoo[0] if state.zoo and not new.published else None
+    masks, mask_hash, reason = _masks(fitness, core, new.per, known)
     if algorithm.identity and not new.published and (form := _unsaturated(core, new, masks, fitness)):
         core = form
-        masks, mask_hash, reason = _masks(fitness, core, new.per)
+        masks, mask_hash, reason = _masks(fitness, core, new.per, known)
         draft = Draft(Genotype(core, new.per), new.operator, new.parents, new.genome)
         stands = candidate_of(draft, new.number, (new.generation, new.slot, new.attempt), new.island)
         new = replace(stands, predictors=new.predictors)
@@ -71,11 +75,19 @@ def _unsaturated(core: Node, new: Candidate, masks: dict[str, Tensor] | None, fi
     return form
 
 
-def _masks(fitness: Fitness, core: Node, per: str) -> tuple[dict[str, Tensor] | None, str, str]:
-    """The masks of a score with their hash, or None and the reason for which it is refused."""
+def _masks(
+    fitness: Fitness, core: Node, per: str, known: Candidate | None = None
+) -> tuple[dict[str, Tensor] | None, str, str]:
+    """The masks of a score with their hash, or None and the reason for which it is refused. Where memory suffices no
+    longer for one that is `known` to have been measured, it is not the score's fault, and nothing is settled."""
     try:
         return *fitness.masks(Genotype(core, per)), ""
     except NonFiniteScore:
         return None, "", "not finite"
     except PruningError as error:
         return None, "", error.message
+    except (MemoryError, RuntimeError) as error:
+        if known is None or not is_out_of_memory(error):
+            raise
+    fitness.masks(Genotype(known.metric().core, known.per))
+    return None, "", OUT_OF_MEMORY

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,14 @@ def test_metrics_have_names_of_their_own() -> None:
         "wanda", "abs(W)", "best (1)", "best (2)",
     ]  # fmt: skip
     assert written(Target(None, 0.625)) == "62.5%"
+
+
+@given(st.lists(st.sampled_from(["a", "a (1)", "a (2)", "a (1) (1)"]), max_size=7))
+def test_a_number_gives_no_name_that_another_has(texts: list[str]) -> None:
+    found = names([replace(load("wanda"), name=text) for text in texts])
+    assert len(set(found)) == len(texts)
+    assert all(own == text or own.startswith(f"{text} (") for own, text in zip(found, texts, strict=True))
+    assert all(own == text for own, text in zip(found, texts, strict=True) if texts.count(text) == 1)
 
 
 def test_a_grid_writes_a_table_numbers_and_plots(terminal: Terminal, tmp_path: Path) -> None:

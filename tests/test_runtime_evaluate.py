@@ -13,6 +13,7 @@ from torch.nn import functional
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.evaluate import kl_divergence, window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
+from pzc.runtime.models.passes import cross_entropy
 
 
 def test_losses_are_those_of_transformers(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
@@ -73,3 +74,16 @@ def test_perplexity_of_hopeless_losses_is_infinite() -> None:
 def test_windows_are_integers(tiny: Callable[..., Any], windows: Any) -> None:
     with pytest.raises(PruningError, match="are an integer tensor"):
         window_losses(tiny(), windows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_losses_are_taken_a_few_positions_at_a_time(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.runtime.models.passes._IN_CACHE", 3 * 50)
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(2, 11, 50, generator=generator)).to(dtype)
+    ids = torch.randint(0, 50, (2, 11), generator=generator)
+    pairs = zip(logits.float(), ids, strict=True)
+    want = [torch.nn.functional.cross_entropy(some[:-1], row[1:]) for some, row in pairs]
+    before = logits.clone()
+    assert cross_entropy(logits, ids) == pytest.approx(torch.stack(want), rel=1e-6)
+    assert torch.equal(logits, before)

@@ -17,9 +17,11 @@ import pytest
 import torch
 
 from pzc.compiler.load import inline
+from pzc.compiler.metric import Metric
 from pzc.runtime.data.texts import sides
 from pzc.runtime.data.windows import calibration_windows, tokenise, windows_between, windows_left
 from pzc.runtime.errors import NonFiniteScore, PruningError
+from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.scoring.masks import Target
 from pzc.search import worker
 from pzc.search.bar import IN_NICHE, Bar, bars, cutoff
@@ -299,6 +301,37 @@ def test_a_pruned_model_without_a_finite_loss_is_refused(monkeypatch: pytest.Mon
     assert (c.status, c.reason) == ("refused", "the pruned model's loss is not finite")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("no memory"), RuntimeError("can't allocate memory: 9 bytes")]
+)
+def test_a_score_that_memory_does_not_suffice_for_is_refused(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Else a run ended there, and again whenever it was resumed. Where it suffices for nothing else, the run ends."""
+    fitness, lasting = tiny_fitness(), False
+
+    def scarce(metric: Metric, *given: Any) -> Any:
+        if lasting or "rank" in metric.formula:
+            raise error
+        return masks_for(metric, *given)
+
+    monkeypatch.setattr("pzc.search.fitness.masks_for", scarce)
+    new, core = made(1, "rank(abs(W))", status="proposed", shape=""), genotype("rank(abs(W)) per row").core
+    state = closed(PLAN, [[made(0, "abs(W)", generation=REFERENCE)], []])
+    c = settle(Proposal(new, core), state, fitness, Bar(()))
+    assert (c.status, c.reason) == ("refused", "out of memory")
+    lasting = True
+    with pytest.raises(type(error)):
+        settle(Proposal(new, core), state, fitness, Bar(()))
+
+
+def test_another_defect_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+    monkeypatch.setattr("pzc.search.fitness.masks_for", broken)
+    with pytest.raises(RuntimeError, match="must match"):
+        settled("abs(W)", "row", tiny_fitness())
+
+
 def test_who_leaves_the_race_would_not_have_been_the_best(whole: State, fitness: Fitness) -> None:
     lost = [c for c in whole.candidates if c.status == "lost race"]
     assert lost
@@ -332,13 +365,13 @@ def test_who_is_far_behind_everywhere_leaves_at_once(surely: bool) -> None:
 
 
 def test_a_generation_keeps_its_cut_off(whole: State) -> None:
-    """Who was measured in full is not behind the middle of the population that its generation started with, nor the
-    last of a full niche."""
+    """Who was measured in full is not behind the middle of the population that its generation started with or, where
+    its niche is full, not behind the last of that."""
     for c in whole.found:
         population = whole.population(c.generation, c.island)
         bar = Bar(cutoff(population, PLAN.island_size, whole.zoo), tuple(population), PLAN.alike)
-        for losses, errors in ((bar.losses, BEHIND), bar.against(c)):
-            assert not any(is_behind(c.losses[:n], losses[:n], surely=n > 1, errors=errors) for n in (1, 4, 8))
+        losses, errors = bar.against(c)
+        assert not any(is_behind(c.losses[:n], losses[:n], surely=n > 1, errors=errors) for n in (1, 4, 8))
 
 
 def test_a_full_niche_is_entered_in_the_place_of_its_last() -> None:
@@ -353,6 +386,10 @@ def test_a_full_niche_is_entered_in_the_place_of_its_last() -> None:
     assert replace(bar, alike=4).against(made(9, shape="a")) == (bar.losses, BEHIND)
     assert replace(bar, losses=(1.5, 1.5)).against(made(9, shape="a")) == ((1.5, 1.5), BEHIND)  # never lenient
     assert Bar(()).against(made(9, shape="a")) == ((), BEHIND)
+    dear = replace(b, tier="backward")
+    assert replace(bar, population=(d, c, dear, a)).against(made(9, shape="a", tier="backward")) == (b.losses, IN_NICHE)
+    assert replace(bar, population=(d, c, dear, a)).against(made(9, shape="a")) == (bar.losses, BEHIND)  # it is cheaper
+    assert bar.against(made(9, shape="a", complexity=3)) == (bar.losses, BEHIND)  # it is smaller
 
 
 def test_in_a_full_niche_less_confidence_will_do(fitness: Fitness) -> None:

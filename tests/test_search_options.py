@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pzc.cli.search.search import LIMIT
+from pzc.cli.search.told import LIMIT
 from pzc.search.errors import StoreError
 from pzc.search.place import Place
 from pzc.search.settings import Settings

@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from pzc.cli.console import say
 from pzc.cli.main import pzc as cli
 from pzc.cli.search.helpers import helping
-from pzc.cli.search.search import say_idle
+from pzc.cli.search.lead import say_idle
 from pzc.runtime.data.windows import windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.loading import load_model

@@ -225,7 +225,7 @@ def upside_down(fitness: Fitness, operator: str = "random") -> tuple[State, Scre
 
 
 def test_whom_a_predictor_is_sure_of_is_turned_away(fitness: Fitness) -> None:
-    """But for some: else it could never be found wrong."""
+    """But in some slots: else it could never be found wrong."""
     state, screen, drawn = upside_down(fitness)
     chosen = [screen.choose(p, state) for p in drawn]
     away = [p.candidate for p in chosen if p.settled]
@@ -237,20 +237,54 @@ def test_whom_a_predictor_is_sure_of_is_turned_away(fitness: Fitness) -> None:
     state.close([replace(away[0], number=len(state.candidates))])
     assert state.counts["predicted worse"] == 1
     repeated = state.identity.repeats(replace(away[0], status="proposed"), chosen[0].core, state.core_of)
-    assert repeated == ("same text", 31)
+    assert repeated == ("same ranking", 31)
 
 
-def test_a_seed_is_never_turned_away(fitness: Fitness) -> None:
-    state, screen, drawn = upside_down(fitness, SEED)
-    assert not any(screen.choose(p, state).settled for p in drawn)
-
-
-def test_who_is_not_far_behind_is_not_turned_away(fitness: Fitness) -> None:
+def test_a_rival_that_is_not_turned_away_is_measured_instead(fitness: Fitness) -> None:
     state, screen, drawn = upside_down(fitness)
-    core = genotype("abs(W) ^ 1.23 * X per row").core
+    better = replace(drawn[0].candidate, formula="abs(W) ^ 1.23 * X", rank_key="better")
+    rivals = ((better, genotype("abs(W) ^ 1.23 * X per row").core),)
+    chosen = [screen.choose(replace(p, rivals=rivals), state) for p in drawn]
+    measured = [p.candidate.formula for p in chosen if not p.settled and not p.candidate.formula.startswith("-")]
+    assert len(measured) > 0.7 * len(drawn)  # but where nothing is screened, or nothing turned away
+
+
+@pytest.mark.parametrize(
+    ("formula", "operator"),
+    [
+        ("abs(W) ^ 1.23 * X", "random"),
+        ("-abs(W) ^ 1.23 * X", SEED),  # what the user wants to know
+        ("-tanh(100 * abs(W) ^ 1.23 * X)", "random"),  # its sketch says nothing of what is measured in its place
+    ],
+)
+def test_others_are_never_turned_away(formula: str, operator: str, fitness: Fitness) -> None:
+    state, screen, drawn = upside_down(fitness, operator)
+    core = genotype(f"{formula} per row").core
     for p in drawn:
-        better = replace(p.candidate, formula="abs(W) ^ 1.23 * X", rank_key="better")
-        assert not screen.choose(replace(p, candidate=better, core=core), state).settled
+        c = replace(p.candidate, formula=formula, rank_key="other")
+        assert not screen.choose(replace(p, candidate=c, core=core), state).settled
+
+
+def test_an_island_turns_away_what_is_far_behind_its_own(fitness: Fitness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.search.screening.limits", lambda population, raced: {"output error": population[0].island})
+    state, screen, (one, *_) = upside_down(fitness)
+    other = replace(one, candidate=replace(one.candidate, island=1))
+    state.plan = replace(state.plan, islands=2)
+    monkeypatch.setattr(State, "population", lambda self, generation, island: [made(0, island=island)])
+    screen.learn(state)
+    monkeypatch.setattr("pzc.search.screening.EXPLORED", 0.0)
+    assert screen.choose(one, state).settled  # nothing may be lost there
+    assert not screen.choose(other, state).settled
+
+
+def test_a_predictor_is_judged_by_all_that_were_raced(fitness: Fitness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that teach the surrogate are the best and the latest: hardly anyone who is far behind."""
+    monkeypatch.setattr("pzc.search.screening.MOST", INSTRUCTIVE)
+    state, screen, drawn = upside_down(fitness)
+    more = [made(31 + i, f"abs(W) ^ {1 + i / 50} * X", losses=(2.9,), rank_key=f"m{i}") for i in range(INSTRUCTIVE)]
+    state.close(more)
+    screen.learn(state)
+    assert any(screen.choose(p, state).settled for p in drawn)
 
 
 def test_before_anything_is_known_the_first_draft_is_measured(fitness: Fitness) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,13 @@ def names(metrics: Sequence[Metric]) -> list[str]:
     """A name for each metric, no two alike: an inline expression's is its formula, and where several have one name
     they are numbered."""
     plain = [m.name if m.name != "inline" else m.formula for m in metrics]
-    seen: Counter[str] = Counter()
+    taken = {name for name, times in Counter(plain).items() if times == 1}
     found = []
     for name in plain:
-        seen[name] += 1
-        found.append(name if plain.count(name) == 1 else f"{name} ({seen[name]})")
+        if name not in taken or name in found:
+            name = next(numbered for n in count(1) if (numbered := f"{name} ({n})") not in taken)
+            taken.add(name)
+        found.append(name)
     return found
 
 

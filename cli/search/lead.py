@@ -1,0 +1,166 @@
+"""Leading a search: begin a run or go on with one, with helpers on this machine, up to its hall of fame."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pzc.cli import options
+from pzc.cli.console import print_json, progress, say
+from pzc.cli.search.told import changed, place_of, settings_of
+from pzc.compiler.load import zoo
+
+if TYPE_CHECKING:
+    from pzc.search.prepare import Prepared
+    from pzc.search.settings import Settings
+    from pzc.search.store import Store
+
+
+def lead(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Lead a run to its end, or until somebody stops it."""
+    import torch
+
+    from pzc.cli.search.helpers import helping
+    from pzc.cli.search.watch import gentle, watching
+    from pzc.cli.search.winners import report
+    from pzc.search.prepare import open_store
+    from pzc.search.run import Budget, finish, search
+
+    threads = torch.get_num_threads()  # a run sets its own number
+    resumed: str | None = given["resume"]
+    if resumed and given["folder"] and "://" not in resumed:
+        raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
+    silent = given["quiet"] or given["as_json"]
+    place = place_of(ctx, resumed or given["storage"], given)
+    anew = not (resumed or place.url or place.folder.exists())
+    store, settings = open_store(place, None if resumed else settings_of(ctx, given))
+    leading = _Leading(ctx, given, store, anew, begun=bool(resumed))
+    with leading.to_the_end():
+        if resumed:
+            settings = changed(ctx, settings, given)
+        budget = Budget(settings.limit or math.inf)
+        run = _prepared(store, settings, given, silent)
+        leading.begun = True
+        if not silent:
+            if by_role := [m.name for m in zoo().values() if m.roles]:
+                say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
+            say(_plan(run, given["workers"]))
+            if resumed and not options.is_typed(ctx, "workers"):
+                say_idle(run.settings, threads)
+        before = store.slots()
+        with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
+            search(run, budget)
+        if budget.asked:
+            _keep_so_far(run, given["as_json"])
+            raise KeyboardInterrupt
+        _say_why(run, silent, stood=bool(resumed) and store.slots() == before)
+        with progress(silent) as bar, store.workers.beating(lambda: budget.session):
+            result = finish(run, bar, at_once=given["workers"])
+        report(run, result, given["as_json"])
+
+
+@dataclass
+class _Leading:
+    """A run that this command leads. It has `begun` when its model and texts are prepared; a place that is made `anew`
+    is left as it was found where that fails."""
+
+    ctx: click.Context
+    given: dict[str, Any]
+    store: Store
+    anew: bool
+    begun: bool
+
+    @contextmanager
+    def to_the_end(self) -> Iterator[None]:
+        """Say how to go on when somebody stops the run, or the disk is full."""
+        from pzc.runtime.errors import PruningError
+
+        place = self.store.place
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._stopped()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.begun:
+                raise
+            following = f"what is settled is kept; with room, go on with: pzc search {place.resume}"
+            raise PruningError(f"the disk is full: {error.filename or place.folder}", hint=following) from error
+        finally:
+            if self.anew and not self.begun and self.store.settings is None:  # else another has begun here meanwhile
+                self.store.discard()
+
+    def _stopped(self) -> None:
+        from pzc.cli.search.watch import named
+
+        place, workers = self.store.place, self.given["workers"]
+        team = f" --workers {workers}" if workers > 1 else ""
+        following = f"stopped; go on with: pzc search {place.resume}{team}"
+        say(following if self.begun else "stopped before the search began")
+        if self.given["as_json"] and self.begun:
+            print_json({"event": "stopped", **named(place), "folder": str(place.folder)})
+        self.ctx.exit(130)
+
+
+def _prepared(store: Store, settings: Settings, given: dict[str, Any], silent: bool) -> Prepared:
+    from pzc.search.prepare import prepare
+
+    with progress(silent) as bar, store.workers.beating():  # who looks on sees somebody at work
+        return prepare(
+            store,
+            settings,
+            device=given["device"],
+            trust_remote_code=given["trust_remote_code"],
+            progress=bar,
+        )
+
+
+def _plan(run: Prepared, workers: int) -> str:
+    """What is about to happen, and for how long."""
+    from pzc.cli.search.live import ends
+
+    s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
+    size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
+    texts = f"statistics of {s.windows} × {windows.shape[1]} tokens, {len(windows)} windows a candidate"
+    until = ", or ".join(filter(None, [f"{s.limit:g} s of searching" if s.limit else "", ends(s)]))
+    team = f"{workers} × {s.threads} threads" if workers > 1 else f"{s.threads} threads"
+    how = "" if s.algorithm == "default" else f"{s.algorithm} algorithm, "
+    return (
+        f"plan  {size} · {texts} in {s.fitness_dtype} · {how}{s.space} space, population {s.population}, {until}, "
+        f"then the final, {team} → {run.store.place}"
+    )
+
+
+def say_idle(settings: Settings, here: int) -> None:
+    """Say how many workers would use this machine's threads, where one of a run that is resumed leaves some idle."""
+    if settings.threads and (workers := here // settings.threads) > 1:
+        say(f"one worker of this run uses {settings.threads} of {here} threads; --workers {workers} would use all")
+
+
+def _keep_so_far(run: Prepared, as_json: bool) -> None:
+    """Write the best metrics of a run that is stopped, and say which is the best."""
+    from pzc.search.hall import HALL
+    from pzc.search.run import keep
+
+    kept = keep(run)
+    best = run.state.standing().best
+    if best and not as_json:
+        where = f"→ {kept[0]}" if kept else f"({run.folder / HALL} is as the last final has measured it)"
+        say(f"best so far {best[0][0].fitness:.3f}  {best[0][1].formula}  per {best[0][0].per}  {where}")
+
+
+def _say_why(run: Prepared, silent: bool, *, stood: bool) -> None:
+    """Say what the search ended with, and always where it `stood` there already."""
+    from pzc.cli.search.live import ended
+
+    why = ended(run.state, run.settings, run.store.workers.spent())
+    if stood:
+        more = "" if run.state.used_up else "; with more it goes on"
+        say(f"this run has gone as far as it may: {why}{more}")
+    elif not silent:
+        say(f"ended with {why}")
