@@ -80,6 +80,11 @@ def shortened(text: str, before: str = "") -> str:
     return f"{'… ' if start else ''}{text[start:end]}{' …' if end < len(text) else ''}"
 
 
+def change_text(share: float, error: float | None = None) -> str:
+    """A change as a share, with its standard error where that is known: `−1.9% ± 0.5%`."""
+    return f"{share:+.1%}{'' if error is None else f' ± {error:.1%}'}".replace("-", "−")
+
+
 def fail(message: str, hint: str | None = None) -> None:
     """One error on stderr, with what would help."""
     errors.print(f"[error]error[/]: {escape(message)}", soft_wrap=True)

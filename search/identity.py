@@ -21,7 +21,8 @@ _BY_KEY: tuple[tuple[Status, str], ...] = (
     ("same ranking", "rank_key"),
     ("same fingerprint", "fingerprint"),
 )
-"""Each proof of sameness with the field of a candidate that it compares."""
+"""How a candidate can repeat another, the cheapest test first, with the field that it compares. All but the last are
+proofs."""
 
 
 def identified(core: Node, per: str) -> dict[str, str]:

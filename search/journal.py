@@ -56,7 +56,7 @@ class Journal(BaseJournalBackend):
                 return read
         raise StoreError(
             f"line {self._lines + 1} of {self._path} is damaged",
-            f"what `head -n {self._lines}` prints of it is whole: --resume goes on from there",
+            f"what `head -n {self._lines}` prints of it is whole; with that in its place --resume goes on from there",
         )
 
     def append_logs(self, logs: list[Line]) -> None:

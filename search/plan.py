@@ -12,15 +12,15 @@ ATTEMPTS = 40
 class Plan:
     """How a population evolves, and when it ends.
 
-    `algorithm` is one of `search.algorithms.ALGORITHMS`. The first generation has `population` slots, later ones half
-    as many, so that what was measured is soon learnt from; they are spread over `islands`. Every `migration`
+    `algorithm` is one of `search.algorithms.ALGORITHMS`. By default the first generation has `population` slots, later
+    ones half as many, so that what was measured is soon learnt from; they are spread over `islands`. Every `migration`
     generations the best `migrants` of each island are copied to the next. `tournament` candidates are drawn for each
     parent and the best is taken; a share of `immigrants` of every generation is random. At most `alike` candidates of a
     population are of one niche. A node more must earn a share of `parsimony` of the perplexity; a share of `pareto` of
     the places goes to the Pareto front. With `seed_zoo` the published metrics take part from the first generation.
 
     The run ends after `generations`, after `evaluations` measured candidates, when `patience` generations brought
-    nothing better, or when the fitness reaches `target`; None where that is no reason.
+    nothing better, or when the fitness is as low as `reach`; None where that is no reason.
     """
 
     algorithm: str = "default"
@@ -38,7 +38,7 @@ class Plan:
     seed_zoo: bool = False
     evaluations: int | None = None
     patience: int | None = None
-    target: float | None = None
+    reach: float | None = None
 
     @property
     def island_size(self) -> int:

@@ -30,10 +30,10 @@ SURROGATE = "surrogate"
 LEAST = 12
 """Fewer candidates than this say nothing about a correlation."""
 
-MARGIN, PROVEN = 1.5, 6
-"""How far behind the worst of the population a predictor must put a candidate to turn it away, and of how many raced
-ones it must have been right in that. Of the candidates of two runs on SmolLM2-135M these turn away 123 of the 230 that
-lost their race, and none of the 376 that were measured in full."""
+MEMBERS, MARGIN, PROVEN = 8, 1.5, 6
+"""Of a population of how many a predictor knows who is hopeless, how far behind the worst of them it must put a
+candidate to turn it away, and of how many raced ones it must have been right in that. Of the candidates of two runs on
+SmolLM2-135M these turn away 123 of the 233 that lost their race, and none of the 376 that were measured in full."""
 
 
 class Predictors:
@@ -119,7 +119,7 @@ def limits(population: Sequence[Candidate], raced: Sequence[Candidate]) -> dict[
     found = {}
     for name in READS:
         known = [c.predictors[name] for c in population if name in c.predictors]
-        if len(known) < LEAST:
+        if len(known) < MEMBERS:
             continue
         limit = MARGIN * max(known)
         beyond = [c for c in raced if c.predictors.get(name, 0.0) > limit]

@@ -65,7 +65,8 @@ def prepare(
     keeps_settings: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
-    """Load the model and the texts and gather the statistics. Who only helps with a run keeps its settings as they are.
+    """Load the model and the texts and gather the statistics, with as many of torch's threads from then on as the
+    settings have. Who only helps with a run keeps its settings as they are.
 
     Raises PruningError for a model or text that cannot be used, StoreError when the run was started with other
     content under the same names.

@@ -13,8 +13,8 @@ from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import MEASURED, Candidate
 from pzc.search.errors import StoreError
+from pzc.search.final import Outcome
 from pzc.search.front import front
-from pzc.search.hall import Outcome
 from pzc.search.objective import MEASURES
 from pzc.search.place import Place
 from pzc.search.replay import stored_state

@@ -14,6 +14,7 @@ from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.planning.commands import options_of
 from pzc.runtime.scoring.masks import share_text
 from pzc.search import exports, hall
+from pzc.search.final import ROUNDS, Contender, Final, Outcome, contend, measure, published
 from pzc.search.hall import HALL
 from pzc.search.objective import MEASURES
 from pzc.search.prepare import Prepared
@@ -114,23 +115,24 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     """
     catch_up(run.state, run.store)
     run.store.end_abandoned()
-    contenders = hall.contend(run.fitness, run.state.best(hall.ROUNDS[0]), run.further, progress, at_once)
-    best, zoo = contenders[: hall.MEMBERS], [hall.published(c) for c in run.state.zoo[:ZOO_MEMBERS]]
-    final = hall.Final(run.fitness, run.held_out, at_once)
-    every = hall.measure(final, [*best, *zoo], progress)
+    contenders = contend(run.fitness, run.state.best(ROUNDS[0]), run.further, progress, at_once)
+    best, zoo = contenders[: hall.MEMBERS], [published(c) for c in run.state.zoo[:ZOO_MEMBERS]]
+    final = Final(run.fitness, run.held_out, at_once)
+    every = measure(final, [*best, *zoo], progress)
     dense = perplexity(final.losses(None))
-    members, published = every[: len(best)], every[len(best) :]
-    result = Result(members, published, dense, _write_hall(run, members), run.state)
+    members = every[: len(best)]
+    result = Result(members, every[len(best) :], dense, _write_hall(run, members), run.state)
     if members:
+        run.store.set_winner(members[0].candidate.number)
         run.store.set_outcome(asdict(_outcome(best[0], result)))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)
     return result
 
 
-def _outcome(contender: hall.Contender, result: Result) -> hall.Outcome:
+def _outcome(contender: Contender, result: Result) -> Outcome:
     losses, winner, other = contender.losses, result.members[0], result.best_zoo
-    return hall.Outcome(
+    return Outcome(
         contender.candidate.number, perplexity(losses), len(losses), winner.held_out, other.metric.name,
         other.held_out, result.dense, other.metric.per, contender.own, winner.metric.formula, winner.metric.per,
         result.change.error,
@@ -139,24 +141,21 @@ def _outcome(contender: hall.Contender, result: Result) -> hall.Outcome:
 
 def keep(run: Prepared) -> list[Path]:
     """Write the hall of fame of a search that was stopped, without measuring anything. One that an earlier final has
-    measured stays as it is: then no file is written."""
+    measured stays as it is: then no file is written, unless it lies in another folder, and its winner stays one."""
     catch_up(run.state, run.store)
     members = hall.unmeasured(run.state.best(hall.MEMBERS))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
-    return _write_hall(run, members) if members and not _is_measured(run) else []
-
-
-def _is_measured(run: Prepared) -> bool:
-    """Whether the hall of fame that is there is one that a final has measured."""
     outcome = run.store.outcome
-    return outcome is not None and outcome["candidate"] == run.store.winner and (run.folder / HALL).is_dir()
+    measured = outcome is not None and outcome["candidate"] == run.store.winner
+    if not members or (measured and (run.folder / HALL).is_dir()):
+        return []
+    if not measured:
+        run.store.set_winner(members[0].candidate.number)
+    return _write_hall(run, members)
 
 
 def _write_hall(run: Prepared, members: Sequence[hall.Member]) -> list[Path]:
     s = run.settings
     layers = options_of(asdict(s), "include", "exclude")
     about = f"{s.model}{layers} at {s.pattern or share_text(s.sparsity)}, seed {s.seed}"
-    files = hall.write(members, run.folder / HALL, about, MEASURES[s.objective])
-    if members:
-        run.store.set_winner(members[0].candidate.number)
-    return files
+    return hall.write(members, run.folder / HALL, about, MEASURES[s.objective])

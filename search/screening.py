@@ -28,8 +28,8 @@ SPREADS = (0.1, 0.3, 1.0)
 """How often the numbers of a chosen draft are moved on trial, and by what spread of their logarithms."""
 
 UNSCREENED = 0.1
-"""The share of slots whose first draft is measured whatever the surrogate says: so it learns of what it does not like,
-and its correlation with fitness is known."""
+"""The share of slots whose first draft is measured whatever the surrogate says, unless a predictor turns it away: so it
+learns of what it does not like, and its correlation with fitness is known."""
 
 EXPLORED = 0.1
 """The share of slots in which predictors turn nothing away: else they could never be found wrong."""

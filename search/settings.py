@@ -31,10 +31,11 @@ class Settings:
     None for a length or a type is the model's own, which a run has instead as soon as its model is loaded.
 
     Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
-    when it is resumed. The model and the texts may have other names then, but not another content, and the windows must
-    be the same. `seeds` are metrics of the user as `name: formula per group`; `include` and `exclude` choose layers as
-    `find_layers` does. `fitness_dtype` is the type in which candidates are raced, `threads` the CPU threads of a
-    worker: results depend on both in their last bits.
+    when it is resumed; with `default_limit` the limit is that of a search which is given no bound. The model and the
+    texts may have other names then, but not another content, and the windows must be the same. `seeds` are metrics of
+    the user as `name: formula per group`; `include` and `exclude` choose layers as `find_layers` does. `fitness_dtype`
+    is the type in which candidates are raced, `threads` the CPU threads of a worker: results depend on both in their
+    last bits.
     """
 
     model: str = "pocket"
@@ -66,6 +67,7 @@ class Settings:
     fitness_dtype: str | None = None
     threads: int | None = None
     limit: float | None = None
+    default_limit: bool = False
 
 
 def settings_of(store: Store) -> Settings:
@@ -95,17 +97,17 @@ def plan_of(settings: Settings) -> Plan:
         seed_zoo=settings.seed_zoo,
         evaluations=settings.evaluations,
         patience=settings.patience,
-        target=settings.reach,
+        reach=settings.reach,
     )
 
 
-_BOUNDS = {"generations": "generations", "evaluations": "evaluations", "patience": "patience", "reach": "target"}
-"""The settings that say when a run ends, with what they are called in its plan."""
+_BOUNDS = ("generations", "evaluations", "patience", "reach")
+"""The settings that say when a run ends, and so does its plan."""
 
 
 def bounded(plan: Plan, kept: Mapping[str, Any] | None) -> Plan:
     """A plan with the bounds that are kept with the run now: who leads it may have changed them."""
-    return replace(plan, **{name: kept[bound] for bound, name in _BOUNDS.items() if kept and bound in kept})
+    return replace(plan, **{bound: kept[bound] for bound in _BOUNDS if kept and bound in kept})
 
 
 def target_of(settings: Settings) -> Target:

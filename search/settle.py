@@ -42,7 +42,7 @@ def settle(
     algorithm = ALGORITHMS[state.plan.algorithm]
     known = state.zoo[0] if state.zoo and not new.published else None
     masks, mask_hash, reason = _masks(fitness, core, new.per, known)
-    if algorithm.identity and not new.published and (form := _unsaturated(core, new, masks, fitness)):
+    if algorithm.identity and not new.published and (form := _unsaturated(core, new, masks, fitness, known)):
         core = form
         masks, mask_hash, reason = _masks(fitness, core, new.per, known)
         draft = Draft(Genotype(core, new.per), new.operator, new.parents, new.genome)
@@ -65,18 +65,20 @@ def settle(
     return replace(new, status="evaluated" if whole else "lost race")
 
 
-def _unsaturated(core: Node, new: Candidate, masks: dict[str, Tensor] | None, fitness: Fitness) -> Node | None:
+def _unsaturated(
+    core: Node, new: Candidate, masks: dict[str, Tensor] | None, fitness: Fitness, known: Candidate | None
+) -> Node | None:
     """What a score ranks as over the reals, where saturation has given it other masks, or none to a metric of the
     user. What else was refused may come again in another form."""
     form = unsaturated(core, new.per) if masks or new.operator == SEED else None
-    own = _masks(fitness, form, new.per)[0] if form else None
+    own = _masks(fitness, form, new.per, known)[0] if form else None
     if own is None or (masks and distance(signature(own), signature(masks)) < NEAR):
         return None
     return form
 
 
 def _masks(
-    fitness: Fitness, core: Node, per: str, known: Candidate | None = None
+    fitness: Fitness, core: Node, per: str, known: Candidate | None
 ) -> tuple[dict[str, Tensor] | None, str, str]:
     """The masks of a score with their hash, or None and the reason for which it is refused. Where memory suffices no
     longer for one that is `known` to have been measured, it is not the score's fault, and nothing is settled."""

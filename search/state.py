@@ -220,7 +220,7 @@ class State:
             return f"{plan.generations:,} generation{'' if plan.generations == 1 else 's'} (--generations)"
         if plan.evaluations is not None and self.measured >= plan.evaluations:
             return f"{self.measured:,} measured candidates (--evaluations)"
-        if plan.target is not None and self.found and self.found[0].fitness <= plan.target:
+        if plan.reach is not None and self.found and self.found[0].fitness <= plan.reach:
             return f"a fitness of {self.found[0].fitness:.4g} (--reach)"
         if plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]:
             return f"{plan.patience:,} generation{'' if plan.patience == 1 else 's'} without a better one (--patience)"

@@ -24,7 +24,7 @@ from pzc.runtime.errors import PruningError
 from pzc.search.candidate import Candidate
 from pzc.search.commands import compare_command
 from pzc.search.errors import StoreError
-from pzc.search.hall import Outcome
+from pzc.search.final import Outcome
 from pzc.search.place import Place
 from pzc.search.reading import Run, read_run
 from pzc.search.report.elsewhere import table, where

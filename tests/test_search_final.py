@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,6 +76,15 @@ def test_a_search_that_is_stopped_leaves_a_measured_hall_of_fame(run: Prepared) 
     assert {path: path.read_bytes() for path in sorted((run.folder / HALL).iterdir())} == measured
     assert run.store.winner == result.members[0].candidate.number != winner
     assert f"\n{winner}," in (run.folder / "candidates.csv").read_text(encoding="utf-8")
+
+
+def test_a_hall_that_is_gone_is_written_anew_and_the_winner_stays(run: Prepared) -> None:
+    """As where a run in a database is resumed with another folder."""
+    result = finish(run)
+    shutil.rmtree(run.folder / HALL)
+    better = helped(run, 0.5).number
+    assert f"Candidate {better}: " in keep(run)[0].read_text(encoding="utf-8")
+    assert run.store.winner == result.members[0].candidate.number != better
 
 
 # Helpers

@@ -17,8 +17,8 @@ from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate
+from pzc.search.final import Final, as_written, contend, measure
 from pzc.search.fitness import Fitness
-from pzc.search.hall import Final, as_written, contend, measure
 from pzc.search.niche import signature
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import Place
@@ -182,7 +182,7 @@ def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyP
     fitness = tiny_fitness()
     bred = tried("ln(exp(abs(W) * 20) / exp(abs(W) * 19) + 1) per row", fitness)
     short = inline("exp(exp(abs(W) * 200))", "found_1")
-    monkeypatch.setattr("pzc.search.hall.forms", lambda c: [short, *forms(c)])
+    monkeypatch.setattr("pzc.search.final.forms", lambda c: [short, *forms(c)])
     found = as_written(bred, fitness)
     assert inline(found.metric.formula).core is inline("abs(W)").core
     assert math.isfinite(measure(Final(fitness, some_windows(3, 2)), [found])[0].held_out)
@@ -304,7 +304,7 @@ def test_further_windows_tell_the_best_apart() -> None:
 
 def test_the_best_of_the_first_round_contend_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is not among them keeps the place behind, with the windows of the first round alone."""
-    monkeypatch.setattr("pzc.search.hall.ROUNDS", (4, 2))
+    monkeypatch.setattr("pzc.search.final.ROUNDS", (4, 2))
     fitness, first, second = tiny_fitness(), some_windows(9, 8), some_windows(10, 8)
     formulas = [f"abs(W) * X ^ {k} per row" for k in (0, 1, 2, 3, 4)]
     bred = [made(i, *f.split(" per "), losses=(3.0,) * 8) for i, f in enumerate(formulas)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pzc.cli.search.told import LIMIT
+from pzc.cli.search.from_options import LIMIT
 from pzc.search.errors import StoreError
 from pzc.search.place import Place
 from pzc.search.settings import Settings
@@ -56,14 +56,20 @@ def test_the_study_of_a_folder_has_one_name(
     assert "--study is for storages: the study of a folder is `search`, not `mine`" in " ".join(shown.err.split())
 
 
+DEFAULT = {"limit": LIMIT, "default_limit": True}
+"""What a run has that is given no bound."""
+
+
 @pytest.mark.parametrize(
     ("kept", "options", "limit"),
     [
-        ({"limit": LIMIT}, ("--evaluations", "9"), None),  # what a run has that is given no bound
-        ({"limit": LIMIT}, ("--evaluations", "9", "--time", "1m"), 60.0),
+        (DEFAULT, ("--evaluations", "9"), None),
+        (DEFAULT, ("--evaluations", "9", "--time", "1m"), 60.0),
+        (DEFAULT, ("--time", "1m"), 60.0),
+        (DEFAULT, (), LIMIT),
         ({"limit": 3600.0}, ("--evaluations", "9"), 3600.0),
+        ({"limit": LIMIT}, ("--evaluations", "9"), LIMIT),  # somebody has typed it
         ({"limit": LIMIT, "patience": 5}, ("--evaluations", "9"), LIMIT),
-        ({"limit": LIMIT}, (), LIMIT),
     ],
 )
 def test_a_bound_that_is_given_again_leaves_the_others(
@@ -77,7 +83,25 @@ def test_a_bound_that_is_given_again_leaves_the_others(
     terminal("search", "--resume", str(begun(tmp_path / "run", **kept)), *options)
     (settings,) = prepared
     assert settings.limit == limit
+    assert settings.default_limit == (kept == DEFAULT and not options)
     assert settings.patience == kept.get("patience")
+
+
+@pytest.mark.parametrize(
+    ("options", "limit", "default"),
+    [((), LIMIT, True), (("--time", "10m"), LIMIT, False), (("--patience", "3"), None, False)],
+)
+def test_a_search_without_a_bound_has_one(
+    options: tuple[str, ...],
+    limit: float | None,
+    default: bool,
+    tmp_path: Path,
+    terminal: Terminal,
+    prepared: list[Settings],
+) -> None:
+    terminal("search", "--run", str(tmp_path / "run"), *options)
+    (settings,) = prepared
+    assert (settings.limit, settings.default_limit) == (limit, default)
 
 
 def test_all_metrics_that_a_run_begins_with_are_tried(

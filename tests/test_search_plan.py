@@ -63,9 +63,9 @@ def test_patience_with_nothing_measured_in_full() -> None:
 
 
 def test_what_is_to_be_reached() -> None:
-    assert not closed(Plan(target=2.5), history(1.0)).over()  # e is more
-    assert closed(Plan(target=2.8), history(1.0)).over()
-    assert closed(Plan(target=2.8), history(1.0, 5.0)).over()
+    assert not closed(Plan(reach=2.5), history(1.0)).over()  # e is more
+    assert closed(Plan(reach=2.8), history(1.0)).over()
+    assert closed(Plan(reach=2.8), history(1.0, 5.0)).over()
 
 
 def test_generations_end() -> None:

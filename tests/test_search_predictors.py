@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
 from pzc.search.plan import Plan
-from pzc.search.predictors import LEAST, MARGIN, PROVEN, correlations, limits, spearman
+from pzc.search.predictors import LEAST, MARGIN, MEMBERS, PROVEN, correlations, limits, spearman
 from tests.conftest import make_tiny
 from tests.searches import closed, genotype, made, tiny_fitness
 
@@ -100,7 +100,8 @@ def test_only_who_is_far_behind_everyone_is_turned_away() -> None:
     worst = max(c.predictors[OUTPUT] for c in population)
     raced = [*population, *behind(PROVEN)]
     assert limits(population, raced) == {OUTPUT: pytest.approx(MARGIN * worst)}
-    assert limits(population[1:], raced) == {}  # too few to compare with
+    assert limits(population[: MEMBERS - 1], raced) == {}  # too few to compare with
+    assert limits(population[:MEMBERS], raced) != {}
     assert limits(population, population) == {}  # nobody was there before
     assert limits([], raced) == {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pzc.search.errors import StoreError
-from pzc.search.hall import Outcome
+from pzc.search.final import Outcome
 from pzc.search.place import Place
 from pzc.search.reading import check_comparable, differing, read_run
 from pzc.search.store import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pzc.search.hall import Outcome
+from pzc.search.final import Outcome
 from pzc.search.heartbeats import Workers
 from pzc.search.place import Place
 from pzc.search.settings import Settings

@@ -13,7 +13,7 @@ import click
 
 from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
-from pzc.cli.search.told import changed, place_of, settings_of
+from pzc.cli.search.from_options import changed, place_of, settings_of
 from pzc.compiler.load import zoo
 
 if TYPE_CHECKING:
@@ -122,13 +122,15 @@ def _prepared(store: Store, settings: Settings, given: dict[str, Any], silent: b
 
 def _plan(run: Prepared, workers: int) -> str:
     """What is about to happen, and for how long."""
-    from pzc.cli.search.live import ends
+    from pzc.cli.search.live import clock, ends
+    from pzc.search.report.numbers import count
 
     s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
-    size = f"{len(layers.layers)} linears, {layers.size / 1e6:.2f} M weights"
+    size = f"{count(len(layers.layers), 'linear')}, {layers.size / 1e6:.2f} M weights"
     texts = f"statistics of {s.windows} × {windows.shape[1]} tokens, {len(windows)} windows a candidate"
-    until = ", or ".join(filter(None, [f"{s.limit:g} s of searching" if s.limit else "", ends(s)]))
-    team = f"{workers} × {s.threads} threads" if workers > 1 else f"{s.threads} threads"
+    until = ", or ".join(filter(None, [f"{clock(s.limit)} of searching" if s.limit else "", ends(s)]))
+    each = count(s.threads or 1, "thread")
+    team = f"{workers} × {each}" if workers > 1 else each
     how = "" if s.algorithm == "default" else f"{s.algorithm} algorithm, "
     return (
         f"plan  {size} · {texts} in {s.fitness_dtype} · {how}{s.space} space, population {s.population}, {until}, "

@@ -12,10 +12,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pzc.cli.console import formula
+from pzc.cli.console import change_text, formula
 from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import ALIASES, MEASURED, Candidate
+from pzc.search.report.numbers import count
 from pzc.search.settings import Settings
 from pzc.search.state import Standing, State
 
@@ -206,9 +207,9 @@ def _shares(run: Standing, settled: int) -> str:
 def ends(s: Settings) -> str:
     """What ends the run beside its time."""
     found = [
-        f"{s.generations:,} generations" if s.generations else "",
+        count(s.generations, "generation") if s.generations else "",
         f"{s.evaluations:,} measured" if s.evaluations else "",
-        f"{s.patience:,} generations without a better one" if s.patience else "",
+        f"{count(s.patience, 'generation')} without a better one" if s.patience else "",
         f"a fitness of {s.reach:g}" if s.reach is not None else "",
     ]
     return ", or ".join(filter(None, found))
@@ -232,7 +233,7 @@ def versus_zoo(c: Candidate, zoo: Candidate | None) -> Text:
     if c.fitness > 10 * zoo.fitness:
         return Text(f"×{c.fitness / zoo.fitness:.0f}" if c.fitness < 1e3 * zoo.fitness else "> ×1,000")
     change = c.fitness / zoo.fitness - 1
-    return Text(f"{change:+.1%}".replace("-", "−"), style="good" if change < 0 else "")
+    return Text(change_text(change), style="good" if change < 0 else "")
 
 
 SPARKLINE = 24

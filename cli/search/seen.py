@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pzc.cli.console import change_text
 from pzc.cli.search.live import View, ended
 from pzc.cli.search.watch import named, stands
-from pzc.search.hall import Outcome
+from pzc.search.final import Outcome
 from pzc.search.reading import outcome_of
 from pzc.search.replay import catch_up
 from pzc.search.settings import Settings, plan_of, settings_of
@@ -92,15 +93,14 @@ class Seen:
         why, outcome = self.through()
         if not why:
             return {"event": "stopped", **named(self.store.place)}
-        measured = _as_json(outcome) if outcome else {"winner": None}
+        measured = _as_json(outcome) if outcome else {"dense": None, "winner": None, "change": None}
         counts = self.standing().counts
         return {"event": "done", **named(self.store.place), "ended": why, "counts": counts, **measured}
 
 
 def _said(outcome: Outcome) -> str:
     """What the final has measured, in words."""
-    error = "" if outcome.error is None else f" ± {outcome.error:.1%}"
-    change = f"{outcome.change:+.1%}{error}".replace("-", "−")
+    change = change_text(outcome.change, outcome.error)
     winner = f"{outcome.formula}  per {outcome.per}" if outcome.formula else f"candidate {outcome.candidate}"
     return f"the winner: {winner}: {change} in held-out perplexity against {outcome.published}"
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pzc.cli import options
-from pzc.cli.console import errors, formula, output, print_json, progress, say, shortened, warn
+from pzc.cli.console import change_text, errors, formula, output, print_json, progress, say, shortened, warn
 
 if TYPE_CHECKING:
     from pzc.runtime.errors import PruningError
@@ -197,5 +197,5 @@ def _change(t: Transferred) -> Text:
         return Text("")
     if t.entry.name == t.best:
         return Text("best of the zoo", style="dim")
-    text = f"{t.ratio - 1:+.1%} ± {t.error:.1%}".replace("-", "−")
+    text = change_text(t.ratio - 1, t.error)
     return Text(text, style="good" if t.ratio - 1 < -2 * t.error else "")

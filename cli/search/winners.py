@@ -9,12 +9,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pzc.cli.console import formula, output, print_json, say
+from pzc.cli.console import change_text, formula, output, print_json, say
 from pzc.cli.search.live import ended
 from pzc.cli.search.watch import named
 from pzc.search.commands import compare_command
 from pzc.search.hall import Member
 from pzc.search.prepare import Prepared
+from pzc.search.report.numbers import count
 from pzc.search.run import Result
 
 
@@ -55,7 +56,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
         say(f"nothing was measured in full: give the search more time{f'; {why}' if refusals else ''}")
         return
     found = result.change
-    amount = f"{found.value:+.1%} ± {found.error:.1%}".replace("-", "−")
+    amount = change_text(found.value, found.error)
     against = f"{amount} (standard error) in held-out perplexity against {best_zoo.metric.name}, the best of the zoo"
     output.print(Text.assemble(("\nthe best metric found", "bold"), f", {against}:\n"), soft_wrap=True)
     output.print(formula(result.files[0].read_text(encoding="utf-8")), soft_wrap=True)
@@ -63,7 +64,7 @@ def report(run: Prepared, result: Result, as_json: bool) -> None:
     output.print(formula(best_zoo.metric.source), soft_wrap=True)
     other = best_zoo.metric
     following = compare_command(asdict(run.settings), result.files[0], other.name, other.per)
-    say(f"wrote {run.folder / 'hall_of_fame'} ({len(result.files)} metrics)   next: {following}")
+    say(f"wrote {run.folder / 'hall_of_fame'} ({count(len(result.files), 'metric')})   next: {following}")
 
 
 def _change(result: Result) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from pzc.runtime.evaluation.uncertainty import Estimate
 from pzc.search.reading import Run
 from pzc.search.report import html
-from pzc.search.report.figures import WIDTH, Figure, plain_ticks
+from pzc.search.report.figure import WIDTH, Figure, plain_ticks
 from pzc.search.report.measure import winning_metric
 from pzc.search.report.numbers import change, perplexity
 from pzc.search.report.themes import Theme

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from pzc.search.report.figures import Figure
+from pzc.search.report.figure import Figure
 from pzc.search.report.themes import svg
 
 Colour = Callable[[str], Iterable[tuple[str, str]]]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pzc.runtime.evaluation.compare import Compared
 from pzc.runtime.evaluation.uncertainty import change
-from pzc.search.report.figures import WIDTH, Figure, label_bar, plain_ticks
+from pzc.search.report.figure import WIDTH, Figure, label_bar, plain_ticks
 from pzc.search.report.measure import Measured, best_other
 from pzc.search.report.numbers import percent, perplexity, plus_minus
 from pzc.search.report.themes import LINES, MARKERS, Theme

@@ -17,7 +17,8 @@ from pzc.search.report import elsewhere, figures, html, model_figures
 from pzc.search.report.descent import FRESH, main_line, variations
 from pzc.search.report.effects import effects, families, frequencies, the_best
 from pzc.search.report.evolution import evolution
-from pzc.search.report.figures import NODES, TIER_NAMES, Figure
+from pzc.search.report.figure import Figure
+from pzc.search.report.figures import NODES, TIER_NAMES
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured, best_other, published_metric
 from pzc.search.report.numbers import change, count, duration, joined, percent, perplexity

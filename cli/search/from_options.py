@@ -73,7 +73,7 @@ def settings_of(ctx: click.Context, given: dict[str, Any]) -> Settings:
         )
     chosen["seeds"] = tuple(f"{m.name}: {m.formula} per {m.per}" for m in seeds)
     if chosen["limit"] is None and not any(options.is_typed(ctx, name) for name in BOUNDS):
-        chosen["limit"] = LIMIT
+        chosen |= {"limit": LIMIT, "default_limit": True}
     settings = Settings(**chosen)
     _check_seeds(ctx, settings)
     return settings
@@ -106,8 +106,8 @@ def changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Settin
     if options.is_typed(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):
         raise click.UsageError(f"--threads of a run cannot change; it began with {kept.threads}", ctx)
     anew = {name: given[name] for name in names if name in ANEW}
-    if anew.keys() & set(BOUNDS) and kept.limit == LIMIT and all(getattr(kept, name) is None for name in BOUNDS):
-        anew.setdefault("limit", None)  # it had no bound but that of a run which is given none
+    if kept.default_limit and anew.keys() & {"limit", *BOUNDS}:  # it had no bound but that of a run which is given none
+        anew = {"limit": None, **anew, "default_limit": False}
     return replace(kept, **anew)
 
 
