@@ -71,7 +71,8 @@ class Screen:
         if len(pairs) >= INSTRUCTIVE:
             self._surrogate = Surrogate([s for s, _ in pairs], [loss for _, loss in pairs])
             populations = [state.population(state.generation, island) for island in range(plan.islands)]
-            self._limits = [limits(self._foretold(members), self._foretold(state.raced)) for members in populations]
+            raced = self._foretold(state.raced)
+            self._limits = [limits(self._foretold(members), raced) for members in populations]
 
     def _look_at(self, state: State, wanted: set[int]) -> None:
         """Sketch what was raced since the last time, and keep the sketches of some. Of the others is kept what they
