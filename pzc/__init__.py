@@ -4,6 +4,7 @@
     wanda = pzc.load("wanda")
     scores = wanda.score(W=weight, X=norms)         # [out, in]
     pzc.prune(model, wanda, windows=tokens)         # a transformers model in memory, in place
+    pzc.search_metrics("runs/mine", limit=300).best # a better one
     pzc.apply_masks(model, pzc.read_masks(file).masks)
     pzc.register_leaf(pzc.Leaf(…), collect)         # a statistic of one's own
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from pzc.runtime.pruning.prune import prune_each as prune_each
     from pzc.runtime.statistics.leaves import register_leaf as register_leaf
     from pzc.runtime.statistics.leaves import unregister_leaf as unregister_leaf
+    from pzc.search.errors import StoreError as StoreError
+    from pzc.search.lead import search_metrics as search_metrics
 
 __version__: str
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "MetricNotFound",
     "PruningError",
     "SourceError",
+    "StoreError",
     "TreeError",
     "__version__",
     "apply_masks",
@@ -54,6 +58,7 @@ __all__ = [
     "prune_each",
     "read_masks",
     "register_leaf",
+    "search_metrics",
     "unregister_leaf",
     "write_masks",
     "zoo",
@@ -65,6 +70,7 @@ _LATER = {
     "MetricNotFound": "pzc.compiler.load",
     "PruningError": "pzc.runtime.errors",
     "SourceError": "pzc.grammar.diagnostics",
+    "StoreError": "pzc.search.errors",
     "TreeError": "pzc.compiler.paper.trees",
     "apply_masks": "pzc.runtime.pruning.mask_files",
     "calibration_tokens": "pzc.runtime.data.calibration",
@@ -75,6 +81,7 @@ _LATER = {
     "prune_each": "pzc.runtime.pruning.prune",
     "read_masks": "pzc.runtime.pruning.mask_files",
     "register_leaf": "pzc.runtime.statistics.leaves",
+    "search_metrics": "pzc.search.lead",
     "unregister_leaf": "pzc.runtime.statistics.leaves",
     "write_masks": "pzc.runtime.pruning.mask_files",
     "zoo": "pzc.compiler.load",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -54,6 +56,18 @@ def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings
     """A new run with these settings, or, for None, the run that is there with its own."""
     store = Store(place, resume=settings is None)
     return (store, settings) if settings is not None else (store, settings_of(store))
+
+
+@contextmanager
+def opened(place: Place, settings: Settings | None) -> Iterator[tuple[Store, Settings]]:
+    """`open_store`, and take away again what was made for a new run that has not begun when the context ends."""
+    anew = settings is not None and not (place.url or place.folder.exists())
+    store, settings = open_store(place, settings)
+    try:
+        yield store, settings
+    finally:
+        if anew and store.settings is None:  # else another has begun here meanwhile
+            store.discard()
 
 
 def prepare(

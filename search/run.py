@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pzc.compiler.metric import Metric
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import Estimate, change, perplexity
 from pzc.runtime.models.passes import Progress, silent
@@ -73,6 +74,13 @@ class Result:
     dense: float
     files: list[Path]
     state: State
+
+    @property
+    def best(self) -> Metric:
+        """The first metric of the hall of fame. Raises PruningError where nothing was measured in full."""
+        if not self.members:
+            raise PruningError("nothing was measured in full", hint="give the search more time")
+        return self.members[0].metric
 
     @property
     def best_zoo(self) -> hall.Member:

@@ -155,13 +155,3 @@ def leaves_for(settings: Settings) -> frozenset[str]:
 def default_threads(workers: int) -> int:
     """CPU threads of each of some workers on this machine: torch's number, which OMP_NUM_THREADS sets, shared out."""
     return max(1, torch.get_num_threads() // workers)
-
-
-def default_space(algorithm: str) -> str:
-    """Where an algorithm searches when nothing else is said."""
-    return ALGORITHMS[algorithm].space
-
-
-def default_population(algorithm: str) -> int:
-    """How many candidates breed when nothing else is said."""
-    return ALGORITHMS[algorithm].population

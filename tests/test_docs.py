@@ -114,9 +114,11 @@ def test_every_example_of_the_docs_and_the_readme_is_a_metric() -> None:
 def test_the_programs_of_the_readme_run(tmp_path: Path) -> None:
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("0.595")
+    assert " settled, best " in done.stdout
+    assert (tmp_path / "runs" / "python" / "hall_of_fame" / "01.pzm").is_file()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pzc.cli.search import helpers
+from pzc.search import helpers
 from pzc.search.candidate import Candidate
 from pzc.search.hall import HALL
 from pzc.search.place import Place
@@ -118,9 +118,10 @@ HELPERS: list[Helper] = []
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    monkeypatch.setattr("pzc.cli.search.helpers.subprocess.Popen", Helper)
-    yield {"workers": 3, "device": "cpu", "trust_remote_code": False}
+def stubborn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Helpers that do not end when they are asked to."""
+    monkeypatch.setattr("pzc.search.helpers.subprocess.Popen", Helper)
+    yield
     HELPERS.clear()
 
 
@@ -128,15 +129,17 @@ def waited() -> list[float]:
     return [seconds for helper in HELPERS for seconds in helper.patience if seconds is not None]
 
 
-def test_helpers_may_finish_their_candidates(given: dict[str, Any], tmp_path: Path) -> None:
-    with helpers.helping(Place(tmp_path), SETTINGS, given):
+@pytest.mark.usefixtures("stubborn")
+def test_helpers_may_finish_their_candidates(tmp_path: Path) -> None:
+    with helpers.helping(Place(tmp_path), SETTINGS, 2, print):
         pass
     assert helpers.HURRY < max(waited()) <= helpers.GRACE
     assert [helper.killed for helper in HELPERS] == [True, True]
 
 
-def test_helpers_of_a_search_that_was_interrupted_have_less_time(given: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), helpers.helping(Place(tmp_path), SETTINGS, given):
+@pytest.mark.usefixtures("stubborn")
+def test_helpers_of_a_search_that_was_interrupted_have_less_time(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), helpers.helping(Place(tmp_path), SETTINGS, 2, print):
         raise KeyboardInterrupt
     assert max(waited()) <= helpers.HURRY
     assert [helper.killed for helper in HELPERS] == [True, True]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pzc.cli.search.from_options import LIMIT
 from pzc.search.errors import StoreError
 from pzc.search.place import Place
+from pzc.search.request import LIMIT
 from pzc.search.settings import Settings
 from pzc.search.store import Store
 from tests.terminal import Terminal

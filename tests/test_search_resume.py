@@ -24,15 +24,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pzc.cli.console import say
 from pzc.cli.main import pzc as cli
-from pzc.cli.search.helpers import helping
 from pzc.cli.search.lead import say_idle
 from pzc.runtime.data.windows import windows_between
 from pzc.runtime.errors import PruningError
 from pzc.runtime.models.loading import load_model
 from pzc.search.content import OtherVersions
 from pzc.search.errors import StoreError
+from pzc.search.helpers import helping
 from pzc.search.place import JOURNAL, Place
 from pzc.search.prepare import open_store, prepare
 from pzc.search.run import Budget, search
@@ -425,6 +424,7 @@ def test_a_helper_that_fails_is_told_of(
 ) -> None:
     """Its URL is not on its command line, which everybody can read."""
     begun: list[tuple[list[str], dict[str, str]]] = []
+    said: list[str] = []
     ended = threading.Event()
 
     class Failing(subprocess.Popen[bytes]):
@@ -432,13 +432,11 @@ def test_a_helper_that_fails_is_told_of(
             begun.append((command, env))
             super().__init__([sys.executable, "-c", "raise SystemExit(3)"], env=env, **streams)
 
-    monkeypatch.setattr("pzc.cli.search.helpers.subprocess.Popen", Failing)
-    monkeypatch.setattr("pzc.cli.search.helpers.say", lambda said: (say(said), ended.set()))
+    monkeypatch.setattr("pzc.search.helpers.subprocess.Popen", Failing)
     place = Place(tmp_path, "postgresql://me:s3cret@host/db", "first")
-    with helping(place, SETTINGS, {"workers": 2, "device": "cpu", "trust_remote_code": False}):
+    with helping(place, SETTINGS, 1, lambda told: (said.append(told), ended.set()), device="cpu"):
         assert ended.wait(600)
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"a helper ended with exit code 3; the run goes on without it; what it said is in {tmp_path}" in said
+    assert f"a helper ended with exit code 3; the run goes on without it; what it said is in {tmp_path}" in said[0]
     ((command, environment),) = begun
     assert "s3cret" not in " ".join(command)
     assert environment["PZC_SEARCH_URL"] == place.url

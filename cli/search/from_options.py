@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from pzc.cli import options
-from pzc.cli.search.join import HERE
-from pzc.compiler.load import load_all
 
 if TYPE_CHECKING:
     from pzc.search.place import Place
+    from pzc.search.request import How
     from pzc.search.settings import Settings
-
-LIMIT = 600.0
-"""Seconds that a search takes when nothing else is said."""
-
-BOUNDS = ("generations", "evaluations", "patience", "reach")
-"""What ends a search beside its time."""
-
-ANEW = (*HERE, "limit", *BOUNDS)
-"""What may be given again with --resume: where the model and the texts are now, and how far to go."""
 
 
 def place_of(ctx: click.Context, where: str | None, given: dict[str, Any]) -> Place:
@@ -41,74 +32,40 @@ def place_of(ctx: click.Context, where: str | None, given: dict[str, Any]) -> Pl
 
 def settings_of(ctx: click.Context, given: dict[str, Any]) -> Settings:
     """The settings of a new run. Raises UsageError for options that don't go together."""
-    import torch
+    from pzc.search.request import new_settings
 
-    from pzc.search.algorithms import ALGORITHMS
-    from pzc.search.proposals import rng_for
-    from pzc.search.settings import Settings, default_population, default_space, default_threads
-    from pzc.search.space import random_genotype, space_for
-
-    for name, own in ALGORITHMS[given["algorithm"]].fixed.items():
-        if options.is_typed(ctx, name) and given[name] != own:
-            flag = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{flag} does not go with --algorithm {given['algorithm']}", ctx)
-    if given["template"] is not None:
-        for name in ("seed_metrics", "seed_zoo"):
-            if given[name]:
-                flag = "--" + name.replace("_", "-")
-                raise click.UsageError(f"{flag} brings in metrics that the --template does not hold for", ctx)
-    chosen = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
-    chosen["population"] = given["population"] or default_population(given["algorithm"])
-    chosen["space"] = given["space"] or default_space(given["algorithm"])
-    space = space_for(chosen["space"], "row" if given["pattern"] else given["per"], given["template"])
-    random_genotype(space, rng_for(given["seed"], 0, 0, 0))  # one that gives no metric is said before anything else
-    chosen["threads"] = (
-        torch.get_num_threads() if options.is_typed(ctx, "threads") else default_threads(given["workers"])
-    )
-    seeds = [m for reference in given["seed_metrics"] for m in load_all(reference)]
-    if by_role := [m.name for m in seeds if m.roles]:
-        others = "of a file with others name one, as FILE.pzm:NAME"
-        raise click.UsageError(
-            f"`{by_role[0]}` has a score for each role; the search has one for all layers; {others}", ctx
-        )
-    chosen["seeds"] = tuple(f"{m.name}: {m.formula} per {m.per}" for m in seeds)
-    if chosen["limit"] is None and not any(options.is_typed(ctx, name) for name in BOUNDS):
-        chosen |= {"limit": LIMIT, "default_limit": True}
-    settings = Settings(**chosen)
-    _check_seeds(ctx, settings)
-    return settings
-
-
-def _check_seeds(ctx: click.Context, settings: Settings) -> None:
-    """Raise UsageError where the run would end before it has tried the metrics that it is to begin with."""
-    from pzc.search.settings import given
-
-    n = len(given(settings).seeds) if settings.evaluations is not None else 0
-    if settings.evaluations is not None and n > settings.evaluations:
-        brought = f"--seed-metrics bring {n} candidates, one for each group of the space where it lacks a metric's own"
-        raise click.UsageError(f"{brought}; --evaluations {settings.evaluations} would leave some of them untried", ctx)
+    with _spelt(ctx):
+        return new_settings(given["workers"], **_typed(ctx, given))
 
 
 def changed(ctx: click.Context, kept: Settings, given: dict[str, Any]) -> Settings:
     """The settings of a run with what is given anew. Raises UsageError for what a run cannot change."""
+    from pzc.search.request import resumed_settings
+
+    with _spelt(ctx):
+        return resumed_settings(kept, **_typed(ctx, given))
+
+
+def _typed(ctx: click.Context, given: dict[str, Any]) -> How:
+    """The options of a search that were given, and not left to be as usual."""
     import torch
 
-    names = [f.name for f in fields(kept) if f.name in given and options.is_typed(ctx, f.name)]
-    flags = {p.name: p.opts[0] for p in ctx.command.params}
-    for name in names:
-        was = getattr(kept, name)
-        if name not in ANEW and given[name] != was:
-            nothing = was is None or was is False or was == ()
-            began = "it began without one" if nothing else f"it began with {was}"
-            raise click.UsageError(f"{flags[name]} of a run cannot change; {began}", ctx)
-    if given["seed_metrics"]:
-        raise click.UsageError("--seed-metrics are what a run begins with; it cannot get others", ctx)
-    if options.is_typed(ctx, "threads") and kept.threads not in (None, torch.get_num_threads()):
-        raise click.UsageError(f"--threads of a run cannot change; it began with {kept.threads}", ctx)
-    anew = {name: given[name] for name in names if name in ANEW}
-    if kept.default_limit and anew.keys() & {"limit", *BOUNDS}:  # it had no bound but that of a run which is given none
-        anew = {"limit": None, **anew, "default_limit": False}
-    return replace(kept, **anew)
+    from pzc.search.request import How
+
+    typed = [name for name in How.__annotations__ if options.is_typed(ctx, name)]
+    return cast("How", {name: torch.get_num_threads() if name == "threads" else given[name] for name in typed})
+
+
+@contextmanager
+def _spelt(ctx: click.Context) -> Iterator[None]:
+    """Say of options that do not go together which these are on the command line."""
+    from pzc.search.request import Contradiction
+
+    flags = {str(p.name): p.opts[0] for p in ctx.command.params}
+    try:
+        yield
+    except Contradiction as error:
+        raise click.UsageError(error.spelt(lambda name: flags.get(name, name)), ctx) from error
 
 
 def _folder(model: str) -> Path:

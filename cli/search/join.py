@@ -13,11 +13,8 @@ import click
 from pzc.cli.console import progress, say
 from pzc.cli.options import is_typed
 
-HERE = ("model", "data", "eval_data")
-"""Where things are on this machine, if not where the run was begun."""
-
-OWN = (*HERE, "join", "study", "device", "trust_remote_code", "attached", "as_json", "quiet")
-"""What who helps with a run may say. All else is what the run began with."""
+OWN = ("join", "study", "device", "trust_remote_code", "attached", "as_json", "quiet")
+"""What who helps with a run may say, beside where things are here. All else is what the run began with."""
 
 
 def join(ctx: click.Context, given: dict[str, Any]) -> None:
@@ -26,12 +23,13 @@ def join(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.search.place import URL, Place
     from pzc.search.prepare import open_store, prepare
     from pzc.search.replay import stored_state
+    from pzc.search.request import HERE
     from pzc.search.run import Budget, search
     from pzc.search.settings import plan_of
     from pzc.search.shared import private_folder
 
     for param in ctx.command.params:
-        if param.name not in OWN and is_typed(ctx, str(param.name)):
+        if param.name not in (*HERE, *OWN) and is_typed(ctx, str(param.name)):
             raise click.UsageError(f"{param.opts[0]} does not go with --join: a run has its own", ctx)
     where: str = given["join"]
     told = os.environ.get(URL) if given["attached"] else None

@@ -17,6 +17,7 @@ from pzc.cli.search.from_options import changed, place_of, settings_of
 from pzc.compiler.load import zoo
 
 if TYPE_CHECKING:
+    from pzc.search.place import Place
     from pzc.search.prepare import Prepared
     from pzc.search.settings import Settings
     from pzc.search.store import Store
@@ -26,10 +27,10 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
     """Lead a run to its end, or until somebody stops it."""
     import torch
 
-    from pzc.cli.search.helpers import helping
     from pzc.cli.search.watch import gentle, watching
     from pzc.cli.search.winners import report
-    from pzc.search.prepare import open_store
+    from pzc.search.helpers import helping
+    from pzc.search.prepare import opened
     from pzc.search.run import Budget, finish, search
 
     threads = torch.get_num_threads()  # a run sets its own number
@@ -38,10 +39,9 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
         raise click.UsageError("--run begins a search and --resume goes on with one; give one of them", ctx)
     silent = given["quiet"] or given["as_json"]
     place = place_of(ctx, resumed or given["storage"], given)
-    anew = not (resumed or place.url or place.folder.exists())
-    store, settings = open_store(place, None if resumed else settings_of(ctx, given))
-    leading = _Leading(ctx, given, store, anew, begun=bool(resumed))
-    with leading.to_the_end():
+    leading = _Leading(ctx, given, place, begun=bool(resumed))
+    new = None if resumed else settings_of(ctx, given)
+    with opened(place, new) as (store, settings), leading.to_the_end():
         if resumed:
             settings = changed(ctx, settings, given)
         budget = Budget(settings.limit or math.inf)
@@ -54,7 +54,12 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
             if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)
         before = store.slots()
-        with gentle(budget), helping(place, settings, given), watching(run, budget, silent, given["as_json"]):
+        where = {"device": given["device"], "trust_remote_code": given["trust_remote_code"]}
+        with (
+            gentle(budget),
+            helping(place, settings, given["workers"] - 1, say, **where),
+            watching(run, budget, silent, given["as_json"]),
+        ):
             search(run, budget)
         if budget.asked:
             _keep_so_far(run, given["as_json"])
@@ -67,13 +72,11 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
 
 @dataclass
 class _Leading:
-    """A run that this command leads. It has `begun` when its model and texts are prepared; a place that is made `anew`
-    is left as it was found where that fails."""
+    """A run that this command leads. It has `begun` when its model and texts are prepared."""
 
     ctx: click.Context
     given: dict[str, Any]
-    store: Store
-    anew: bool
+    place: Place
     begun: bool
 
     @contextmanager
@@ -81,7 +84,6 @@ class _Leading:
         """Say how to go on when somebody stops the run, or the disk is full."""
         from pzc.runtime.errors import PruningError
 
-        place = self.store.place
         try:
             yield
         except KeyboardInterrupt:
@@ -89,16 +91,13 @@ class _Leading:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.begun:
                 raise
-            following = f"what is settled is kept; with room, go on with: pzc search {place.resume}"
-            raise PruningError(f"the disk is full: {error.filename or place.folder}", hint=following) from error
-        finally:
-            if self.anew and not self.begun and self.store.settings is None:  # else another has begun here meanwhile
-                self.store.discard()
+            following = f"what is settled is kept; with room, go on with: pzc search {self.place.resume}"
+            raise PruningError(f"the disk is full: {error.filename or self.place.folder}", hint=following) from error
 
     def _stopped(self) -> None:
         from pzc.cli.search.watch import named
 
-        place, workers = self.store.place, self.given["workers"]
+        place, workers = self.place, self.given["workers"]
         team = f" --workers {workers}" if workers > 1 else ""
         following = f"stopped; go on with: pzc search {place.resume}{team}"
         say(following if self.begun else "stopped before the search began")

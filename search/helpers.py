@@ -7,14 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from pzc.cli.console import say
-from pzc.cli.search.join import HERE
 from pzc.search.place import URL, Place
+from pzc.search.request import HERE
 from pzc.search.settings import Settings
 
 GRACE = 60.0
@@ -28,12 +26,20 @@ STOPPED = 130
 
 
 @contextmanager
-def helping(place: Place, settings: Settings, given: dict[str, Any]) -> Iterator[None]:
-    """Have `--workers` less one processes join the run while the context is open. What goes wrong there is in
-    `worker-N.log` of the run's folder."""
+def helping(
+    place: Place,
+    settings: Settings,
+    helpers: int,
+    tell: Callable[[str], None],
+    *,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> Iterator[None]:
+    """Have so many processes join the run while the context is open, and `tell` of one that ends before it. What goes
+    wrong there is in `worker-N.log` of the run's folder; this process is worker 1."""
     command = [sys.executable, "-m", "pzc", "search", "--join", place.name, "--study", place.study]
-    command += ["--attached", str(os.getpid()), "--device", given["device"], "--quiet"]
-    command += ["--trust-remote-code"] if given["trust_remote_code"] else []
+    command += ["--attached", str(os.getpid()), "--device", device, "--quiet"]
+    command += ["--trust-remote-code"] if trust_remote_code else []
     for name in HERE:
         if getattr(settings, name) is not None:
             command += [f"--{name.replace('_', '-')}", getattr(settings, name)]
@@ -43,11 +49,11 @@ def helping(place: Place, settings: Settings, given: dict[str, Any]) -> Iterator
     place.folder.mkdir(parents=True, exist_ok=True)
     grace = HURRY
     try:
-        for number in range(2, given["workers"] + 1):
+        for number in range(2, helpers + 2):
             with (place.folder / f"worker-{number}.log").open("wb") as log:
                 helper = subprocess.Popen(command, env=seen, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
             running.append(helper)
-            threading.Thread(target=_attend, args=(helper, Path(log.name), ended), daemon=True).start()
+            threading.Thread(target=_attend, args=(helper, Path(log.name), ended, tell), daemon=True).start()
         yield
         grace = GRACE
     finally:
@@ -72,10 +78,10 @@ def _end(running: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
                 process.wait()
 
 
-def _attend(process: subprocess.Popen[bytes], log: Path, ended: threading.Event) -> None:
-    """Wait for a helper, and say when it ended before the run and not as it should. One that was killed has its number
+def _attend(process: subprocess.Popen[bytes], log: Path, ended: threading.Event, tell: Callable[[str], None]) -> None:
+    """Wait for a helper, and tell when it ended before the run and not as it should. One that was killed has its number
     until somebody waits for it, and would count as alive."""
     code = process.wait()
     if code not in (0, STOPPED) and not ended.is_set():
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        say(f"a helper {how}; the run goes on without it; what it said is in {log}")
+        tell(f"a helper {how}; the run goes on without it; what it said is in {log}")

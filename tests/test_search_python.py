@@ -1,0 +1,192 @@
+"""A search from Python: the same run as the command's, and what it says of options that don't go together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import pzc
+from pzc.cli.main import pzc as cli
+from pzc.compiler.load import MetricNotFound
+from pzc.search.errors import StoreError
+from pzc.search.hall import HALL
+from pzc.search.lead import HelperEnded
+from pzc.search.place import Place
+from pzc.search.prepare import open_store
+from pzc.search.request import LIMIT, Contradiction, How, new_settings, resumed_settings
+from pzc.search.settings import Settings
+from pzc.search.state import Standing
+from tests.searches import SMALL, stored, timeless
+
+TINY = How(windows=2, fitness_windows=4, held_out_windows=2, length=32, population=4, seed_zoo=True)
+
+
+def hall(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / HALL).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("search") / "run"
+    return folder, pzc.search_metrics(folder, evaluations=6, **TINY)
+
+
+def test_it_is_the_run_of_the_command(found: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, result = found
+    threads = str(torch.get_num_threads())
+    options = [
+        "--population",
+        "4",
+        "--seed-zoo",
+        "--evaluations",
+        "6",
+        "--threads",
+        threads,
+        "--run",
+        str(tmp_path / "b"),
+    ]
+    shown = CliRunner().invoke(cli, ["search", *SMALL, *options])
+    assert shown.exit_code == 0, shown.output
+    assert timeless(stored(folder)) == timeless(stored(tmp_path / "b"))
+    assert hall(folder) == hall(tmp_path / "b")
+    assert result.best.formula in shown.output.replace("\n", "")
+
+
+def test_the_best_prunes_a_model(found: tuple[Path, Any]) -> None:
+    _, result = found
+    loaded = pzc.load_model("pocket")
+    windows = pzc.calibration_tokens(loaded.tokenizer, "pydoc", windows=2, length=32)
+    done = pzc.prune(loaded.model, result.best, windows=windows)
+    assert done.sparsity == pytest.approx(0.5, abs=0.01)
+    assert result.members[0].held_out == pytest.approx(math.exp(sum(result.members[0].losses) / 2))
+
+
+def test_helpers_change_nothing_and_threads_stay(found: tuple[Path, Any], tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    pzc.search_metrics(tmp_path / "two", workers=2, threads=threads, evaluations=6, **TINY)
+    assert hall(tmp_path / "two") == hall(found[0])
+    pzc.search_metrics(tmp_path / "one", threads=1, generations=1, **TINY)
+    assert torch.get_num_threads() == threads
+
+
+def test_who_looks_on_may_end_it_and_it_goes_on(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def enough(standing: Standing) -> bool:
+        seen.append(standing.counts.total())
+        return len(seen) == 3
+
+    stopped = pzc.search_metrics(tmp_path / "run", evaluations=20, on_settled=enough, **TINY)
+    assert seen == sorted(set(seen))
+    assert len(seen) == 3
+    assert 0 < stopped.state.measured + len(stopped.state.pending) < 20
+    with pytest.raises(StoreError, match="already holds a search"):
+        pzc.search_metrics(tmp_path / "run", **TINY)
+    further = pzc.search_metrics(tmp_path / "run", resume=True, evaluations=8)
+    assert further.state.measured == 8
+    assert hall(tmp_path / "run")
+
+
+def test_an_interrupt_leaves_the_best_so_far(tmp_path: Path) -> None:
+    def interrupt(standing: Standing) -> None:
+        if standing.best:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pzc.search_metrics(tmp_path / "run", evaluations=20, on_settled=interrupt, **TINY)
+    assert b"On the search's windows: perplexity" in hall(tmp_path / "run")["01.pzm"]
+    assert pzc.search_metrics(tmp_path / "run", resume=True, evaluations=6).state.measured >= 6
+
+
+def test_a_search_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(pzc.PruningError, match="there is no model"):
+        pzc.search_metrics(tmp_path / "run", model=tmp_path / "nothing", limit=5)
+    with pytest.raises(StoreError, match="there is no search"):
+        pzc.search_metrics(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_helper_that_fails_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.search.helpers.sys.executable", "/bin/false")
+    with pytest.warns(HelperEnded, match="a helper ended with exit code 1; the run goes on without it"):
+        pzc.search_metrics(tmp_path / "run", workers=2, evaluations=4, **TINY)
+
+
+def test_what_is_not_said_is_as_usual() -> None:
+    threads = torch.get_num_threads()
+    assert new_settings(limit=60.0) == Settings(limit=60.0, threads=threads)
+    assert new_settings().limit == LIMIT
+    assert new_settings().default_limit
+    assert new_settings(evaluations=9).limit is None
+    assert new_settings(workers=2).threads == max(1, threads // 2)
+    paper = new_settings(algorithm="paper")
+    assert (paper.space, paper.population) == ("pruner_zero", 50)
+    several = new_settings(per=["layer", "row"], include="q_proj", seed_metrics=pzc.load("wanda"), data=Path("a.txt"))
+    assert (several.per, several.include, several.data) == ("row,layer", ("q_proj",), "a.txt")
+    assert several.seeds == ("wanda: abs(W) * X per row",)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"algorithm": "paper", "seed_zoo": True}, "`seed_zoo` does not go with `algorithm` paper"),
+        ({"template": "abs(W) * <hole>", "seed_metrics": ["wanda"]}, "`seed_metrics` brings in metrics"),
+        ({"pattern": "2:4", "per": "row"}, "`pattern` 2:4 replaces `per`"),
+        ({"pattern": "2:4", "sparsity": 0.5}, "`pattern` 2:4 replaces `sparsity`"),
+        ({"seed_metrics": ["ria", "wanda"], "evaluations": 1}, "`evaluations` 1 would leave some of them untried"),
+    ],
+)
+def test_options_that_do_not_go_together(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(Contradiction) as caught:
+        new_settings(**how)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"fitness_windows": 3}, "`fitness_windows` cannot be 3: it is a whole number from 4 on"),
+        ({"windows": 1.5}, "`windows` cannot be 1.5"),
+        ({"population": True}, "`population` cannot be True"),
+        ({"sparsity": 1.5}, "a sparsity of 1.5 is not between 0 and 1"),
+        ({"pattern": "4:2"}, "`4:2` is no pattern"),
+        ({"per": "rows"}, "`rows` is no comparison group; there are row, col, layer, block, model"),
+        ({"algorithm": "annealing"}, "there is no algorithm `annealing`; there are default, paper, random"),
+        ({"objective": "accuracy"}, "there is no objective `accuracy`; there are perplexity, kl"),
+        ({"limit": 0}, "`limit` cannot be 0: it is a number of seconds"),
+        ({"reach": math.nan}, "a fitness of nan is never reached"),
+    ],
+)
+def test_values_that_are_none(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(pzc.PruningError) as caught:
+        new_settings(**how)
+    assert message in caught.value.message
+
+
+def test_an_option_or_a_space_that_is_not_there() -> None:
+    with pytest.raises(TypeError, match="there is no option `time`; there are algorithm, "):
+        new_settings(time=5)  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(MetricNotFound):
+        new_settings(space="nowhere")
+
+
+def test_a_run_keeps_what_it_began_with(found: tuple[Path, Any]) -> None:
+    kept = open_store(Place(found[0]), None)[1]
+    assert resumed_settings(kept, evaluations=9, seed=0).evaluations == 9
+    for how, message in [
+        ({"seed": 3}, "`seed` of a run cannot change; it began with 0"),
+        ({"template": "W * <hole>"}, "`template` of a run cannot change; it began without one"),
+        ({"seed_metrics": "wanda"}, "`seed_metrics` are what a run begins with; it cannot get others"),
+        ({"evaluations": 0}, "`evaluations` cannot be 0"),
+    ]:
+        with pytest.raises(pzc.PruningError) as caught:
+            resumed_settings(kept, **how)  # type: ignore[arg-type]
+        assert message in caught.value.message
+    some = Settings(include=("q_proj", "k_proj"))
+    with pytest.raises(Contradiction, match="`include` of a run cannot change; it began with q_proj, k_proj"):
+        resumed_settings(some, include="v_proj")
