@@ -1,6 +1,7 @@
-"""The tables of a run: every candidate, and the Pareto front of fitness, complexity and cost tier.
+"""The tables of a run: every candidate, and the Pareto front of fitness, size and cost tier as people are shown it.
 
-`candidates.csv` and `pareto.csv` have the same columns. A value that a candidate does not have is an empty cell.
+`candidates.csv` and `pareto.csv` have the same columns; on the front a formula and its complexity are as they are read,
+among the candidates as they were bred. A value that a candidate does not have is an empty cell.
 Where pyarrow is installed (`pip install 'pzc[report]'`), Parquet files with the same columns lie beside them.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import csv_text
 from pzc.runtime.replacing import replace_file
 from pzc.search.candidate import Candidate
-from pzc.search.pareto import unbeaten
-from pzc.search.predictors import READS
+from pzc.search.front import front
+from pzc.search.predictors import READS, SURROGATE
 from pzc.search.racing import rungs_of
 
 Row = dict[str, Any]
@@ -54,7 +56,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
     "mask_hash": ("string", lambda c: c.mask_hash or None),
     "shape": ("string", lambda c: c.shape or None),
     "seconds": ("double", lambda c: c.seconds),
-    **{name: ("double", _predictor(name)) for name in READS},
+    **{name: ("double", _predictor(name)) for name in (*READS, SURROGATE)},
 }
 """Each column with its type, and how a candidate fills it: the predictors last, and after them the fitness of each
 rung."""
@@ -80,7 +82,8 @@ def write(candidates: Sequence[Candidate], windows: int, folder: Path) -> list[P
     Published metrics are among the candidates, and compete for the front.
     """
     written = []
-    for name, chosen in ((CANDIDATES, candidates), (PARETO, unbeaten(candidates))):
+    shown = [replace(c, formula=m.formula, complexity=m.complexity) for c, m in front(candidates)]
+    for name, chosen in ((CANDIDATES, candidates), (PARETO, shown)):
         table = rows(chosen, windows)
         written.append(replace_file(folder / f"{name}.csv", csv_text(list(_types(windows)), table)))
         if find_spec("pyarrow"):

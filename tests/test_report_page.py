@@ -180,6 +180,21 @@ def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_pat
     assert (one / "report" / "mine.txt").read_text(encoding="utf-8") == "before"
 
 
+def test_a_page_of_studies_of_one_storage_and_of_a_folder(terminal: Terminal, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    for name in ("mine", "theirs"):
+        write_run(tmp_path / name, family(), Place(tmp_path / name, url, name))
+    write_run(tmp_path / "folder", family())
+    others = ("--against", "theirs", "--against", str(tmp_path / "folder"))
+    shown = terminal("report", str(tmp_path / "mine"), "--storage", url, "--study", "mine", *others, "--no-model")
+    assert shown.code == 0, shown.err
+    text = " ".join(Page(tmp_path / "mine" / "report" / "report.html").text)
+    assert "theirs" in text
+    assert "folder" in text
+    shown = terminal("report", str(tmp_path / "mine"), "--storage", url, "--study", "mine", "--against", "hers")
+    assert (shown.code, "hers" in shown.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     "candidates",
     [

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pzc.compiler.leaves import TIERS
 from pzc.runtime.files import csv_text
 from pzc.search.exports import rows, write
+from pzc.search.front import front
 from pzc.search.pareto import unbeaten
 from tests.runs import candidate, family
 
@@ -78,9 +79,25 @@ def test_the_front_has_only_what_was_measured_in_full() -> None:
 
 
 def test_predictors_have_columns_of_their_own() -> None:
-    one, other = rows([candidate(0, 20.0, predictors={"output error": 0.25}), candidate(1, 20.0)], 4)
-    assert (one["output error"], one["second-order loss"]) == (0.25, None)
+    said = {"output error": 0.25, "surrogate": -1.5}
+    one, other = rows([candidate(0, 20.0, predictors=said), candidate(1, 20.0)], 4)
+    assert (one["output error"], one["second-order loss"], one["surrogate"]) == (0.25, None, -1.5)
     assert other["output error"] is None
+
+
+def test_the_table_of_the_front_is_the_front_that_is_shown(tmp_path: Path) -> None:
+    long, short = "abs(W) * X * 1 + 0 * X", "abs(W) + X"
+    bred = [
+        candidate(0, 20.0, formula=long, complexity=9),
+        candidate(1, 21.0, formula=short, complexity=4),
+        candidate(2, 22.0, formula="abs(W)", complexity=2),
+    ]
+    write(bred, 4, tmp_path)
+    with (tmp_path / "pareto.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    expected = [(c.number, m.formula, m.complexity) for c, m in front(bred)]
+    assert [(int(r["number"]), r["formula"], int(r["complexity"])) for r in lines] == expected
+    assert [r["formula"] for r in lines] == ["abs(W) * X", "abs(W)"]  # the second is as large as the first is read
 
 
 def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from pzc.cli.console import output, print_json, progress, say
 @click.option(
     "--against",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Another run on the same model, text and windows, drawn beside this one; may be repeated.",
+    metavar="RUN",
+    help="Another run on the same model, text and windows, drawn beside this one: its folder or, with --storage, its "
+    "study there; may be repeated.",
 )
 @click.option(
     "--model",
@@ -47,7 +47,7 @@ from pzc.cli.console import output, print_json, progress, say
 @options.quiet
 @click.pass_context
 def command(
-    ctx: click.Context, /, folder: Path, output: Path | None, against: tuple[Path, ...], model: str | None,
+    ctx: click.Context, /, folder: Path, output: Path | None, against: tuple[str, ...], model: str | None,
     no_model: bool, eval_windows: int | None, storage: str | None,
     study: str, device: str, trust_remote_code: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
@@ -69,7 +69,12 @@ def command(
     from pzc.search.transfer import kept
 
     check_matplotlib()
-    run, others = read_run(Place(folder, storage, study)), [read_run(Place(other)) for other in against]
+
+    def place_of(other: str) -> Place:
+        """A folder that is there is one, whatever studies there are."""
+        return Place(Path(other), storage, other) if storage and not Path(other).is_dir() else Place(Path(other))
+
+    run, others = read_run(Place(folder, storage, study)), [read_run(place_of(other)) for other in against]
     for other in others:
         check_comparable(run, other)
     kept(run.folder)  # a file that is no record of transfers shows before anything is measured
