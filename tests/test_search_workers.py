@@ -28,6 +28,7 @@ from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.errors import StoreError
 from pzc.search.place import JOURNAL, Place
 from pzc.search.plan import Plan
+from pzc.search.predictors import READS
 from pzc.search.proposals import Proposal
 from pzc.search.replay import catch_up, stored_state
 from pzc.search.settings import Settings, given
@@ -109,6 +110,31 @@ def test_processes_on_one_journal(workers: list[int | None], alone: list[Candida
     place = begun(Place(tmp_path))
     assert together(place, workers) == [0 if last is None else -signal.SIGKILL for last in workers]
     assert_one_run(place, alone, killed=len(workers) - workers.count(None))
+
+
+def strict(population: Sequence[Candidate], raced: Sequence[Candidate]) -> dict[str, float]:
+    """Limits that turn away whatever loses more than most of the population."""
+    return {name: sorted(c.predictors[name] for c in population)[len(population) // 4] for name in READS}
+
+
+@pytest.fixture
+def turning_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts are chosen from and turned away from the first generation on; processes that are forked do so too."""
+    for module in ("proposals", "screening"):
+        monkeypatch.setattr(f"pzc.search.{module}.INSTRUCTIVE", 4)
+    monkeypatch.setattr("pzc.search.screening.limits", strict)
+
+
+@pytest.mark.usefixtures("turning_away")
+def test_processes_that_turn_drafts_away(tmp_path: Path) -> None:
+    alone = begun(Place(tmp_path / "alone"))
+    assert together(alone, [None]) == [0]
+    candidates = found(alone)
+    assert len({c.status for c in candidates} & {"evaluated", "predicted worse"}) == 2
+    assert any(c.attempt for c in candidates if c.status == "evaluated" and not c.published)  # in another's place
+    killed = begun(Place(tmp_path / "killed"))
+    assert together(killed, [None, 2]) == [0, -signal.SIGKILL]
+    assert_one_run(killed, candidates, killed=1)
 
 
 def assert_one_run(place: Place, alone: list[Candidate], killed: int) -> None:
