@@ -12,6 +12,7 @@ from heapq import merge
 
 from pzc.compiler.core import Node
 from pzc.compiler.metric import Metric
+from pzc.grammar.counting import count
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import MEASURED, REFERENCE, Candidate
 from pzc.search.front import front
@@ -217,13 +218,13 @@ class State:
         plan, best = self.plan, list(self._history.values())
         best = [math.inf] * (self.generation - len(best)) + best  # until the first was measured in full
         if plan.generations is not None and self.generation >= plan.generations:
-            return f"{plan.generations:,} generation{'' if plan.generations == 1 else 's'} (--generations)"
+            return f"{count(plan.generations, 'generation')} (--generations)"
         if plan.evaluations is not None and self.measured >= plan.evaluations:
-            return f"{self.measured:,} measured candidates (--evaluations)"
+            return f"{count(self.measured, 'measured candidate')} (--evaluations)"
         if plan.reach is not None and self.found and self.found[0].fitness <= plan.reach:
             return f"a fitness of {self.found[0].fitness:.4g} (--reach)"
         if plan.patience is not None and len(best) > plan.patience and best[-1] >= best[-1 - plan.patience]:
-            return f"{plan.patience:,} generation{'' if plan.patience == 1 else 's'} without a better one (--patience)"
+            return f"{count(plan.patience, 'generation')} without a better one (--patience)"
         if self.used_up:
             return f"nothing new in {self.idle:,} generations: the space is used up"
         return ""

@@ -33,6 +33,7 @@ from pzc.compiler.rewriting.simplify import form_of, redundant, simplest
 from pzc.compiler.sameness.keys import keys
 from pzc.compiler.source import expression, number_text
 from pzc.compiler.targets import latex
+from pzc.grammar.counting import count
 from pzc.grammar.diagnostics import CODES
 from pzc.grammar.render import plain
 
@@ -117,8 +118,8 @@ def _rows(arm: Arm, steps: bool) -> Iterator[tuple[str, Text | str]]:
     root, per = arm.core, arm.per
     yield "", ""
     yield "source", formula(expression(root))
-    count = len(list(visible(root, derive(root, per))))
-    told = f"   {count} step{'s' if count != 1 else ''}: --steps shows them" if count and not steps else ""
+    n = len(list(visible(root, derive(root, per))))
+    told = f"   {count(n, 'step')}: --steps shows them" if n and not steps else ""
     yield "ranks as", Text.assemble(formula(expression(simplest(root, per))), (told, "dim"))
     gone = redundant(root, per)
     if gone:

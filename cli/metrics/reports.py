@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pzc.cli.console import errors, fail, output, print_json
 from pzc.cli.diagnostics import show
+from pzc.grammar.counting import count
 from pzc.grammar.diagnostics import Diagnostic, Label
 from pzc.grammar.render import region
 
@@ -68,7 +69,7 @@ def _summary(report: Report) -> str:
 
 def _counted(n: int, what: str) -> str:
     """`2 errors`; empty for none."""
-    return f"{n} {what}{'' if n == 1 else 's'}" if n else ""
+    return count(n, what) if n else ""
 
 
 def json(reports: Iterable[Report], quiet: bool) -> None:

@@ -15,6 +15,7 @@ from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
 from pzc.cli.search.from_options import changed, place_of, settings_of
 from pzc.compiler.load import zoo
+from pzc.grammar.counting import count
 
 if TYPE_CHECKING:
     from pzc.search.place import Place
@@ -122,7 +123,6 @@ def _prepared(store: Store, settings: Settings, given: dict[str, Any], silent: b
 def _plan(run: Prepared, workers: int) -> str:
     """What is about to happen, and for how long."""
     from pzc.cli.search.live import clock, ends
-    from pzc.search.report.numbers import count
 
     s, layers, windows = run.settings, run.fitness.layers, run.fitness.windows
     size = f"{count(len(layers.layers), 'linear')}, {layers.size / 1e6:.2f} M weights"

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from pzc.cli.console import change_text, formula
 from pzc.compiler.metric import Metric
+from pzc.grammar.counting import count
 from pzc.runtime.scoring.masks import share_text
 from pzc.search.candidate import ALIASES, MEASURED, Candidate
-from pzc.search.report.numbers import count
 from pzc.search.settings import Settings
 from pzc.search.state import Standing, State
 

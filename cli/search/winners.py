@@ -12,10 +12,10 @@ from rich.text import Text
 from pzc.cli.console import change_text, formula, output, print_json, say
 from pzc.cli.search.live import ended
 from pzc.cli.search.watch import named
+from pzc.grammar.counting import count
 from pzc.search.commands import compare_command
 from pzc.search.hall import Member
 from pzc.search.prepare import Prepared
-from pzc.search.report.numbers import count
 from pzc.search.run import Result
 
 

@@ -9,6 +9,7 @@ from pzc.compiler.functions import ELEMENTWISE, REDUCTIONS, Function
 from pzc.compiler.language.bindings import Bindings
 from pzc.compiler.leaves import AXES
 from pzc.grammar import printer
+from pzc.grammar.counting import count
 from pzc.grammar.diagnostics import Diagnostic, Label, did_you_mean
 from pzc.grammar.syntax import AxisName, Call, Expression
 
@@ -30,7 +31,7 @@ def misfit(call: Call, function: Function, axes: Sequence[Expression | AxisName]
         return Diagnostic("PZ0201", message, Label(last.span), help=close or "an axis is `in` or `out`")
     if values == function.arity:
         return None
-    wanted = f"{function.arity} value{'s' if function.arity > 1 else ''}"
+    wanted = count(function.arity, "value")
     extra = " and may be given an axis" if reduces else ""
     if axes and name in ELEMENTWISE:
         hint = f"`{name}(x, y)`, of two values, takes no axis"

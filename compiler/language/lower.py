@@ -18,6 +18,7 @@ from pzc.compiler.language.places import Places
 from pzc.compiler.language.scope import Definition, Function
 from pzc.compiler.leaves import ALIASES, AXES, LEAVES
 from pzc.compiler.limits import FLOAT32_MAX, FLOAT32_MIN, MAX_PARTS, MAX_SIZE, Spent
+from pzc.grammar.counting import count
 from pzc.grammar.diagnostics import MAX_ERRORS, Diagnostic, Label, too_many
 from pzc.grammar.parse import MAX_DEPTH
 from pzc.grammar.syntax import AxisName, Binary, Call, Expression, Name, Negation, Number, Span
@@ -272,7 +273,7 @@ class Lowering:
             axis = self.names.axis(argument)
             given.append(axis or (None if isinstance(argument, AxisName) else self.lower(argument)))
         if len(given) != len(function.parameters):
-            wanted = f"{len(function.parameters)} argument{'s' if len(function.parameters) > 1 else ''}"
+            wanted = count(len(function.parameters), "argument")
             here = (Label(function.span, "defined here"),) if function.scope is self.names.scope else ()
             message = f"`{function.written}` takes {wanted}; {len(given)} given"
             self.report("PZ0202", message, call.span, also=here)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from pzc.compiler.leaves import TIERS
+from pzc.grammar.counting import count
 from pzc.search.algorithms import SEED
 from pzc.search.candidate import Candidate
 from pzc.search.predictors import SURROGATE, correlation
@@ -18,7 +19,7 @@ from pzc.search.report.effects import Effect
 from pzc.search.report.evolution import beaten, evolution, reached
 from pzc.search.report.features import Feature
 from pzc.search.report.figure import WIDTH, Figure, label_bar, label_of, plain_ticks
-from pzc.search.report.numbers import count, duration, joined, percent, perplexity
+from pzc.search.report.numbers import duration, joined, percent, perplexity
 from pzc.search.report.themes import LINES, MARKERS, POINTS, Draw, Theme
 
 DOTS = 700

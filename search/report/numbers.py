@@ -34,11 +34,6 @@ def plus_minus(share: Estimate) -> str:
     return f" ±\N{NO-BREAK SPACE}{percent(share.error)}" if math.isfinite(share.error) else ""
 
 
-def count(n: int, one: str, many: str | None = None) -> str:
-    """`1 candidate`, `2,031 candidates`."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
 def duration(seconds: float) -> str:
     """`47 s`, `12 min`, `1 h 5 min`."""
     if seconds < 120:

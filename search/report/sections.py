@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 
+from pzc.grammar.counting import count
 from pzc.runtime.evaluation import uncertainty
 from pzc.search.commands import compare_command, prune_command
 from pzc.search.hall import HALL
@@ -21,7 +22,7 @@ from pzc.search.report.figure import Figure
 from pzc.search.report.figures import NODES, TIER_NAMES
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured, best_other, published_metric
-from pzc.search.report.numbers import change, count, duration, joined, percent, perplexity
+from pzc.search.report.numbers import change, duration, joined, percent, perplexity
 from pzc.search.settings import Settings
 
 FRONT_ROWS = 30

@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from pzc.grammar.counting import count
 from pzc.runtime.evaluation.plots import check_matplotlib
 from pzc.runtime.models.passes import Progress, silent
 from pzc.runtime.replacing import replace_file
@@ -15,7 +16,7 @@ from pzc.search.reading import Run
 from pzc.search.report import html
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured
-from pzc.search.report.numbers import count, duration
+from pzc.search.report.numbers import duration
 from pzc.search.report.sections import Section, sections
 from pzc.search.report.themes import DARK, LIGHT, png
 
