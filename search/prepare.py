@@ -74,20 +74,22 @@ def prepare(
     store: Store,
     settings: Settings,
     *,
+    loaded: Loaded | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,
     keeps_settings: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
-    """Load the model and the texts and gather the statistics, with as many of torch's threads from then on as the
-    settings have. Who only helps with a run keeps its settings as they are.
+    """Load the model, if it is not `loaded`, and the texts, and gather the statistics, with as many of torch's threads
+    from then on as the settings have. Who only helps with a run keeps its settings as they are.
 
     Raises PruningError for a model or text that cannot be used, StoreError when the run was started with other
     content under the same names.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
+    if loaded is None:
+        loaded = load_model(settings.model, device=device, dtype=settings.dtype, trust_remote_code=trust_remote_code)
     length = settings.length or default_length(loaded.model)
     check_length(loaded.model, length)
     windows = _windows(loaded, settings, length)

@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from os import PathLike, fspath
 from typing import Any, TypedDict, Unpack
 
+from torch import nn
+
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.load import load_all
 from pzc.compiler.metric import Metric
@@ -35,7 +37,7 @@ ANEW = (*HERE, "limit", *BOUNDS)
 
 class How(TypedDict, total=False):
     """The options of a search; those of `pzc search` by the same names, but `limit`, the seconds of searching, which is
-    `--time`.
+    `--time`. `model` is what `pzc.load_model` takes; `search_metrics` takes a model itself, too.
 
     `data` is the text of calibration and fitness, `eval_data` that of the final; `windows`, `fitness_windows` and
     `held_out_windows` are of `length` tokens. `sparsity`, or a `pattern` N:M instead, is what candidates are pruned to,
@@ -46,7 +48,7 @@ class How(TypedDict, total=False):
     minutes when nothing is said.
     """
 
-    model: str | PathLike[str]
+    model: str | PathLike[str] | nn.Module
     data: str | PathLike[str]
     eval_data: str | PathLike[str] | None
     windows: int

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
 
 import pzc
 from pzc.cli.main import pzc as cli
+from pzc.cli.search.search import command as search_command
 from pzc.compiler.load import MetricNotFound
 from pzc.search.errors import StoreError
 from pzc.search.hall import HALL
@@ -101,6 +104,69 @@ def test_an_interrupt_leaves_the_best_so_far(tmp_path: Path) -> None:
         pzc.search_metrics(tmp_path / "run", evaluations=20, on_settled=interrupt, **TINY)
     assert b"On the search's windows: perplexity" in hall(tmp_path / "run")["01.pzm"]
     assert pzc.search_metrics(tmp_path / "run", resume=True, evaluations=6).state.measured >= 6
+
+
+def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], tmp_path: Path) -> None:
+    own = pzc.load_model("pocket")
+    before = {name: tensor.clone() for name, tensor in own.model.state_dict().items()}
+
+    def same() -> bool:
+        return all(torch.equal(before[name], tensor) for name, tensor in own.model.state_dict().items())
+
+    in_memory = How(model=own.model, **TINY)
+    result = pzc.search_metrics(tmp_path / "run", tokenizer=own.tokenizer, evaluations=4, **in_memory)
+    assert same()
+    assert timeless(result.state.every()) == timeless(stored(found[0]))[: len(result.state.every())]
+    assert "of LlamaForCausalLM in memory at 50%" in (tmp_path / "run" / HALL / "01.pzm").read_text(encoding="utf-8")
+
+    def interrupt(standing: Standing) -> None:
+        assert not same()
+        raise KeyboardInterrupt
+
+    with pytest.raises(pzc.PruningError, match="the run is of a LlamaForCausalLM in memory"):
+        pzc.search_metrics(tmp_path / "run", resume=True, evaluations=6)
+    again = {"resume": True, "model": own.model, "tokenizer": own.tokenizer, "evaluations": 6}
+    with pytest.raises(KeyboardInterrupt):
+        pzc.search_metrics(tmp_path / "run", on_settled=interrupt, **again)
+    assert same()
+    assert pzc.search_metrics(tmp_path / "run", **again).state.measured == 6
+    assert hall(tmp_path / "run")["01.pzm"].splitlines()[-1] == hall(found[0])["01.pzm"].splitlines()[-1]
+    with torch.no_grad():
+        next(own.model.parameters()).mul_(2)
+    with pytest.raises(StoreError, match="model"):
+        pzc.search_metrics(tmp_path / "run", **again)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, "a model in memory needs its tokenizer"),
+        ({"workers": 2, "tokenizer": 1}, "helpers can't reach a model in memory"),
+        ({"dtype": "bfloat16", "tokenizer": 1}, "`dtype` converts a model that is loaded"),
+    ],
+)
+def test_what_a_model_in_memory_needs(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(pzc.PruningError, match=message):
+        pzc.search_metrics(tmp_path / "run", model=torch.nn.Linear(2, 2), **more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_shows_the_defaults_of_the_settings() -> None:
+    context = click.Context(search_command)
+    shown = {p.name: p.get_default(context) for p in search_command.params if getattr(p, "show_default", False)}
+    usual = asdict(Settings())
+    both = shown.keys() & usual.keys()
+    assert both >= {
+        "model",
+        "data",
+        "windows",
+        "fitness_windows",
+        "held_out_windows",
+        "sparsity",
+        "islands",
+        "objective",
+    }
+    assert {name: shown[name] for name in both} == {name: usual[name] for name in both}
 
 
 def test_a_search_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:

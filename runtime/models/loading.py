@@ -34,6 +34,9 @@ CARD = "README.md"
 SPREAD = "map"
 """The name that stands for no device, but for all: blocks are spread over the accelerators by accelerate."""
 
+IN_MEMORY = " in memory"
+"""How the name of a model ends that was not loaded by a name."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -55,6 +58,25 @@ class Loaded:
     def sha256(self) -> str:
         """A hash of the content of the weights' files."""
         return hash_files(self.files)
+
+
+@dataclass(frozen=True)
+class InMemory(Loaded):
+    """A model that somebody else has loaded, or made: it has no files."""
+
+    @classmethod
+    def of(cls, model: nn.Module, tokenizer: Any) -> InMemory:
+        """The model in evaluation mode, named after its class."""
+        return cls(model.eval(), tokenizer, f"{type(model).__name__}{IN_MEMORY}", next(model.parameters()).dtype, ())
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of the names, types and values of all parameters and buffers."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()
 
 
 def load_model(
