@@ -12,11 +12,10 @@ import click
 
 from pzc.cli import completion
 from pzc.compiler.groups import GROUPS
+from pzc.compiler.limits import LARGEST_SEED
 from pzc.compiler.pattern import EXPECTED, pattern_of, pattern_text
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-LARGEST_SEED = 2**62
 
 
 class Duration(click.ParamType[float]):

@@ -13,6 +13,9 @@ def in_float32(value: float) -> bool:
     return value == 0 or FLOAT32_MIN / 2 < abs(value) <= FLOAT32_MAX
 
 
+LARGEST_SEED = 2**62
+"""The largest seed of anything that draws random numbers."""
+
 MAX_SHOWN = 30
 """Operations and leaves of an expression that a message writes out."""
 

@@ -24,6 +24,8 @@ class PruningError(Exception):
         self.message = message
         self.hint = hint
         self.data: dict[str, Any] = data
+        if hint:
+            self.add_note(hint)  # which a traceback shows
 
 
 class Hopeless(PruningError):

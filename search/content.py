@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from pzc.grammar import printer
+from pzc.runtime.models.loading import OF_TENSORS, Loaded, hash_tensors
 from pzc.runtime.saving.checkpoint import versions
 from pzc.search.errors import StoreError
 from pzc.search.space import load_space
@@ -19,6 +20,12 @@ from pzc.search.space import load_space
 def windows_sha256(*windows: Tensor) -> str:
     """A hash of the tokens `[n, length]` that statistics, fitness and the last contest are taken from."""
     return hashlib.sha256(b"".join(w.numpy().astype("<i8").tobytes() for w in windows)).hexdigest()
+
+
+def model_sha256(loaded: Loaded, kept: Mapping[str, Any]) -> str:
+    """The hash of a model as that of the run is, by its tensors if that was in memory, else as it is usual."""
+    by_tensors = str(kept.get("model_sha256", "")).startswith(OF_TENSORS)
+    return hash_tensors(loaded.model) if by_tensors else loaded.sha256
 
 
 def space_sha256(reference: str) -> str:

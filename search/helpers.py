@@ -31,7 +31,6 @@ def helping(
     settings: Settings,
     helpers: int,
     tell: Callable[[str], None],
-    *,
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Iterator[None]:

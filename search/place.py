@@ -9,6 +9,8 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from pzc.search.errors import Contradiction
+
 JOURNAL, KEPT = "study.journal", "statistics.safetensors"
 """In a run's folder: the study, and what was gathered, while the run goes on."""
 STUDY = "search"
@@ -57,6 +59,16 @@ class Place:
 
     def _at(self, option: str) -> list[str]:
         return [option, shlex.quote(self.shown_url), "--study", shlex.quote(self.study)] if self.url else []
+
+
+def place_at(folder: Path, url: str | None = None, study: str = STUDY) -> Place:
+    """The place of a folder, or of a study at a URL. Raises Contradiction for a URL that is none, and for a study of a
+    folder: that has one name."""
+    if url is not None and "://" not in url:
+        raise Contradiction(f"{{storage}} is a URL, and `{url}` is none")
+    if url is None and study != STUDY:
+        raise Contradiction(f"{{study}} is for storages: the study of a folder is `{STUDY}`, not `{study}`")
+    return Place(folder, url, study)
 
 
 def without_password(url: str) -> str:

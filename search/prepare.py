@@ -23,7 +23,7 @@ from pzc.runtime.planning.texts import default_length
 from pzc.runtime.pruning.targets import check_pattern
 from pzc.runtime.saving.checkpoint import versions
 from pzc.runtime.statistics.gather import Statistics
-from pzc.search.content import check_same, space_sha256, warn_of_other_versions, windows_sha256
+from pzc.search.content import check_same, model_sha256, space_sha256, warn_of_other_versions, windows_sha256
 from pzc.search.fitness import Fitness, dense_statistics
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import KEPT, Place
@@ -60,14 +60,15 @@ def open_store(place: Place, settings: Settings | None) -> tuple[Store, Settings
 
 @contextmanager
 def opened(place: Place, settings: Settings | None) -> Iterator[tuple[Store, Settings]]:
-    """`open_store`, and take away again what was made for a new run that has not begun when the context ends."""
+    """`open_store`, and take away again what was made for a new run that ends before it has begun."""
     anew = settings is not None and not (place.url or place.folder.exists())
     store, settings = open_store(place, settings)
     try:
         yield store, settings
-    finally:
+    except BaseException:
         if anew and store.settings is None:  # else another has begun here meanwhile
             store.discard()
+        raise
 
 
 def prepare(
@@ -94,7 +95,7 @@ def prepare(
     check_length(loaded.model, length)
     windows = _windows(loaded, settings, length)
     content = {
-        "model_sha256": loaded.sha256,
+        "model_sha256": model_sha256(loaded, store.settings or {}),
         "text_sha256": windows.texts,
         "choice_of_windows_sha256": windows_sha256(windows.calibration, windows.fitness, *windows.further),
         "space_sha256": space_sha256(settings.space),

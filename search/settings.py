@@ -101,13 +101,13 @@ def plan_of(settings: Settings) -> Plan:
     )
 
 
-_BOUNDS = ("generations", "evaluations", "patience", "reach")
-"""The settings that say when a run ends, and so does its plan."""
+BOUNDS = ("generations", "evaluations", "patience", "reach")
+"""The settings beside its time that say when a run ends, and so does its plan."""
 
 
 def bounded(plan: Plan, kept: Mapping[str, Any] | None) -> Plan:
     """A plan with the bounds that are kept with the run now: who leads it may have changed them."""
-    return replace(plan, **{bound: kept[bound] for bound in _BOUNDS if kept and bound in kept})
+    return replace(plan, **{bound: kept[bound] for bound in BOUNDS if kept and bound in kept})
 
 
 def target_of(settings: Settings) -> Target:

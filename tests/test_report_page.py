@@ -180,7 +180,11 @@ def test_a_page_without_the_model_beside_other_files(terminal: Terminal, tmp_pat
     assert (one / "report" / "mine.txt").read_text(encoding="utf-8") == "before"
 
 
-def test_a_page_of_studies_of_one_storage_and_of_a_folder(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_page_of_studies_of_one_storage_and_of_a_folder(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a folder of the study's name is, without its run
+    (tmp_path / "theirs").mkdir()
     url = f"sqlite:///{tmp_path}/runs.db"
     for name in ("mine", "theirs"):
         write_run(tmp_path / name, family(), Place(tmp_path / name, url, name))

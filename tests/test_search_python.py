@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -80,19 +83,32 @@ def test_helpers_change_nothing_and_threads_stay(found: tuple[Path, Any], tmp_pa
 def test_who_looks_on_may_end_it_and_it_goes_on(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def enough(standing: Standing) -> bool:
+    def see(standing: Standing) -> bool:
         seen.append(standing.counts.total())
-        return len(seen) == 3
+        return True  # which says nothing
 
-    stopped = pzc.search_metrics(tmp_path / "run", evaluations=20, on_settled=enough, **TINY)
-    assert seen == sorted(set(seen))
-    assert len(seen) == 3
+    def enough(standing: Standing) -> bool:
+        return standing.counts.total() >= 3
+
+    stopped = pzc.search_metrics(tmp_path / "run", evaluations=20, on_settled=see, until=enough, **TINY)
+    assert seen == sorted(seen)
+    assert seen.count(0) > 20  # the zoo is seen, too
+    assert seen[-1] >= 3 > seen[-2]
     assert 0 < stopped.state.measured + len(stopped.state.pending) < 20
     with pytest.raises(StoreError, match="already holds a search"):
         pzc.search_metrics(tmp_path / "run", **TINY)
-    further = pzc.search_metrics(tmp_path / "run", resume=True, evaluations=8)
+    further = pzc.search_metrics(tmp_path / "run", resume=None, evaluations=8, **TINY)
     assert further.state.measured == 8
     assert hall(tmp_path / "run")
+
+
+def test_a_cell_that_is_run_again_goes_on(tmp_path: Path) -> None:
+    def cell() -> Any:
+        return pzc.search_metrics(
+            tmp_path / "run", resume=None, evaluations=4, seed_metrics="wanda", dtype=None, **TINY
+        )
+
+    assert cell().best.formula == cell().best.formula
 
 
 def test_an_interrupt_leaves_the_best_so_far(tmp_path: Path) -> None:
@@ -113,8 +129,8 @@ def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], 
     def same() -> bool:
         return all(torch.equal(before[name], tensor) for name, tensor in own.model.state_dict().items())
 
-    in_memory = How(model=own.model, **TINY)
-    result = pzc.search_metrics(tmp_path / "run", tokenizer=own.tokenizer, evaluations=4, **in_memory)
+    in_memory = How(model=own, **TINY)
+    result = pzc.search_metrics(tmp_path / "run", evaluations=4, **in_memory)
     assert same()
     assert timeless(result.state.every()) == timeless(stored(found[0]))[: len(result.state.every())]
     assert "of LlamaForCausalLM in memory at 50%" in (tmp_path / "run" / HALL / "01.pzm").read_text(encoding="utf-8")
@@ -123,14 +139,20 @@ def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], 
         assert not same()
         raise KeyboardInterrupt
 
-    with pytest.raises(pzc.PruningError, match="the run is of a LlamaForCausalLM in memory"):
+    with pytest.raises(pzc.PruningError, match="the model was a LlamaForCausalLM in memory"):
         pzc.search_metrics(tmp_path / "run", resume=True, evaluations=6)
+    own.model.train()
     again = {"resume": True, "model": own.model, "tokenizer": own.tokenizer, "evaluations": 6}
     with pytest.raises(KeyboardInterrupt):
         pzc.search_metrics(tmp_path / "run", on_settled=interrupt, **again)
     assert same()
     assert pzc.search_metrics(tmp_path / "run", **again).state.measured == 6
     assert hall(tmp_path / "run")["01.pzm"].splitlines()[-1] == hall(found[0])["01.pzm"].splitlines()[-1]
+    assert own.model.training
+    for part in (own.model, own.tokenizer):
+        part.save_pretrained(tmp_path / "saved")
+    saved = CliRunner().invoke(cli, ["search", "--resume", str(tmp_path / "run"), "--model", str(tmp_path / "saved")])
+    assert (saved.exit_code, "this run has gone as far as it may" in saved.output) == (0, True), saved.output
     with torch.no_grad():
         next(own.model.parameters()).mul_(2)
     with pytest.raises(StoreError, match="model"):
@@ -143,11 +165,18 @@ def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], 
         ({}, "a model in memory needs its tokenizer"),
         ({"workers": 2, "tokenizer": 1}, "helpers can't reach a model in memory"),
         ({"dtype": "bfloat16", "tokenizer": 1}, "`dtype` converts a model that is loaded"),
+        ({"model": "pocket", "tokenizer": 1}, "`tokenizer` goes with a model that is given itself"),
+        ({"model": "pocket", "workers": -1}, "`workers` cannot be -1: it is a whole number from 1 on"),
+        (
+            {"model": "pocket", "study": "mine"},
+            "`study` is for storages: the study of a folder is `search`, not `mine`",
+        ),
+        ({"model": "pocket", "storage": "a.db"}, "`storage` is a URL, and `a.db` is none"),
     ],
 )
-def test_what_a_model_in_memory_needs(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_what_cannot_begin(more: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(pzc.PruningError, match=message):
-        pzc.search_metrics(tmp_path / "run", model=torch.nn.Linear(2, 2), **more)
+        pzc.search_metrics(tmp_path / "run", **{"model": torch.nn.Linear(2, 2), **more})
     assert not (tmp_path / "run").exists()
 
 
@@ -195,6 +224,20 @@ def test_what_is_not_said_is_as_usual() -> None:
     several = new_settings(per=["layer", "row"], include="q_proj", seed_metrics=pzc.load("wanda"), data=Path("a.txt"))
     assert (several.per, several.include, several.data) == ("row,layer", ("q_proj",), "a.txt")
     assert several.seeds == ("wanda: abs(W) * X per row",)
+    numbers = new_settings(seed=np.int64(3), sparsity=Fraction(1, 4), reach=np.float32(9), pattern=None)
+    assert json.loads(json.dumps(asdict(numbers)))["sparsity"] == 0.25
+    types = new_settings(fitness_dtype=torch.bfloat16, pattern=(2, 4), windows=None, per=None)
+    assert (types.fitness_dtype, types.pattern, types.windows) == ("bfloat16", "2:4", 16)
+
+
+def test_helpers_know_no_leaves_of_this_process(tmp_path: Path) -> None:
+    pzc.register_leaf(pzc.Leaf("W.twice", ("out", "in"), "weights", "2 W", signed=True), lambda layer: 2 * layer.weight)
+    try:
+        with pytest.raises(pzc.PruningError, match=r"helpers don't know `W\.twice`"):
+            pzc.search_metrics(tmp_path / "run", workers=2, seed_metrics="abs(W.twice) per row", **TINY)
+    finally:
+        pzc.unregister_leaf("W.twice")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -225,7 +268,11 @@ def test_options_that_do_not_go_together(how: dict[str, Any], message: str) -> N
         ({"algorithm": "annealing"}, "there is no algorithm `annealing`; there are default, paper, random"),
         ({"objective": "accuracy"}, "there is no objective `accuracy`; there are perplexity, kl"),
         ({"limit": 0}, "`limit` cannot be 0: it is a number of seconds"),
-        ({"reach": math.nan}, "a fitness of nan is never reached"),
+        ({"limit": "5m"}, "`limit` cannot be '5m': it is a number"),
+        ({"limit": True}, "`limit` cannot be True: it is a number"),
+        ({"reach": math.nan}, "`reach` cannot be nan: it is a number"),
+        ({"seed": -1}, "`seed` cannot be -1: it is a whole number from 0 to 4,611,686,018,427,387,904"),
+        ({"fitness_dtype": "bf16"}, "`bf16` is no type for weights"),
     ],
 )
 def test_values_that_are_none(how: dict[str, Any], message: str) -> None:
@@ -237,6 +284,8 @@ def test_values_that_are_none(how: dict[str, Any], message: str) -> None:
 def test_an_option_or_a_space_that_is_not_there() -> None:
     with pytest.raises(TypeError, match="there is no option `time`; there are algorithm, "):
         new_settings(time=5)  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(TypeError, match=r"there is no option `evaluation`; did you mean `evaluations`\?"):
+        new_settings(evaluation=5)  # type: ignore[typeddict-unknown-key]
     with pytest.raises(MetricNotFound):
         new_settings(space="nowhere")
 
@@ -253,6 +302,8 @@ def test_a_run_keeps_what_it_began_with(found: tuple[Path, Any]) -> None:
         with pytest.raises(pzc.PruningError) as caught:
             resumed_settings(kept, **how)  # type: ignore[arg-type]
         assert message in caught.value.message
+    assert resumed_settings(kept, evaluations=None, limit=5).limit == 5
+    assert resumed_settings(kept, length=None, seed_metrics=()) == kept
     some = Settings(include=("q_proj", "k_proj"))
     with pytest.raises(Contradiction, match="`include` of a run cannot change; it began with q_proj, k_proj"):
         resumed_settings(some, include="v_proj")

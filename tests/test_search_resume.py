@@ -419,9 +419,7 @@ def test_a_helper_whose_leader_is_gone_ends(begun: Path) -> None:
     assert (result.exit_code, len(stored(begun)) > len(before)) == (0, True), result.output
 
 
-def test_a_helper_that_fails_is_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_helper_that_fails_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its URL is not on its command line, which everybody can read."""
     begun: list[tuple[list[str], dict[str, str]]] = []
     said: list[str] = []

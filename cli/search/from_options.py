@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 def place_of(ctx: click.Context, where: str | None, given: dict[str, Any]) -> Place:
     """Where a run is stored: at a URL, with a folder for what is written, or in a folder."""
-    from pzc.search.place import STUDY, Place
+    from pzc.search.place import place_at
 
-    if not (where and "://" in where) and given["study"] != STUDY:
-        other = f"the study of a folder is `{STUDY}`, not `{given['study']}`"
-        raise click.UsageError(f"--study is for storages: {other}", ctx)
-    if where and "://" in where:
-        return Place(given["folder"] or _folder(given["study"]), where, given["study"])
-    return Place(Path(where) if where else given["folder"] or _folder(given["model"]))
+    url = where if where and "://" in where else None
+    folder = Path(where) if where and not url else given["folder"] or _folder(given["study" if url else "model"])
+    with _spelt(ctx):
+        return place_at(folder, url, given["study"])
 
 
 def settings_of(ctx: click.Context, given: dict[str, Any]) -> Settings:
@@ -59,7 +57,7 @@ def _typed(ctx: click.Context, given: dict[str, Any]) -> How:
 @contextmanager
 def _spelt(ctx: click.Context) -> Iterator[None]:
     """Say of options that do not go together which these are on the command line."""
-    from pzc.search.request import Contradiction
+    from pzc.search.errors import Contradiction
 
     flags = {str(p.name): p.opts[0] for p in ctx.command.params}
     try:

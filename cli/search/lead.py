@@ -55,10 +55,9 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
             if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)
         before = store.slots()
-        where = {"device": given["device"], "trust_remote_code": given["trust_remote_code"]}
         with (
             gentle(budget),
-            helping(place, settings, given["workers"] - 1, say, **where),
+            helping(place, settings, given["workers"] - 1, say, given["device"], given["trust_remote_code"]),
             watching(run, budget, silent, given["as_json"]),
         ):
             search(run, budget)

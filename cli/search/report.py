@@ -64,17 +64,18 @@ def command(
         raise click.UsageError("--model names the model and --no-model leaves it out; give one of them", ctx)
     from pzc.cli.lexer import coloured
     from pzc.runtime.evaluation.plots import check_matplotlib
-    from pzc.search.place import Place
+    from pzc.search.place import JOURNAL, Place
     from pzc.search.reading import check_comparable, read_run
     from pzc.search.transfer import kept
 
     check_matplotlib()
 
-    def place_of(other: str) -> Place:
-        """A folder that is there is one, whatever studies there are."""
-        return Place(Path(other), storage, other) if storage and not Path(other).is_dir() else Place(Path(other))
+    def another(name: str) -> Place:
+        """The folder of this name, if a run is kept in it, else the study."""
+        there = (Path(name) / JOURNAL).is_file()
+        return Place(Path(name), storage, name) if storage and not there else Place(Path(name))
 
-    run, others = read_run(Place(folder, storage, study)), [read_run(place_of(other)) for other in against]
+    run, others = read_run(Place(folder, storage, study)), [read_run(another(name)) for name in against]
     for other in others:
         check_comparable(run, other)
     kept(run.folder)  # a file that is no record of transfers shows before anything is measured

@@ -62,21 +62,18 @@ class Loaded:
 
 @dataclass(frozen=True)
 class InMemory(Loaded):
-    """A model that somebody else has loaded, or made: it has no files."""
+    """A model that somebody else has loaded, or made: it has no files, is named after its class, and is in the mode
+    that it was in."""
 
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any) -> InMemory:
-        """The model in evaluation mode, named after its class."""
-        return cls(model.eval(), tokenizer, f"{type(model).__name__}{IN_MEMORY}", next(model.parameters()).dtype, ())
+        """The model with its tokenizer."""
+        return cls(model, tokenizer, f"{type(model).__name__}{IN_MEMORY}", next(model.parameters()).dtype, ())
 
     @cached_property
     def sha256(self) -> str:
-        """A hash of the names, types and values of all parameters and buffers."""
-        found = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return found.hexdigest()
+        """The hash of its tensors."""
+        return hash_tensors(self.model)
 
 
 def load_model(
@@ -113,6 +110,8 @@ def local_path(name: str) -> Path | None:
         from pzc.runtime.models.smollm2 import folder
 
         return folder()
+    if name.endswith(IN_MEMORY):
+        raise PruningError(f"the model was a {name}", hint="save it, and name its folder", model=name)
     path = Path(name).expanduser()
     if path.is_file():
         return path
@@ -168,6 +167,19 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype not in DTYPES:
         raise PruningError(f"`{dtype}` is no type for weights", hint=f"write {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+OF_TENSORS = "tensors "
+"""How the hash of a model begins that is one of its tensors, and not of files."""
+
+
+def hash_tensors(model: nn.Module) -> str:
+    """SHA-256 of the names, types and values of all that a model would save."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return OF_TENSORS + found.hexdigest()
 
 
 def hash_files(files: tuple[Path, ...]) -> str:

@@ -22,6 +22,7 @@ from pzc.runtime.pruning.masking import masks_for
 from pzc.runtime.pruning.targets import check_pattern, check_target
 from pzc.runtime.scoring.masks import Target, parse_pattern
 from pzc.runtime.statistics.gather import gather
+from pzc.search.content import model_sha256
 from pzc.search.errors import StoreError
 from pzc.search.hall import HALL
 from pzc.search.readable import readable
@@ -101,7 +102,7 @@ def measure(
     loaded = load_model(
         model or str(s["model"]), device=device, dtype=s.get("dtype"), trust_remote_code=trust_remote_code
     )
-    if s.get("model_sha256", loaded.sha256) != loaded.sha256:
+    if "model_sha256" in s and s["model_sha256"] != model_sha256(loaded, s):
         raise StoreError(f"{loaded.name} is not the model of this run", "leave the model's part out with --no-model")
     metrics = metrics_of(run)
     zoo = [published_metric(run, c.operator) for c in run.published]
