@@ -115,8 +115,7 @@ def new_settings(workers: int = 1, **how: Unpack[How]) -> Settings:
     )
     space = space_for(settings.space, "row" if settings.pattern else settings.per, settings.template)
     random_genotype(space, rng_for(settings.seed, 0, 0, 0))  # one that gives no metric is said before anything else
-    if settings.limit is None and all(getattr(settings, bound) is None for bound in BOUNDS):
-        settings = replace(settings, limit=LIMIT, default_limit=True)
+    settings = _ending(settings)
     _check_seeds(settings)
     return settings
 
@@ -137,7 +136,14 @@ def resumed_settings(kept: Settings, **how: Unpack[How]) -> Settings:
     anew = {name: said[name] for name in ANEW if name in said}
     if kept.default_limit and anew.keys() & {"limit", *BOUNDS}:  # it had no bound but that of a run which is given none
         anew = {"limit": None, **anew, "default_limit": False}
-    return replace(kept, **anew)
+    return _ending(replace(kept, **anew))
+
+
+def _ending(settings: Settings) -> Settings:
+    """The settings with the usual limit where nothing else ends the run."""
+    if settings.limit is None and all(getattr(settings, bound) is None for bound in BOUNDS):
+        return replace(settings, limit=LIMIT, default_limit=True)
+    return settings
 
 
 def check_workers(workers: int) -> None:

@@ -304,6 +304,8 @@ def test_a_run_keeps_what_it_began_with(found: tuple[Path, Any]) -> None:
         assert message in caught.value.message
     assert resumed_settings(kept, evaluations=None, limit=5).limit == 5
     assert resumed_settings(kept, length=None, seed_metrics=()) == kept
+    endless = resumed_settings(kept, evaluations=None)
+    assert (endless.limit, endless.default_limit) == (LIMIT, True)  # nothing else ends it
     some = Settings(include=("q_proj", "k_proj"))
     with pytest.raises(Contradiction, match="`include` of a run cannot change; it began with q_proj, k_proj"):
         resumed_settings(some, include="v_proj")
