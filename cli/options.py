@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pzc.cli import completion
-from pzc.compiler.groups import GROUPS
+from pzc.compiler.groups import GROUPS, read_groups
 from pzc.compiler.limits import LARGEST_SEED
 from pzc.compiler.pattern import EXPECTED, pattern_of, pattern_text
 
@@ -113,12 +113,10 @@ def _threads(ctx: click.Context, param: click.Parameter, value: int | None) -> i
 
 
 def _groups(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Comparison groups with commas between them, each once, in the order of the language; None where none is given."""
-    asked = parts(values)
-    for group in asked:
-        if group not in GROUPS:
-            raise click.BadParameter(f"`{group}` is no comparison group; there are {', '.join(GROUPS)}", ctx, param)
-    return ",".join(group for group in GROUPS if group in asked) or None
+    try:
+        return read_groups(parts(values))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 model = click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 
 from pzc.compiler.core import Node, bits_of_axes, bits_of_leaves
@@ -14,6 +15,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "model": ("out", "in"),
 }
 """Each group with the axes that vary inside it."""
+
+
+def read_groups(asked: Collection[str]) -> str | None:
+    """Groups with commas between them, each once, in the order of the language; None where none is asked for. Raises
+    ValueError, with a message, for a word that is no group."""
+    for group in asked:
+        if group not in GROUPS:
+            raise ValueError(f"`{group}` is no comparison group; there are {', '.join(GROUPS)}")
+    return ",".join(group for group in GROUPS if group in asked) or None
+
 
 JOINT = ("block", "model")
 """The groups that compare the weights of several layers with each other."""

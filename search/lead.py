@@ -97,10 +97,11 @@ def search_metrics(
                     trust_remote_code=trust_remote_code,
                     progress=progress,
                 )
-            watching, budget = _Watching(prepared.state, on_settled, until), Budget(settings.limit or math.inf)
+            budget = Budget(settings.limit or math.inf)
+            watching = _Watching(prepared.state, budget, on_settled, until)
             try:
                 with _kept(prepared), helping(place, settings, workers - 1, _warn, device, trust_remote_code):
-                    search(prepared, budget, over=lambda: watching.ended(budget) or budget.over())
+                    search(prepared, budget, over=watching.over)
                 with store.workers.beating(lambda: budget.session):
                     return finish(prepared, progress, at_once=workers)
             finally:
@@ -122,23 +123,27 @@ class _Watching:
     """Whoever looks on: is shown what is new before every candidate, and asked whether that will do."""
 
     def __init__(
-        self, state: State, show: Callable[[Standing], object] | None, until: Callable[[Standing], bool] | None
+        self,
+        state: State,
+        budget: Budget,
+        show: Callable[[Standing], object] | None,
+        until: Callable[[Standing], bool] | None,
     ) -> None:
-        self._state, self._show, self._until = state, show, until
+        self._state, self._budget, self._show, self._until = state, budget, show, until
         self._seen = self._settled()
 
     def _settled(self) -> int:
         return len(self._state.candidates) + len(self._state.pending)
 
-    def ended(self, budget: Budget) -> bool:
-        """Whether the search is to end, for which the budget is asked from then on."""
+    def over(self) -> bool:
+        """Whether the search is to end."""
         if self._settled() != self._seen:
             self._seen = self._settled()
             now = self._state.standing()
             if self._show:
                 self._show(now)
-            budget.asked |= bool(self._until and self._until(now))
-        return budget.asked
+            self._budget.asked |= bool(self._until and self._until(now))
+        return self._budget.over()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import nn
 
-from pzc.compiler.groups import GROUPS
+from pzc.compiler.groups import read_groups
 from pzc.compiler.limits import LARGEST_SEED
 from pzc.compiler.load import load_all
 from pzc.compiler.metric import Metric
@@ -229,11 +229,10 @@ def _pattern(name: str, value: Any) -> str:
 
 
 def _groups(name: str, value: Any) -> str | None:
-    """Comparison groups with commas between them, in the order of the language."""
-    asked = [group.strip() for group in (value.split(",") if isinstance(value, str) else value)]
-    if unknown := set(asked) - GROUPS.keys():
-        raise PruningError(f"`{min(unknown)}` is no comparison group; there are {', '.join(GROUPS)}")
-    return ",".join(group for group in GROUPS if group in asked) or None
+    try:
+        return read_groups([group.strip() for group in (value.split(",") if isinstance(value, str) else value)])
+    except ValueError as error:
+        raise PruningError(str(error)) from None
 
 
 def _several(name: str, value: Any) -> tuple[str, ...]:

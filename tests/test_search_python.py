@@ -24,7 +24,7 @@ from pzc.search.hall import HALL
 from pzc.search.lead import HelperEnded
 from pzc.search.place import Place
 from pzc.search.prepare import open_store
-from pzc.search.request import LIMIT, Contradiction, How, new_settings, resumed_settings
+from pzc.search.request import _VALUES, LIMIT, Contradiction, How, new_settings, resumed_settings
 from pzc.search.settings import Settings
 from pzc.search.state import Standing
 from tests.searches import SMALL, stored, timeless
@@ -44,19 +44,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 def test_it_is_the_run_of_the_command(found: tuple[Path, Any], tmp_path: Path) -> None:
     folder, result = found
-    threads = str(torch.get_num_threads())
-    options = [
-        "--population",
-        "4",
-        "--seed-zoo",
-        "--evaluations",
-        "6",
-        "--threads",
-        threads,
-        "--run",
-        str(tmp_path / "b"),
-    ]
-    shown = CliRunner().invoke(cli, ["search", *SMALL, *options])
+    options = f"--population 4 --seed-zoo --evaluations 6 --threads {torch.get_num_threads()} --run".split()
+    shown = CliRunner().invoke(cli, ["search", *SMALL, *options, str(tmp_path / "b")])
     assert shown.exit_code == 0, shown.output
     assert timeless(stored(folder)) == timeless(stored(tmp_path / "b"))
     assert hall(folder) == hall(tmp_path / "b")
@@ -180,21 +169,17 @@ def test_what_cannot_begin(more: dict[str, Any], message: str, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+def test_every_option_is_read() -> None:
+    assert How.__annotations__.keys() == _VALUES.keys()
+
+
 def test_the_command_line_shows_the_defaults_of_the_settings() -> None:
     context = click.Context(search_command)
     shown = {p.name: p.get_default(context) for p in search_command.params if getattr(p, "show_default", False)}
     usual = asdict(Settings())
     both = shown.keys() & usual.keys()
-    assert both >= {
-        "model",
-        "data",
-        "windows",
-        "fitness_windows",
-        "held_out_windows",
-        "sparsity",
-        "islands",
-        "objective",
-    }
+    some = {"model", "data", "windows", "fitness_windows", "held_out_windows", "sparsity", "islands", "objective"}
+    assert both >= some
     assert {name: shown[name] for name in both} == {name: usual[name] for name in both}
 
 
