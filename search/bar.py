@@ -1,4 +1,4 @@
-"""The bar: what the candidates of one island and generation must not be behind."""
+"""The bar: what the candidates of one island and generation race against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pzc.compiler.leaves import TIERS
 from pzc.search.algorithms import ALGORITHMS
 from pzc.search.candidate import REFERENCE, ZOO, Candidate
 from pzc.search.niche import alike
-from pzc.search.racing import BEHIND
+from pzc.search.racing import BEHIND, Race
 from pzc.search.state import State
 
 LENIENT = math.log(2)
@@ -28,21 +28,29 @@ class Bar:
     """Fixed when the generation begins, so that results don't depend on timing.
 
     `losses` are those of the cut-off, empty where nobody races; `population` holds the island's members, of whom at
-    most `alike` are of one niche.
+    most `alike` are of one niche; `front` what was measured in full and no other beats in fitness, size and cost tier,
+    best first.
     """
 
     losses: tuple[float, ...]
     population: tuple[Candidate, ...] = ()
     alike: int = 1
+    front: tuple[Candidate, ...] = ()
 
-    def against(self, c: Candidate) -> tuple[tuple[float, ...], float]:
+    def race(self, c: Candidate) -> Race:
+        """What a candidate runs against. One behind the first of the front that is no larger and no dearer will be
+        neither the best nor on the front, so all who are there were measured in full."""
+        rival = next((other.losses for other in self.front if _as_dear(c, other)), ())
+        return Race(*self._cutoff(c), rival)
+
+    def _cutoff(self, c: Candidate) -> tuple[tuple[float, ...], float]:
         """The losses that a candidate must not be behind, and by how many standard errors it leaves. One whose niche is
         full could only take the place of the niche's last, but for the Pareto front, where it is smaller or cheaper."""
         niche = sorted((other for other in self.population if alike(c, other)), key=lambda other: other.fitness)
         if len(niche) >= self.alike:
             last = niche[self.alike - 1]
-            if sum(last.losses) < sum(self.losses) and _as_dear(c, last):
-                return last.losses, IN_NICHE
+            if sum(last.course) < sum(self.losses) and _as_dear(c, last):
+                return last.course, IN_NICHE
         return self.losses, BEHIND
 
 
@@ -59,12 +67,13 @@ def bars(state: State) -> list[Bar]:
     if state.generation == ZOO:
         return [Bar(state.zoo[0].losses if state.zoo else ())] * plan.islands
     populations = [tuple(state.population(state.generation, i)) for i in range(plan.islands)]
-    return [Bar(cutoff(p, plan.island_size, state.zoo), p, plan.alike) for p in populations]
+    front = tuple(state.front)
+    return [Bar(cutoff(p, plan.island_size, state.zoo), p, plan.alike, front) for p in populations]
 
 
 def cutoff(population: Sequence[Candidate], full: int, published: Sequence[Candidate]) -> tuple[float, ...]:
     """The losses that an offspring must not be behind: those of the middle of a population that is full, since one
     that is surely worse seldom breeds; else far worse ones than those of the best published metric."""
     if len(population) >= full:
-        return sorted(population, key=lambda c: c.fitness)[len(population) // 2].losses
+        return sorted(population, key=lambda c: c.fitness)[len(population) // 2].course
     return tuple(loss + LENIENT for loss in published[0].losses) if published else ()

@@ -22,6 +22,7 @@ Status = Literal[
     "same mask",
     "predicted worse",
     "lost race",
+    "placed",
     "evaluated",
     "refused",
 ]
@@ -29,7 +30,10 @@ Status = Literal[
 ALIASES = ("same text", "same value", "same ranking", "same fingerprint", "same mask")
 """How a candidate can repeat an earlier one, by the cheapest test that tells."""
 
-MEASURED = ("evaluated", "lost race")
+RANKED = ("evaluated", "placed")
+"""What has a fitness: measured on all windows, or estimated once it was clear where it comes in."""
+
+MEASURED = (*RANKED, "lost race")
 """What the pruned model was run for."""
 
 REFERENCE, ZOO = -2, -1
@@ -44,10 +48,11 @@ class Candidate:
     `(generation, slot, attempt)` is its place in the run, by which its randomness is keyed; `operator` the variation
     that made it, from `parents` of its `island`; for a published metric it is the metric's name. `genome` is what
     breeds where that is not the formula: the filling of a template's hole, or a tree of Pruner-Zero's release. `losses`
-    are the objective of each fitness window that it was measured on, in nats a token, `shape` is what formulas share
-    that differ only in their numbers, `signature` some bits of its masks, `tier` the dearest statistic that it reads,
-    `alias_of` the number of the candidate that it repeats, `reason` why it was refused, `predictors` what was said of
-    it before the pruned model was run, `seconds` what proposing, screening and settling it took its worker.
+    are the objective of each fitness window that it was measured on, in nats a token, `expected` those that it would
+    have on the others if it was placed, `shape` is what formulas share that differ only in their numbers, `signature`
+    some bits of its masks, `tier` the dearest statistic that it reads, `alias_of` the number of the candidate that it
+    repeats, `reason` why it was refused, `predictors` what was said of it before the pruned model was run, `seconds`
+    what proposing, screening and settling it took its worker.
     """
 
     number: int
@@ -68,6 +73,7 @@ class Candidate:
     genome: str = ""
     tier: str = "weights"
     losses: tuple[float, ...] = ()
+    expected: tuple[float, ...] = ()
     shape: str = ""
     mask_hash: str = ""
     signature: str = ""
@@ -78,9 +84,14 @@ class Candidate:
 
     @cached_property
     def fitness(self) -> float:
-        """Perplexity over the fitness windows it was measured on, or the exponential of the mean divergence from the
-        dense model; lower is better."""
-        return perplexity(self.losses) if self.losses else math.inf
+        """Perplexity over the fitness windows, or the exponential of the mean divergence from the dense model; lower is
+        better. Of what lost its race, over those that it was measured on."""
+        return perplexity(self.course) if self.losses else math.inf
+
+    @property
+    def course(self) -> tuple[float, ...]:
+        """The losses of the fitness windows, as they were measured and as they are expected."""
+        return (*self.losses, *self.expected)
 
     def metric(self, name: str = "candidate") -> Metric:
         """What the formula says, as it was bred."""
@@ -103,7 +114,7 @@ _FIELDS = {f.name: f.default_factory() if f.default_factory is not MISSING else 
 REQUIRED = tuple(name for name, default in _FIELDS.items() if default is MISSING)
 """The fields that every candidate says something in."""
 
-_TUPLES = ("parents", "losses")
+_TUPLES = ("parents", "losses", "expected")
 
 
 def attributes(c: Candidate) -> dict[str, Any]:

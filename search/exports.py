@@ -18,7 +18,7 @@ from typing import Any
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.files import csv_text
 from pzc.runtime.replacing import replace_file
-from pzc.search.candidate import Candidate
+from pzc.search.candidate import RANKED, Candidate
 from pzc.search.front import front
 from pzc.search.predictors import READS, SURROGATE
 from pzc.search.racing import rungs_of
@@ -47,7 +47,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Candidate], Any]]] = {
     "per": ("string", lambda c: c.per),
     "complexity": ("int64", lambda c: c.complexity),
     "tier": ("string", lambda c: c.tier),
-    "fitness": ("double", lambda c: c.fitness if c.status == "evaluated" and math.isfinite(c.fitness) else None),
+    "fitness": ("double", lambda c: c.fitness if c.status in RANKED and math.isfinite(c.fitness) else None),
     "losses": ("losses", lambda c: list(c.losses)),
     "exact_key": ("string", lambda c: c.exact_key or None),
     "real_key": ("string", lambda c: c.real_key or None),
@@ -65,8 +65,8 @@ rung."""
 def rows(candidates: Iterable[Candidate], windows: int) -> list[Row]:
     """A row for each candidate. `windows` is the number of fitness windows, from which the rungs follow.
 
-    The fitness is a perplexity over all fitness windows, of those that were measured in full; `fitness_8` is that over
-    the first eight, of all that came so far. Losses are nats a token.
+    The fitness is a perplexity over all fitness windows, of those that were measured in full, and an estimate of those
+    that were placed; `fitness_8` is that over the first eight, of all that came so far. Losses are nats a token.
     """
     rungs = rungs_of(windows)
     return [{**{name: fill(c) for name, (_, fill) in COLUMNS.items()}, **_by_rung(c, rungs)} for c in candidates]

@@ -74,8 +74,9 @@ class Contender:
 
     @property
     def loss(self) -> float:
-        """The mean over all of them."""
-        return sum(self.losses) / len(self.losses)
+        """The mean over all of them; infinite where one is not finite."""
+        loss = sum(self.losses) / len(self.losses)
+        return loss if math.isfinite(loss) else math.inf
 
 
 def published(c: Candidate) -> Contender:
@@ -83,11 +84,12 @@ def published(c: Candidate) -> Contender:
     return Contender(c, replace(zoo_metric(c.operator), per=c.per), c.losses)
 
 
-def as_written(c: Candidate, fitness: Fitness) -> Contender:
+def as_written(c: Candidate, fitness: Fitness, at_once: int = 1) -> Contender:
     """A candidate in its shortest form that prunes as it does, but for less than one bit of the masks in a hundred.
 
     A short form has rounded numbers and may round otherwise in float32: where its masks are others, it is measured on
-    the search's windows. One that saturates less than what was bred, or overflows, gives way to the next.
+    the search's windows, by `at_once` threads, and so it is if it was only placed. One that saturates less than what
+    was bred, or overflows, gives way to the next.
     """
     bred = c.metric("found")
     for metric in forms(c):
@@ -95,13 +97,15 @@ def as_written(c: Candidate, fitness: Fitness) -> Contender:
             break
         with suppress(PruningError):
             masks, mask_hash = fitness.masks(Genotype(metric.core, metric.per))
-            if mask_hash == c.mask_hash:
+            if mask_hash == c.mask_hash and not c.expected:
                 return Contender(c, metric, c.losses)
-            if c.signature and distance(signature(masks), c.signature) < NEAR:
-                losses, _ = fitness.race(masks, ())
+            if mask_hash == c.mask_hash or (c.signature and distance(signature(masks), c.signature) < NEAR):
+                losses = tuple(fitness.in_full(masks, at_once))
                 if all(map(math.isfinite, losses)):
-                    return Contender(c, metric, tuple(losses))
-    return Contender(c, bred, c.losses)
+                    return Contender(c, metric, losses)
+    if not c.expected:
+        return Contender(c, bred, c.losses)
+    return Contender(c, bred, tuple(fitness.in_full(fitness.masks(Genotype(bred.core, bred.per))[0], at_once)))
 
 
 def contend(
@@ -119,7 +123,7 @@ def contend(
     """
     found = []
     for candidate in candidates:
-        found.append(as_written(candidate, fitness))
+        found.append(as_written(candidate, fitness, at_once))
         progress("as they are written", len(found), len(candidates))
     found.sort(key=lambda c: c.loss)
     for number, (most, windows) in enumerate(zip(ROUNDS, rounds, strict=True), 1):

@@ -23,7 +23,7 @@ from pzc.runtime.scoring.masks import Target, mask_hash
 from pzc.runtime.statistics.gather import Statistics, gather
 from pzc.search.objective import Objective, Perplexity
 from pzc.search.predictors import Predictors
-from pzc.search.racing import BEHIND, is_behind, rungs_of
+from pzc.search.racing import FREE, Race, Verdict, rungs_of
 from pzc.search.sketch import Sketches
 from pzc.search.space import Genotype
 
@@ -95,24 +95,28 @@ class Fitness:
     def race(
         self,
         masks: dict[str, Tensor],
-        cutoff: Sequence[float],
+        race: Race = FREE,
         rung: Callable[[int, float], None] = lambda number, loss: None,
-        *,
-        errors: float = BEHIND,
-    ) -> tuple[list[float], bool]:
-        """Losses of the windows, rung after rung, and whether all were run; `rung` is told of each.
+    ) -> tuple[list[float], Verdict | None]:
+        """Losses of the windows, rung after rung, and why not all were run, if so; `rung` is told of each.
 
-        `cutoff` holds the losses of the candidate to beat on the same windows; one that is behind it by so many
-        standard `errors` of the paired differences leaves. The model is left with the masks on.
+        Losses that are not finite end a race. The model is left with the masks on.
         """
         self._racing.apply(masks)
         losses: list[float] = []
         for number, upto in enumerate(rungs_of(len(self.windows))):
             losses += self._objective.losses(self.model, len(losses), upto)
             rung(number, sum(losses) / len(losses))
-            if not all(map(math.isfinite, losses)) or is_behind(losses, cutoff, surely=number > 0, errors=errors):
-                return losses, len(losses) == len(self.windows)
-        return losses, True
+            if upto == len(self.windows) or not all(map(math.isfinite, losses)):
+                break
+            if verdict := race.verdict(losses, surely=number > 0):
+                return losses, verdict
+        return losses, None
+
+    def in_full(self, masks: dict[str, Tensor], at_once: int = 1) -> list[float]:
+        """Losses of all windows, as a race without rivals has them. On a CPU `at_once` threads share them."""
+        self._racing.apply(masks)
+        return self._objective.losses(self.model, 0, len(self.windows), at_once)
 
     def further(self, genotypes: Iterable[Genotype], windows: Tensor, at_once: int = 1) -> Iterator[list[float]]:
         """Losses as a race measures them, of each genotype on other windows. On a CPU `at_once` threads share them."""

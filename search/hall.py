@@ -87,9 +87,11 @@ def _left(folder: Path) -> list[Path]:
 def provenance(m: Member, place: int, about: str, measure: str) -> str:
     """Where a member comes from, as the doc comment of its file."""
     c = m.candidate
+    estimated = math.isnan(m.held_out) and c.expected
     lines = [
         f"Number {place} of the hall of fame of {about}.",
         f"On the search's windows: {measure} {m.fitness:.4f}"
+        + (f", estimated from {len(c.losses)} of {len(c.course)}" if estimated else "")
         + ("" if math.isnan(m.further) else f"; on {m.further_windows} further windows: {m.further:.4f}")
         + ("." if math.isnan(m.held_out) else f"; on held-out text: perplexity {m.held_out:.4f}."),
         f"Candidate {c.number}: generation {c.generation}, slot {c.slot}, by {c.operator}"

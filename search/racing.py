@@ -1,9 +1,11 @@
-"""Racing: candidates run the same windows in the same order, and who is surely behind leaves early."""
+"""Racing: candidates run the same windows in the same order, and each leaves when it is known where it comes in."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -23,6 +25,13 @@ FAR = math.log(1.5)
 SmolLM2-135M half of those that lost were 5 nats behind in the first window, and of 97 that were measured in full none
 was more than 0.04 behind."""
 
+PLACED = 1.5
+"""How many standard errors a candidate must be behind the best that is no larger and no dearer to be placed. Replayed
+on four runs on SmolLM2-135M this ends half of the races that were run to the end, and saves 25 to 44 % of all windows;
+3 of the 427 that were placed so are better than what they were behind."""
+
+Verdict = Literal["lost race", "placed"]
+
 
 def rungs_of(windows: int) -> list[int]:
     """After how many windows a candidate may leave the race. Fewer than eight are all run: with so few candidates would
@@ -30,6 +39,38 @@ def rungs_of(windows: int) -> list[int]:
     if windows < 2 * LEAST_WINDOWS:
         return [windows]
     return sorted({max(1, round(share * windows)) for share in RUNGS})
+
+
+@dataclass(frozen=True)
+class Race:
+    """What a candidate runs against, each the losses of all windows, or empty.
+
+    It loses when it is behind the `cutoff` by so many standard `errors` of the paired differences. When it is behind
+    its `rival` it is placed: it may breed, but does not win, and for that an estimate of its fitness is enough.
+    """
+
+    cutoff: Sequence[float] = ()
+    errors: float = BEHIND
+    rival: Sequence[float] = ()
+
+    def verdict(self, losses: Sequence[float], *, surely: bool) -> Verdict | None:
+        """How the race ends for one with these losses so far; None while it goes on. After the first rung nothing but
+        to be behind by far may be told `surely`."""
+        if is_behind(losses, self.cutoff, surely=surely, errors=self.errors):
+            return "lost race"
+        if len(losses) >= LEAST_WINDOWS and is_behind(losses, self.rival, surely=surely, errors=PLACED):
+            return "placed"
+        return None
+
+    def expected(self, losses: Sequence[float]) -> tuple[float, ...]:
+        """The losses to be expected of the windows that are left: the rival's, and as much more as on those so far."""
+        n = len(losses)
+        behind = (sum(losses) - sum(self.rival[:n])) / n
+        return tuple(loss + behind for loss in self.rival[n:])
+
+
+FREE = Race()
+"""Against nobody: all windows are run."""
 
 
 def is_behind(losses: Sequence[float], cutoff: Sequence[float], *, surely: bool, errors: float = BEHIND) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import share_text
-from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.candidate import MEASURED, RANKED, Candidate
 from pzc.search.errors import StoreError
 from pzc.search.final import Outcome
 from pzc.search.front import front
@@ -71,13 +71,13 @@ class Run:
 
     @cached_property
     def found(self) -> list[Candidate]:
-        """What the search proposed and measured in full, best first."""
-        return sorted(filter(_in_full, self.bred), key=lambda c: c.order)
+        """What the search proposed and knows the fitness of, best first."""
+        return sorted(filter(_ranked, self.bred), key=lambda c: c.order)
 
     @cached_property
     def zoo(self) -> list[Candidate]:
         """The published metrics that were measured in full, best first."""
-        return sorted((c for c in self.candidates if c.published and _in_full(c)), key=lambda c: c.order)
+        return sorted((c for c in self.candidates if c.published and _ranked(c)), key=lambda c: c.order)
 
     @cached_property
     def front(self) -> list[tuple[Candidate, Metric]]:
@@ -140,8 +140,8 @@ def outcome_of(store: Store) -> Outcome | None:
     return Outcome(**known) if needed <= known.keys() and known["candidate"] == store.winner else None
 
 
-def _in_full(c: Candidate) -> bool:
-    return c.status == "evaluated" and math.isfinite(c.fitness)
+def _ranked(c: Candidate) -> bool:
+    return c.status in RANKED and math.isfinite(c.fitness)
 
 
 def differing(run: Run, other: Run) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pzc.compiler.core import Node
 from pzc.search.algorithms import ALGORITHMS, SEED, bred, expressed
-from pzc.search.candidate import Candidate
+from pzc.search.candidate import RANKED, Candidate
 from pzc.search.predictors import SURROGATE, limits
 from pzc.search.proposals import INSTRUCTIVE, Proposal, candidate_of, rng_for
 from pzc.search.saturation import unsaturated
@@ -132,7 +132,7 @@ def instructive(raced: Sequence[Candidate], most: int) -> list[Candidate]:
     """Of the measured candidates the best and, up to `most`, the latest, in the order of their numbers."""
     if len(raced) <= most:
         return list(raced)
-    finished = sorted((c for c in raced if c.status == "evaluated"), key=lambda c: c.order)
+    finished = sorted((c for c in raced if c.status in RANKED), key=lambda c: c.order)
     chosen = {c.number: c for c in finished[: most // 2]}
     for c in reversed(raced):
         if len(chosen) == most:

@@ -1,4 +1,4 @@
-"""Settling a proposal: refused, a repetition, lost on the way, or measured in full."""
+"""Settling a proposal: refused, a repetition, lost or placed on the way, or measured in full."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def settle(
         if alias is not None:
             return replace(new, status="same mask", alias_of=alias)
     new = replace(new, shape=shape(core, new.per))
-    cutoff, errors = bar.against(new)
-    losses, whole = fitness.race(masks, cutoff, rung, errors=errors)
+    race = bar.race(new)
+    losses, verdict = fitness.race(masks, race, rung)
     if not all(map(math.isfinite, losses)):
         return replace(new, status="refused", reason="the pruned model's loss is not finite")
-    new = replace(new, losses=tuple(losses))
-    return replace(new, status="evaluated" if whole else "lost race")
+    expected = race.expected(losses) if verdict == "placed" else ()
+    return replace(new, losses=tuple(losses), expected=expected, status=verdict or "evaluated")
 
 
 def _unsaturated(

@@ -14,7 +14,7 @@ from pzc.compiler.core import Node
 from pzc.compiler.metric import Metric
 from pzc.grammar.counting import count
 from pzc.search.algorithms import ALGORITHMS
-from pzc.search.candidate import MEASURED, REFERENCE, Candidate
+from pzc.search.candidate import MEASURED, RANKED, REFERENCE, Candidate
 from pzc.search.front import front
 from pzc.search.identity import Identity
 from pzc.search.niche import few_of_a_niche
@@ -72,9 +72,12 @@ class State:
     zoo: list[Candidate] = field(default_factory=list)
     """The measured metrics of the zoo, best first."""
     found: list[Candidate] = field(default_factory=list)
-    """What the search itself has found and measured in full, best first."""
+    """What the search itself has found and knows the fitness of, best first."""
     raced: list[Candidate] = field(default_factory=list)
     """What the model was run for in closed generations, the zoo included, in the order of their numbers."""
+    front: list[Candidate] = field(default_factory=list)
+    """What was measured in full in closed generations, the zoo included, and no other beats in fitness, size and cost
+    tier, best first."""
     pending: dict[int, Candidate] = field(default_factory=dict)
     generation: int = REFERENCE
     """The generation at work; all before it are closed."""
@@ -87,7 +90,6 @@ class State:
     _masks: dict[str, int] = field(default_factory=dict)
     _history: dict[int, float] = field(default_factory=dict)
     _correlations: Mapping[str, float] | None = None
-    _front: list[Candidate] = field(default_factory=list)
     _read: dict[Candidate, Metric] = field(default_factory=dict)
     _best: tuple[tuple[Candidate, Metric], ...] = ()
     _traded: tuple[tuple[Candidate, Metric], ...] = ()
@@ -107,7 +109,7 @@ class State:
             self.idle = 0 if news else self.idle + 1
             if self.found:
                 self._history[self.generation] = self.found[0].fitness
-            self._front = unbeaten([*self._front, *self.candidates[before:]])
+            self.front = unbeaten([*self.front, *self.candidates[before:]])
             self._correlations = None
             self.generation += 1
             self.pending = {}
@@ -119,7 +121,7 @@ class State:
         twin = self._masks.get(c.mask_hash) if new else None
         if twin is None:
             return c
-        return replace(c, status="same mask", alias_of=twin, losses=(), shape="")
+        return replace(c, status="same mask", alias_of=twin, losses=(), expected=(), shape="")
 
     def _is_new(self, c: Candidate) -> bool:
         """Whether a candidate was not there before. What was refused may be drawn again without being a repetition."""
@@ -148,7 +150,7 @@ class State:
                 self._masks.setdefault(c.mask_hash, c.number)
         if c.status in MEASURED:
             self.raced.append(c)
-        if c.status == "evaluated":
+        if c.status in RANKED:
             insort(self.zoo if c.published else self.found, c, key=_order)
 
     def _repeats_refused(self, c: Candidate) -> bool:
@@ -177,7 +179,7 @@ class State:
             return shown[c]
 
         self._best = tuple((c, read(c)) for c in self.best(SHOWN))
-        self._traded = tuple(front([*self._front, *self.pending.values()], read))
+        self._traded = tuple(front([*self.front, *self.pending.values()], read))
         self._read = shown
 
     def every(self) -> list[Candidate]:
@@ -198,8 +200,8 @@ class State:
         return few_of_a_niche(_distinct(self._found_so_far()), self.plan.alike, n)
 
     def _found_so_far(self) -> Iterable[Candidate]:
-        """What the search has found and measured in full, best first, with that of the generation at work."""
-        pending = [c for c in self.pending.values() if c.status == "evaluated" and not c.published]
+        """What the search has found and knows the fitness of, best first, with that of the generation at work."""
+        pending = [c for c in self.pending.values() if c.status in RANKED and not c.published]
         return merge(self.found, sorted(pending, key=_order), key=_order) if pending else self.found
 
     def population(self, generation: int, island: int = 0) -> list[Candidate]:

@@ -20,7 +20,7 @@ from pzc.search.plan import ATTEMPTS, Plan
 from pzc.search.predictors import MARGIN, PROVEN
 from pzc.search.prepare import FAST_FROM
 from pzc.search.proposals import INSTRUCTIVE
-from pzc.search.racing import BEHIND, FAR, LEAST_WINDOWS, rungs_of
+from pzc.search.racing import BEHIND, FAR, LEAST_WINDOWS, PLACED, rungs_of
 from pzc.search.run import ZOO_MEMBERS
 from pzc.search.screening import EXPLORED, TUNINGS, UNSCREENED
 from pzc.search.space import TRIES
@@ -61,6 +61,8 @@ def word(value: float) -> str:
         f"with {'half' if math.exp(FAR) == pytest.approx(1.5) else FAR} as much perplexity again in every window",
         f"and {word(LEAST_WINDOWS)} windows on it leaves when it is behind by {word(BEHIND)} standard errors",
         f"leaves when it is behind by {word(IN_NICHE)}",
+        f"And from {word(LEAST_WINDOWS)} windows on it is *placed* when it is behind",
+        f"no larger and no dearer by {'one and a half' if PLACED == 1.5 else PLACED}",
         f"With fewer than {word(2 * LEAST_WINDOWS)} windows all are run",
         f"Models of {FAST_FROM / 1e6:g} M parameters and more",
         f"so the best {ROUNDS[0]} contend",

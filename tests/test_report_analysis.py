@@ -123,7 +123,7 @@ def test_the_winner_and_its_line() -> None:
 def test_variations_are_counted_by_what_became_of_their_offspring() -> None:
     found = {v.name: v for v in variations(run_of(family()))}
     leaf = found["leaf"]
-    assert (leaf.proposed, leaf.duplicates, leaf.refused, leaf.lost, leaf.evaluated) == (3, 0, 1, 1, 1)
+    assert (leaf.proposed, leaf.duplicates, leaf.refused, leaf.lost, leaf.ranked) == (3, 0, 1, 1, 1)
     assert (leaf.better, leaf.records) == (0, 1)  # better than all before it, but not than its parent of the zoo
     assert leaf.median == pytest.approx(math.log(32 / 30))
     constant = found["constant"]
@@ -220,7 +220,7 @@ def test_the_front_is_that_of_the_status() -> None:
     assert run.front == list(state.standing().front)
     assert [(c.number, metric.complexity) for c, metric in run.front] == [(1, 4), (3, 2)]
     says = fronts(run).says
-    assert "Of the 4 metrics measured in full, 2 cannot be beaten" in says
+    assert "Of the 4 metrics with a fitness, 2 cannot be beaten" in says
     assert "the best of all, of 4 nodes, 20.00." in says
 
 

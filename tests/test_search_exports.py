@@ -44,6 +44,15 @@ def test_the_fitness_of_a_rung_is_the_perplexity_of_its_windows() -> None:
     assert some["fitness_4"] is None
 
 
+def test_the_fitness_of_what_was_placed_is_its_estimate() -> None:
+    estimated = candidate(0, losses=(2.0, 3.0), expected=(3.5, 3.5), status="placed")
+    (row,) = rows([estimated], 4)
+    assert row["fitness"] == pytest.approx(math.exp(3.0))
+    assert row["losses"] == [2.0, 3.0]
+    assert row["fitness_4"] is None
+    assert unbeaten([estimated]) == []
+
+
 def test_a_perplexity_that_no_float_holds_is_an_empty_cell() -> None:
     table = rows([candidate(0, losses=(800.0,) * 4, status="evaluated")], 4)
     (row,) = csv.DictReader(io.StringIO(csv_text(list(table[0]), table)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,14 @@ from pzc.compiler.load import inline, load
 from pzc.runtime.errors import PruningError
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.scoring.masks import Target
-from pzc.search.candidate import Candidate
+from pzc.search.candidate import Candidate, attributes, from_attributes
 from pzc.search.final import Final, as_written, contend, measure
 from pzc.search.fitness import Fitness
 from pzc.search.niche import signature
 from pzc.search.objective import OBJECTIVES
 from pzc.search.place import Place
 from pzc.search.prepare import open_store, prepare
-from pzc.search.racing import RUNGS
+from pzc.search.racing import RUNGS, Race
 from pzc.search.readable import forms, readable, shape
 from pzc.search.run import Budget, finish, search
 from pzc.search.settings import Settings
@@ -60,9 +61,9 @@ def test_losses_are_those_of_a_pruned_copy(formula: str, pattern: tuple[int, int
     copied = copy.deepcopy(make_tiny())
     fitness = tiny_fitness(Target(pattern=pattern))
     masks, _ = fitness.masks(genotype(formula))
-    losses, whole = fitness.race(masks, ())
+    losses, verdict = fitness.race(masks)
     pzc.prune(copied, load(formula), windows=some_windows(1, 6), pattern=pattern)
-    assert whole
+    assert verdict is None
     assert equal(state_of(fitness.model), state_of(copied))
     assert losses == pytest.approx(plain_losses(copied, some_windows(2, 16)), abs=2e-6)
     assert perplexity(losses) == pytest.approx(math.exp(sum(losses) / 16))
@@ -70,15 +71,15 @@ def test_losses_are_those_of_a_pruned_copy(formula: str, pattern: tuple[int, int
 
 def test_one_candidate_leaves_no_trace_in_the_next() -> None:
     fitness = tiny_fitness()
-    first = [fitness.race(fitness.masks(genotype(f))[0], ()) for f in FORMULAS]
-    again = [fitness.race(fitness.masks(genotype(f))[0], ()) for f in reversed(FORMULAS)]
+    first = [fitness.race(fitness.masks(genotype(f))[0]) for f in FORMULAS]
+    again = [fitness.race(fitness.masks(genotype(f))[0]) for f in reversed(FORMULAS)]
     assert first == list(reversed(again))
 
 
 def test_the_dense_model_comes_back() -> None:
     dense = state_of(make_tiny())
     fitness = tiny_fitness()
-    fitness.race(fitness.masks(genotype(FORMULAS[0]))[0], ())
+    fitness.race(fitness.masks(genotype(FORMULAS[0]))[0])
     held_out = some_windows(3, 4)
     assert not equal(state_of(fitness.model), dense)
     assert fitness.on(None, held_out) == pytest.approx(plain_losses(make_tiny(), held_out), abs=2e-6)
@@ -107,27 +108,51 @@ def test_a_whole_search_leaves_the_model_as_it_was(tmp_path: Any) -> None:
 def test_a_race_runs_rung_after_rung() -> None:
     fitness = tiny_fitness()
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
-    full, _ = fitness.race(masks, ())
+    full, _ = fitness.race(masks)
     rungs = [round(share * 16) for share in RUNGS]
     assert rungs == [1, 2, 4, 6, 8, 10, 12, 14, 16]
     far_behind = [x - 0.41 for x in full]  # e ** 0.41 is above 1.5
-    assert fitness.race(masks, far_behind) == (full[:1], False)
-    assert fitness.race(masks, [full[0] - 0.4, *far_behind[1:]]) == (full[:4], False)
+    assert fitness.race(masks, Race(far_behind)) == (full[:1], "lost race")
+    assert fitness.race(masks, Race([full[0] - 0.4, *far_behind[1:]])) == (full[:4], "lost race")
     behind_at_once = [x - 0.2 - i / 1000 for i, x in enumerate(full)]
-    assert fitness.race(masks, behind_at_once) == (full[:4], False)
+    assert fitness.race(masks, Race(behind_at_once)) == (full[:4], "lost race")
     behind_late = [*full[:8], *(x - 1 - i / 100 for i, x in enumerate(full[8:]))]
-    assert fitness.race(masks, behind_late) == (full[:12], False)
+    assert fitness.race(masks, Race(behind_late)) == (full[:12], "lost race")
     behind_at_the_end = [*full[:14], *(x - 1 for x in full[14:])]
-    assert fitness.race(masks, behind_at_the_end) == (full, True)
-    assert fitness.race(masks, full) == (full, True)
+    assert fitness.race(masks, Race(behind_at_the_end)) == (full, None)
+    assert fitness.race(masks, Race(full)) == (full, None)
+    assert fitness.race(masks, Race(rival=far_behind)) == (full[:4], "placed")  # nobody is placed by fewer
+    assert fitness.race(masks, Race(rival=behind_at_once)) == (full[:4], "placed")
+    assert fitness.race(masks, Race(behind_at_once, rival=behind_at_once)) == (full[:4], "lost race")
+    assert fitness.race(masks, Race(behind_late, rival=behind_at_once)) == (full[:4], "placed")
+    assert fitness.race(masks, Race(rival=full)) == (full, None)
+    assert fitness.in_full(masks) == fitness.in_full(masks, at_once=2) == full
+
+
+def test_who_is_placed_is_expected_to_stay_as_far_behind() -> None:
+    race = Race(rival=(2.0, 3.0, 5.0, 4.0))
+    assert race.expected((2.5, 4.5)) == (6.0, 5.0)
+    placed = made(1, losses=(2.5, 4.5), expected=race.expected((2.5, 4.5)), status="placed")
+    assert placed.course == (2.5, 4.5, 6.0, 5.0)
+    assert placed.fitness == pytest.approx(math.exp(4.5))  # the rival's mean loss is 3.5
+    assert from_attributes(json.loads(json.dumps(attributes(placed)))) == placed
+
+
+def test_a_surely_worse_one_is_placed_by_fewer_errors_than_it_would_lose_by() -> None:
+    rival = [2.0] * 8
+    losses = [2.0 + d for d in (0.3, -0.1, 0.2, 0.0)]  # 0.1 behind, with a standard error of 0.091
+    assert Race(rival).verdict(losses, surely=True) is None
+    assert Race(rival=[x - 0.05 for x in rival]).verdict(losses, surely=True) == "placed"
+    assert Race(rival=[x - 0.05 for x in rival]).verdict(losses, surely=False) is None
+    assert Race([x - 0.05 for x in rival]).verdict(losses, surely=True) is None
 
 
 def test_a_loss_that_is_not_finite_ends_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
     fitness = tiny_fitness()
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
     monkeypatch.setattr("pzc.search.objective.window_losses", lambda model, windows, at_once: [math.inf] * len(windows))
-    losses, whole = fitness.race(masks, ())
-    assert (len(losses), whole) == (1, False)
+    losses, verdict = fitness.race(masks)
+    assert (len(losses), verdict) == (1, None)
 
 
 def test_a_pattern_that_does_not_fit_is_said_before_anything_is_gathered(
@@ -172,7 +197,7 @@ def test_the_readable_form_is_the_shortest(bred: str, per: str, read: str) -> No
 def tried(formula: str, fitness: Fitness) -> Candidate:
     """A candidate as the search has measured it."""
     masks, mask_hash = fitness.masks(genotype(formula))
-    losses, _ = fitness.race(masks, ())
+    losses, _ = fitness.race(masks)
     text, per = formula.rsplit(" per ", 1)
     return made(0, text, per=per, losses=tuple(losses), mask_hash=mask_hash, signature=signature(masks))
 
@@ -196,9 +221,13 @@ def test_a_form_that_overflows_gives_way_to_the_next(monkeypatch: pytest.MonkeyP
         ("abs(W) * X + 0.0123456789 * abs(W)", "abs(W) * (X + 0.01235)"),
     ],
 )
-def test_all_that_is_said_of_a_member_is_measured_on_its_own_masks(bred: str, written: str) -> None:
+@pytest.mark.parametrize("placed", [False, True])
+def test_all_that_is_said_of_a_member_is_measured_on_its_own_masks(bred: str, written: str, placed: bool) -> None:
     fitness, further, held_out = tiny_fitness(), some_windows(9, 8), some_windows(3, 4)
-    (found,) = contend(fitness, [tried(f"{bred} per row", fitness)], [further, further[:0]])
+    c = tried(f"{bred} per row", fitness)
+    if placed:
+        c = replace(c, status="placed", losses=c.losses[:4], expected=(9.0,) * 12)
+    (found,) = contend(fitness, [c], [further, further[:0]], at_once=2)
     (member,) = measure(Final(fitness, held_out), [found])
     assert inline(member.metric.formula).core is inline(written).core
     copied = copy.deepcopy(make_tiny())
@@ -216,17 +245,17 @@ def test_all_that_is_said_of_a_member_is_measured_on_its_own_masks(bred: str, wr
 def test_divergence_is_that_of_plain_torch() -> None:
     fitness, windows = tiny_fitness(objective=OBJECTIVES["kl"]), some_windows(2, 16)
     masks, _ = fitness.masks(genotype(FORMULAS[1]))
-    losses, whole = fitness.race(masks, ())
+    losses, verdict = fitness.race(masks)
     pruned = copy.deepcopy(make_tiny())
     pzc.prune(pruned, load(FORMULAS[1]), windows=some_windows(1, 6))
     with torch.no_grad():
         p, q = (model(input_ids=windows).logits[:, :-1].double().log_softmax(-1) for model in (make_tiny(), pruned))
     want = torch.nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1).mean(-1)
-    assert whole
+    assert verdict is None
     assert losses == pytest.approx(want.tolist(), rel=0.02, abs=1e-3)  # the dense model's are kept in bfloat16
     assert min(losses) > 0
     dense = {name: torch.ones_like(mask) for name, mask in masks.items()}
-    assert fitness.race(dense, ())[0] == pytest.approx([0.0] * 16, abs=2e-3)
+    assert fitness.race(dense)[0] == pytest.approx([0.0] * 16, abs=2e-3)
 
 
 def test_racing_in_bfloat16_leaves_the_precise_model_as_it_is() -> None:
@@ -235,7 +264,7 @@ def test_racing_in_bfloat16_leaves_the_precise_model_as_it_is() -> None:
     for formula in FORMULAS:
         masks, name = fast.masks(genotype(formula))
         assert name == plain.masks(genotype(formula))[1]  # scores keep their type
-        losses, _ = fast.race(masks, ())
+        losses, _ = fast.race(masks)
         copied = copy.deepcopy(make_tiny())
         pzc.prune(copied, load(formula), windows=some_windows(1, 6))
         assert equal(state_of(fast.model), state_of(copied.to(torch.bfloat16)))
@@ -250,7 +279,7 @@ def test_racing_in_bfloat16_leaves_the_precise_model_as_it_is() -> None:
 def test_each_rung_is_told_of() -> None:
     fitness, told = tiny_fitness(), []
     masks, _ = fitness.masks(genotype(FORMULAS[0]))
-    losses, _ = fitness.race(masks, (), lambda number, loss: told.append((number, loss)))
+    losses, _ = fitness.race(masks, rung=lambda number, loss: told.append((number, loss)))
     assert told == [(i, pytest.approx(sum(losses[:n]) / n)) for i, n in enumerate([1, *range(2, 17, 2)])]
 
 
@@ -283,7 +312,7 @@ def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) 
 def test_further_windows_are_measured_as_a_race_measures_its_own(objective: str) -> None:
     fitness, windows = tiny_fitness(objective=OBJECTIVES[objective]), some_windows(2, 16)
     genotypes = [genotype(f) for f in FORMULAS]
-    raced = [fitness.race(fitness.masks(g)[0], ())[0] for g in genotypes]
+    raced = [fitness.race(fitness.masks(g)[0])[0] for g in genotypes]
     found = list(fitness.further(genotypes, windows, at_once=2))
     assert found == [pytest.approx(losses, abs=1e-5) for losses in raced]
 

@@ -103,11 +103,11 @@ def test_a_candidate_is_measured_alike_from_the_file(tmp_path: Path) -> None:
     before = path.read_bytes()
     for formula in formulas:
         masks, name = plain.masks(genotype(formula))
-        want = plain.race(masks, ())
+        want = plain.race(masks)
         for fitness in (first, second):
             again, same = fitness.masks(genotype(formula))
             assert same == name
-            assert fitness.race(again, ()) == want
+            assert fitness.race(again) == want
     assert path.read_bytes() == before
 
 

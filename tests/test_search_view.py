@@ -30,7 +30,7 @@ from pzc.cli.search.watch import follow
 from pzc.cli.search.winners import report
 from pzc.compiler.load import inline, load, zoo
 from pzc.search.candidate import REFERENCE, Candidate, Status
-from pzc.search.hall import Member, write
+from pzc.search.hall import Member, provenance, unmeasured, write
 from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.prepare import open_store, prepare
@@ -218,6 +218,20 @@ def test_a_fitness_beyond_all_bounds_is_shown() -> None:
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "inf" in text
     assert "nan" not in text
+
+
+def test_an_estimate_is_marked_as_one() -> None:
+    zoo = {"operator": "wanda", "losses": (2.0,) * 4}
+    placed = {"losses": (3.0, 3.0), "expected": (3.0, 3.0), "status": "placed"}
+    state = closed(PLAN, numbered([[zoo], [], [{"losses": (1.0,) * 4}, placed]]))
+    text = drawn(state)
+    assert "≈20.09" in text
+    assert "≈2.72" not in text
+    assert "placed 50%" in text
+    assert [m.fitness for m in unmeasured(state.best(2))] == pytest.approx([math.exp(1), math.exp(3)])
+    full, estimate = (provenance(m, 1, "a test", "perplexity") for m in unmeasured(state.best(2)))
+    assert "perplexity 2.7183." in full
+    assert "perplexity 20.0855, estimated from 2 of 4." in estimate
 
 
 def test_the_view_is_drawn_while_candidates_come() -> None:

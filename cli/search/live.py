@@ -196,6 +196,7 @@ def _bottom(run: Standing, s: Settings, note: str) -> Table:
 def _shares(run: Standing, settled: int) -> str:
     shares = {
         "evaluated": run.counts["evaluated"],
+        "placed": run.counts["placed"],
         "lost race": run.counts["lost race"],
         "predicted worse": run.counts["predicted worse"],
         "duplicates": sum(run.counts[status] for status in ALIASES),
@@ -222,8 +223,9 @@ def ended(state: State, s: Settings, spent: float) -> str:
 
 
 def fitness_of(c: Candidate) -> str:
-    """A fitness in as few digits as it needs."""
-    return f"{c.fitness:.2f}" if c.fitness < 1e6 else f"{c.fitness:.0e}"
+    """A fitness in as few digits as it needs, marked where it is an estimate."""
+    mark = "≈" if c.expected else ""
+    return mark + (f"{c.fitness:.2f}" if c.fitness < 1e6 else f"{c.fitness:.0e}")
 
 
 def versus_zoo(c: Candidate, zoo: Candidate | None) -> Text:

@@ -82,7 +82,10 @@ class Seen:
     def as_json(self) -> dict[str, Any]:
         """How it stands, for machines."""
         now, (why, _), outcome = self.standing(), self.through(), outcome_of(self.store)
-        best = [{"formula": m.formula, "per": c.per, "fitness": c.fitness, "candidate": c.number} for c, m in now.best]
+        best = [
+            {"formula": m.formula, "per": c.per, "fitness": c.fitness, "windows": len(c.losses), "candidate": c.number}
+            for c, m in now.best
+        ]
         return {
             **named(self.store.place), "workers": len(self.store.workers.at_work()), "ended": why or None,
             **stands(now, self.spent), "best": best, "outcome": _as_json(outcome) if outcome else None,

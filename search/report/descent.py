@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from pzc.search.algorithms import SEED
-from pzc.search.candidate import ALIASES, Candidate
+from pzc.search.candidate import ALIASES, RANKED, Candidate
 from pzc.search.reading import Run
 from pzc.search.report.evolution import records
 
@@ -18,10 +18,11 @@ FRESH = ("random", "immigrant", SEED)
 
 @dataclass(frozen=True)
 class Variation:
-    """What became of the offspring of one variation: `lost` are those that fell behind or were predicted to.
+    """What became of the offspring of one variation: `lost` are those that fell behind or were predicted to, `ranked`
+    those that have a fitness.
 
     `better` counts those that beat their first parent, `records` those that beat all before them; `median` is the
-    median change of ln(fitness) from the first parent of those measured in full, NaN where there is none.
+    median change of ln(fitness) from the first parent of those that have one, NaN where there is none.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Variation:
     duplicates: int
     refused: int
     lost: int
-    evaluated: int
+    ranked: int
     better: int
     records: int
     median: float
@@ -52,7 +53,7 @@ def variations(run: Run) -> list[Variation]:
         changes = [
             math.log(c.fitness / run.by_number[c.parents[0]].fitness)
             for c in members
-            if c.status == "evaluated" and c.parents and math.isfinite(run.by_number[c.parents[0]].fitness)
+            if c.status in RANKED and c.parents and math.isfinite(run.by_number[c.parents[0]].fitness)
         ]
         found.append(
             Variation(
@@ -61,7 +62,7 @@ def variations(run: Run) -> list[Variation]:
                 sum(statuses[s] for s in ALIASES),
                 statuses["refused"],
                 statuses["lost race"] + statuses["predicted worse"],
-                statuses["evaluated"],
+                sum(statuses[s] for s in RANKED),
                 sum(change < 0 for change in changes),
                 record[name],
                 median(changes) if changes else math.nan,
@@ -94,7 +95,7 @@ def outcomes(run: Run) -> list[tuple[str, int]]:
     """How many candidates were settled in each way, refusals by their reason."""
     counts = Counter(f"refused: {c.reason}" if c.status == "refused" else c.status for c in run.bred)
     kinds = {c.status for c in run.bred}
-    order = [s for s in ("evaluated", "lost race", "predicted worse") if s in kinds]
+    order = [s for s in ("evaluated", "placed", "lost race", "predicted worse") if s in kinds]
     rest = sorted(
         (name for name in counts if name not in order), key=lambda n: (n.startswith("refused"), -counts[n], n)
     )

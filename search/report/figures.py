@@ -127,7 +127,7 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Draw:
 
 
 def fronts(run: Run) -> Figure:
-    """The Pareto front in the cloud of all that were measured in full."""
+    """The Pareto front in the cloud of all whose fitness is known."""
     everyone = sorted([*run.zoo, *run.found], key=lambda c: c.order)
     front = [(c, metric.complexity) for c, metric in run.front]
     on_it = {c.number for c, _ in front}
@@ -136,7 +136,7 @@ def fronts(run: Run) -> Figure:
     cheapest, _ = min(front, key=lambda row: (TIERS.index(row[0].tier), row[0].fitness))
     simplest, least = min(front, key=lambda row: (row[1], row[0].fitness))
     says = (
-        f"Of the {count(len(everyone), 'metric')} measured in full, {len(front)} cannot be beaten in fitness, size and "
+        f"Of the {count(len(everyone), 'metric')} with a fitness, {len(front)} cannot be beaten in fitness, size and "
         f"cost at once. The simplest, of {count(least, 'node')}, has {perplexity(simplest.fitness)}; the best that "
         f"reads {TIER_NAMES[cheapest.tier]} has {perplexity(cheapest.fitness)}; the best of all, of "
         f"{count(size_of_best, 'node')}, {perplexity(best.fitness)}."
@@ -345,7 +345,7 @@ def variation(found: Sequence[Variation]) -> Figure:
         left = [0.0] * len(rows)
         for i, label in enumerate(_SHARES):
             parts = [
-                100 / v.proposed * (v.duplicates, v.refused, v.lost, v.evaluated - v.better, v.better)[i] for v in rows
+                100 / v.proposed * (v.duplicates, v.refused, v.lost, v.ranked - v.better, v.better)[i] for v in rows
             ]
             axes.barh(
                 range(len(rows)), parts, left=left, color=colours[i], label=label, height=0.72, hatch=hatches[i],
@@ -365,8 +365,8 @@ def predictor(name: str, pairs: Sequence[tuple[float, float]], measure: str) -> 
     """A predictor against fitness."""
     rho = f"{correlation(pairs):.2f}".replace("-", "−")
     says = (
-        f"Spearman's ρ between {name} and the fitness of {count(len(pairs), 'candidate')} measured in full is "
-        f"{rho}; those up to {TOP:g} times the best {measure} are drawn"
+        f"Spearman's ρ between {name} and fitness is {rho} over the {count(len(pairs), 'candidate')} that have "
+        f"one; those up to {TOP:g} times the best {measure} are drawn"
     )
     top = TOP * min(y for _, y in pairs)
     shown = [p for p in sorted(pairs, key=lambda p: p[1])[:: math.ceil(len(pairs) / DOTS)] if p[1] <= top]

@@ -77,7 +77,7 @@ def winner(run: Run, measured: Measured | None, colour: Colour) -> Section:
     if zoo:
         numbers += [
             (f"best of the zoo: {zoo.operator}", perplexity(zoo.fitness)),
-            ("change on search windows", change(uncertainty.change(losses, zoo.losses))),
+            ("change on search windows", change(uncertainty.change(losses, zoo.losses[: len(losses)]))),
         ]
     if run.outcome:
         numbers.insert(1, (f"{run.measure}, with further windows", perplexity(run.outcome.together)))
@@ -122,7 +122,7 @@ def _held_out(run: Run, measured: Measured | None) -> list[tuple[str, str]]:
 def _chosen(run: Run) -> str:
     """Why the winner is the winner, where that is not its fitness alone."""
     best, says = run.found[0], ""
-    if run.outcome and run.outcome.windows > len(run.winner.losses):
+    if run.outcome and run.outcome.windows > len(run.winner.course):
         says = (
             "Of the best, which contended on further windows of the search's text, the winner has the lowest "
             f"{run.measure} over all {run.outcome.windows} windows together, {perplexity(run.outcome.together)}."
@@ -261,7 +261,7 @@ def operators(run: Run) -> Section:
             f"{v.duplicates:,}",
             f"{v.refused:,}",
             f"{v.lost:,}",
-            f"{v.evaluated:,}",
+            f"{v.ranked:,}",
             "–" if v.name in FRESH else f"{v.better:,} ({percent(v.rate)})",
             f"{v.records:,}",
             percent(math.expm1(v.median), signed=True) if math.isfinite(v.median) else "–",
@@ -274,14 +274,15 @@ def operators(run: Run) -> Section:
         "repeats",
         "refused",
         "lost",
-        "in full",
+        "ranked",
         "beat parent",
         "records",
         "median change",
     ]
     listing = html.table(headings, rows, numbers=range(1, 9)) + html.paragraph(
-        "Median change: from the first parent, of the offspring measured in full. Drafts that screening did not choose "
-        "are not counted, and what it gained by tuning numbers counts for the variation."
+        "Ranked are those with a fitness, measured in full or estimated once it was clear where they come in; the "
+        "median change from the first parent is theirs. Drafts that screening did not choose are not counted, and "
+        "what it gained by tuning numbers counts for the variation."
     )
     return _with_figures(
         "variations", "How candidates are made", [figures.variation(found)], after=html.folded("In numbers", listing)
@@ -299,13 +300,13 @@ def predictors(run: Run) -> Section:
         "race have no fitness, so ρ understates what predictors tell."
     )
     if not found:
-        note += f" Fewer than {LEAST} candidates were measured in full, too few to compare them with fitness."
+        note += f" Fewer than {LEAST} candidates have a fitness, too few to compare them with it."
     return _with_figures("predictors", "Predictors", found, before=html.paragraph(note, class_="note"))
 
 
 def predictions(run: Run) -> dict[str, Pairs]:
-    """Of each predictor, what it said and the fitness of every candidate that was measured in full, if they are enough
-    to tell; the number of nodes comes along."""
+    """Of each predictor, what it said and the fitness of every candidate that has one, if they are enough to tell; the
+    number of nodes comes along."""
     nodes = [(float(c.complexity), c.fitness) for c in run.found]
     return {**told(run.found), **({NODES: nodes} if len(nodes) >= LEAST else {})}
 
