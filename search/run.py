@@ -83,6 +83,11 @@ class Result:
         return self.members[0].metric
 
     @property
+    def ended(self) -> str:
+        """What was reached, in words, that the search ends with; empty where its time, or who asked, ended it."""
+        return self.state.ended()
+
+    @property
     def best_zoo(self) -> hall.Member:
         """The best of the zoo on held-out text."""
         return min(self.zoo, key=lambda m: m.held_out)

@@ -88,6 +88,7 @@ def test_who_looks_on_may_end_it_and_it_goes_on(tmp_path: Path) -> None:
         pzc.search_metrics(tmp_path / "run", **TINY)
     further = pzc.search_metrics(tmp_path / "run", resume=None, evaluations=8, **TINY)
     assert further.state.measured == 8
+    assert (stopped.ended, further.ended) == ("", "8 measured candidates (--evaluations)")
     assert hall(tmp_path / "run")
 
 

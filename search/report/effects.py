@@ -176,7 +176,7 @@ def families(run: Run) -> int:
 
 
 def the_best(run: Run, share: float = 0.1) -> Sequence[Candidate]:
-    """A `share` of the candidates that were measured in full, at least ten where there are so many."""
+    """A `share` of the candidates that have a fitness, at least ten where there are so many."""
     return run.found[: max(10, round(share * len(run.found)))]
 
 
