@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pzc.compiler.leaves import TIERS
@@ -22,6 +21,10 @@ IN_NICHE = 1.0
 differ, so little is lost by a mistake: of 376 candidates that two runs on SmolLM2-135M measured in full 94 would
 have left so, three of whom came into the next population, in the place of one that was less than 0.0013 nats worse."""
 
+EXACT = 3
+"""So many of the best of a full island are measured in full, as far as can be told: in tournaments of four among 16
+they are more than half of the parents, and what the search finds hangs on their order."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -29,19 +32,27 @@ class Bar:
 
     `losses` are those of the cut-off, empty where nobody races; `population` holds the island's members, of whom at
     most `alike` are of one niche; `front` what was measured in full and no other beats in fitness, size and cost tier,
-    best first.
+    best first; `parent` the last of the `EXACT` best of a full island.
     """
 
     losses: tuple[float, ...]
     population: tuple[Candidate, ...] = ()
     alike: int = 1
     front: tuple[Candidate, ...] = ()
+    parent: Candidate | None = None
 
     def race(self, c: Candidate) -> Race:
-        """What a candidate runs against. One behind the first of the front that is no larger and no dearer will be
-        neither the best nor on the front, so all who are there were measured in full."""
-        rival = next((other.losses for other in self.front if _as_dear(c, other)), ())
-        return Race(*self._cutoff(c), rival)
+        """What a candidate runs against."""
+        return Race(*self._cutoff(c), self._rival(c))
+
+    def _rival(self, c: Candidate) -> tuple[float, ...]:
+        """The losses behind which a candidate will neither breed much nor be on the front, so that an estimate of its
+        fitness is enough: those of the first of the front that is no larger and no dearer or, if these are higher, of
+        the last `parent`."""
+        best = next((other for other in self.front if _as_dear(c, other)), None)
+        if best is None or self.parent is None:
+            return ()
+        return max(best, self.parent, key=lambda other: other.fitness).course
 
     def _cutoff(self, c: Candidate) -> tuple[tuple[float, ...], float]:
         """The losses that a candidate must not be behind, and by how many standard errors it leaves. One whose niche is
@@ -67,13 +78,15 @@ def bars(state: State) -> list[Bar]:
     if state.generation == ZOO:
         return [Bar(state.zoo[0].losses if state.zoo else ())] * plan.islands
     populations = [tuple(state.population(state.generation, i)) for i in range(plan.islands)]
-    front = tuple(state.front)
-    return [Bar(cutoff(p, plan.island_size, state.zoo), p, plan.alike, front) for p in populations]
+    return [_of_island(p, state) for p in populations]
 
 
-def cutoff(population: Sequence[Candidate], full: int, published: Sequence[Candidate]) -> tuple[float, ...]:
-    """The losses that an offspring must not be behind: those of the middle of a population that is full, since one
-    that is surely worse seldom breeds; else far worse ones than those of the best published metric."""
-    if len(population) >= full:
-        return sorted(population, key=lambda c: c.fitness)[len(population) // 2].course
-    return tuple(loss + LENIENT for loss in published[0].losses) if published else ()
+def _of_island(population: tuple[Candidate, ...], state: State) -> Bar:
+    """Against the middle of a population that is full, since one that is surely worse seldom breeds; else against far
+    worse losses than those of the best published metric."""
+    front, alike = tuple(state.front), state.plan.alike
+    if len(population) >= state.plan.island_size:
+        best = sorted(population, key=lambda c: c.fitness)
+        return Bar(best[len(best) // 2].course, population, alike, front, best[EXACT - 1])
+    lenient = tuple(loss + LENIENT for loss in state.zoo[0].losses) if state.zoo else ()
+    return Bar(lenient, population, alike, front)

@@ -11,7 +11,7 @@ from pzc.compiler.sameness.fingerprint import FRESH, SEEDS
 from pzc.compiler.sameness.probes import KINDS
 from pzc.search import hall
 from pzc.search.algorithms import ALGORITHMS
-from pzc.search.bar import IN_NICHE, LENIENT
+from pzc.search.bar import EXACT, IN_NICHE, LENIENT
 from pzc.search.final import ROUNDS
 from pzc.search.heartbeats import BEAT
 from pzc.search.niche import NEAR
@@ -61,7 +61,8 @@ def word(value: float) -> str:
         f"with {'half' if math.exp(FAR) == pytest.approx(1.5) else FAR} as much perplexity again in every window",
         f"and {word(LEAST_WINDOWS)} windows on it leaves when it is behind by {word(BEHIND)} standard errors",
         f"leaves when it is behind by {word(IN_NICHE)}",
-        f"And from {word(LEAST_WINDOWS)} windows on it is *placed* when it is behind",
+        f"from {word(LEAST_WINDOWS)} windows on it is *placed* when",
+        f"it is *placed* when it is behind both the {('first', 'second', 'third')[EXACT - 1]} of a full island",
         f"no larger and no dearer by {'one and a half' if PLACED == 1.5 else PLACED}",
         f"With fewer than {word(2 * LEAST_WINDOWS)} windows all are run",
         f"Models of {FAST_FROM / 1e6:g} M parameters and more",
