@@ -42,7 +42,7 @@ def rungs_of(windows: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Race:
-    """What a candidate runs against, each the losses of all windows, or empty.
+    """What a candidate runs against: losses of all windows, of others, or none.
 
     It loses when it is behind the `cutoff` by so many standard `errors` of the paired differences. When it is behind
     its `rival` it is placed: it may breed, but seldom, and for that an estimate of its fitness is enough.
