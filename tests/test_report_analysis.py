@@ -20,8 +20,12 @@ from pzc.search.report.descent import ancestors, main_line, outcomes, variations
 from pzc.search.report.effects import WORST, Effect, effects, families, founders, frequencies, scores, the_best
 from pzc.search.report.evolution import evolution, reached, records
 from pzc.search.report.features import Feature, features_of
-from pzc.search.report.figures import by_time, effect, frequency, fronts, lineage, variation
-from pzc.search.report.sections import predictions
+from pzc.search.report.sections.lineage import lineage
+from pzc.search.report.sections.parts import effect, frequency
+from pzc.search.report.sections.predictors import predictions
+from pzc.search.report.sections.progress import by_time
+from pzc.search.report.sections.trade_off import fronts
+from pzc.search.report.sections.variations import variation
 from tests.runs import candidate, family, run_of
 from tests.searches import closed
 

@@ -27,10 +27,11 @@ from pzc.search.errors import StoreError
 from pzc.search.final import Outcome
 from pzc.search.place import Place
 from pzc.search.reading import Run, read_run
-from pzc.search.report.elsewhere import table, where
 from pzc.search.report.html import element, formula, paragraph, uncoloured
 from pzc.search.report.measure import metrics_of
-from pzc.search.report.sections import commands, sections
+from pzc.search.report.sections.contents import contents
+from pzc.search.report.sections.elsewhere import table, where
+from pzc.search.report.sections.winner import commands
 from pzc.search.report.write import document
 from pzc.search.store import Store
 from pzc.search.transfer import COLUMNS, CONDITIONS, entries, keep, kept
@@ -158,7 +159,7 @@ def test_the_front_is_written_as_it_is_read() -> None:
 
 def test_the_page_says_what_the_surrogate_is_measured_in() -> None:
     found = [candidate(i, 20.0 + i, predictors={"surrogate": i / 9}) for i in range(12)]
-    page = next(s for s in sections(run_of(found), [], None, uncoloured) if s.anchor == "predictors")
+    page = next(s for s in contents(run_of(found), [], None, uncoloured) if s.anchor == "predictors")
     assert "surrogate (normal score of the expected rank)" in page.body
     assert "The surrogate expects a rank" in page.body
     assert "The number of nodes is shown beside them" in page.body
@@ -212,7 +213,7 @@ def test_a_page_of_studies_of_one_storage_and_of_a_folder(
 @pytest.mark.filterwarnings("error")
 def test_small_and_odd_runs_have_a_page(tmp_path: Path, candidates: list[Candidate]) -> None:
     run = run_of(candidates, objective="kl")
-    found = sections(run, [], None, uncoloured)
+    found = contents(run, [], None, uncoloured)
     (tmp_path / "page.html").write_text(document(run, found), encoding="utf-8")
     page = Page(tmp_path / "page.html")
     assert set(page.anchors) <= set(page.ids)
@@ -223,7 +224,7 @@ def test_small_and_odd_runs_have_a_page(tmp_path: Path, candidates: list[Candida
 
 def words_of(run: Run, others: Sequence[Run] = (), *, only: str = "") -> str:
     """The text of a page, or of one of its sections."""
-    found = [s.body for s in sections(run, others, None, uncoloured) if only in ("", s.anchor)]
+    found = [s.body for s in contents(run, others, None, uncoloured) if only in ("", s.anchor)]
     return " ".join(unescape(re.sub(r"<svg.*?</svg>|<[^>]*>", " ", " ".join(found), flags=re.S)).split())
 
 
@@ -273,7 +274,7 @@ def test_changes_have_one_decimal_in_the_lineage_too() -> None:
 
 def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
     run = run_of(family(), Path("<b>&amp;"), data='"><img src=x>', space="<script>alert(1)</script>")
-    (tmp_path / "page.html").write_text(document(run, sections(run, [], None, uncoloured)), encoding="utf-8")
+    (tmp_path / "page.html").write_text(document(run, contents(run, [], None, uncoloured)), encoding="utf-8")
     page = Page(tmp_path / "page.html")
     assert {"script", "img", "b"}.isdisjoint(tag for tag, _ in page.elements)
     assert "<script>alert(1)</script>" in "".join(page.text)

@@ -17,7 +17,8 @@ from pzc.search.report import html
 from pzc.search.report.html import Colour
 from pzc.search.report.measure import Measured
 from pzc.search.report.numbers import duration
-from pzc.search.report.sections import Section, sections
+from pzc.search.report.sections.contents import contents
+from pzc.search.report.sections.section import Section
 from pzc.search.report.themes import DARK, LIGHT, png
 
 PAGE = "report.html"
@@ -47,7 +48,7 @@ def write(
     Raises PruningError where matplotlib is missing.
     """
     check_matplotlib()
-    found = sections(run, others, measured, colour)
+    found = contents(run, others, measured, colour)
     text = document(run, found)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     drawn = [figure for section in found for figure in section.figures]

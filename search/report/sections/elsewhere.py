@@ -14,8 +14,20 @@ from pzc.search.report import html
 from pzc.search.report.figure import WIDTH, Figure, plain_ticks
 from pzc.search.report.measure import winning_metric
 from pzc.search.report.numbers import change, perplexity
+from pzc.search.report.sections.section import Section, with_figures
 from pzc.search.report.themes import Theme
 from pzc.search.transfer import Row, kept
+
+
+def section(run: Run) -> Section:
+    """What `pzc search transfer` has measured."""
+    heading, rows = "The winner elsewhere", rows_of(run)
+    if not rows:
+        how = f"pzc search transfer {run.place.typed} --model …"
+        hint = f"`{how}` measures the hall of fame on other models, texts and targets; the next report shows it here."
+        return Section("transfer", heading, html.paragraph(hint, class_="note"))
+    after = html.folded("In numbers", table(rows))
+    return with_figures("transfer", heading, [figure(rows)], after=after)
 
 
 def rows_of(run: Run) -> list[Row]:
