@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pzc.runtime.data.sampling import sampler
 from pzc.runtime.data.texts import sides
 from pzc.runtime.data.windows import calibration_windows, evaluation_windows, tokenise, windows_between, windows_left
 from pzc.runtime.errors import PruningError
-from pzc.runtime.models.layers import find_layers
+from pzc.runtime.models.layers import Layers, find_layers
 from pzc.runtime.models.loading import Loaded, load_model, resolve_dtype
 from pzc.runtime.models.passes import Progress, check_length, device_of, silent
 from pzc.runtime.planning.texts import default_length
@@ -103,37 +103,44 @@ def prepare(
     check_same(store.settings or content, content)
     layers, target = find_layers(loaded.model, settings.include, settings.exclude), target_of(settings)
     check_pattern(target, layers.layers)
-    stored, raced = str(loaded.dtype).removeprefix("torch."), settings.fitness_dtype or _fast_dtype(loaded)
+    stored = str(loaded.dtype).removeprefix("torch.")
+    raced = settings.fitness_dtype or _fast_dtype(loaded)
     settings = replace(settings, length=length, dtype=stored, fitness_dtype=raced)
-    leaves, names = leaves_for(settings), [layer.name for layer in layers.layers]
-    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype} {sorted(leaves)} {names}"
-    about = hashlib.sha256(about.encode()).hexdigest()
-    kept = _kept(store.place, about)
-
-    def gathered() -> Statistics:
-        return dense_statistics(
-            loaded.model, layers, windows.calibration, leaves, seed=settings.seed, progress=progress
-        )
-
+    about = f"{content} {settings.windows} {length} {settings.seed} {loaded.dtype}"
+    statistics, kept = _statistics(loaded.model, layers, windows.calibration, settings, store.place, about, progress)
     fitness = Fitness(
         loaded.model,
         layers,
-        shared(kept, about, gathered).beside(layers.layers),
+        statistics,
         windows.fitness,
         target,
         dtype=resolve_dtype(raced),
         objective=OBJECTIVES[settings.objective],
     )
-    plan = plan_of(settings)
     before = store.settings
     warn_of_other_versions(before or {})
     if not keeps_settings:
         kept_before = {"versions": versions()} if before is None else before
         store.set_settings({**kept_before, **asdict(settings), **content})  # from here on there is something to resume
-    state = stored_state(store, plan)
+    state = stored_state(store, plan_of(settings))
     return Prepared(
         settings, store.place.folder, store, state, given(settings), fitness, windows.further, windows.held_out, kept
     )
+
+
+def _statistics(
+    model: nn.Module, layers: Layers, windows: Tensor, settings: Settings, place: Place, about: str, progress: Progress
+) -> tuple[Statistics, Path]:
+    """The statistics that the search reads, over windows `[n, length]`, and the file in which the run's processes on
+    this machine share them; `about` says what they depend on beside the leaves and the layers."""
+    leaves, names = leaves_for(settings), [layer.name for layer in layers.layers]
+    about = hashlib.sha256(f"{about} {sorted(leaves)} {names}".encode()).hexdigest()
+    kept = private_folder() / f"{about[:16]}.safetensors" if place.url else place.folder / KEPT
+
+    def gathered() -> Statistics:
+        return dense_statistics(model, layers, windows, leaves, seed=settings.seed, progress=progress)
+
+    return shared(kept, about, gathered).beside(layers.layers), kept
 
 
 @dataclass(frozen=True)
@@ -167,11 +174,6 @@ def _windows(loaded: Loaded, settings: Settings, length: int) -> _Windows:
         evaluation_windows(tokenise(loaded.tokenizer, other.text), held_out, length),
         [text.sha256, other.sha256],
     )
-
-
-def _kept(place: Place, about: str) -> Path:
-    """Where processes of one machine share what was gathered."""
-    return private_folder() / f"{about[:16]}.safetensors" if place.url else place.folder / KEPT
 
 
 FAST_FROM = 20_000_000
