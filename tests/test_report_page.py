@@ -210,7 +210,7 @@ def test_a_page_of_studies_of_one_storage_and_of_a_folder(
     ],
     ids=["one", "no zoo", "one step", "predictors"],
 )  # fmt: skip
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:unclosed database:ResourceWarning")  # Optuna leaves it to the collector
 def test_small_and_odd_runs_have_a_page(tmp_path: Path, candidates: list[Candidate]) -> None:
     run = run_of(candidates, objective="kl")
     found = contents(run, [], None, uncoloured)

@@ -120,9 +120,9 @@ def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], 
         return all(torch.equal(before[name], tensor) for name, tensor in own.model.state_dict().items())
 
     in_memory = How(model=own, **TINY)
-    result = pzc.search_metrics(tmp_path / "run", evaluations=4, **in_memory)
+    result = pzc.search_metrics(tmp_path / "run", generations=1, **in_memory)
     assert same()
-    assert timeless(result.state.every()) == timeless(stored(found[0]))[: len(result.state.every())]
+    assert timeless(result.state.every()) == timeless(found[1].state.every())[: len(result.state.every())]
     assert "of LlamaForCausalLM in memory at 50%" in (tmp_path / "run" / HALL / "01.pzm").read_text(encoding="utf-8")
 
     def interrupt(standing: Standing) -> None:
@@ -132,7 +132,7 @@ def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], 
     with pytest.raises(pzc.PruningError, match="the model was a LlamaForCausalLM in memory"):
         pzc.search_metrics(tmp_path / "run", resume=True, evaluations=6)
     own.model.train()
-    again = {"resume": True, "model": own.model, "tokenizer": own.tokenizer, "evaluations": 6}
+    again = {"resume": True, "model": own.model, "tokenizer": own.tokenizer, "generations": None, "evaluations": 6}
     with pytest.raises(KeyboardInterrupt):
         pzc.search_metrics(tmp_path / "run", on_settled=interrupt, **again)
     assert same()
