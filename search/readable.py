@@ -22,13 +22,13 @@ def forms(candidate: Candidate) -> list[Metric]:
 
 
 def shortened(bred: Metric) -> list[Metric]:
-    """A metric, and its canonical and rank forms with numbers of four digits, shortest first.
+    """A metric without its ones, and its canonical and rank forms with numbers of four digits, shortest first.
 
     But for the rounded numbers they rank alike over the reals; in float32 a short form may overflow where the long
     one does not.
     """
     name, form = bred.name, canonical(bred.core)
-    found = [bred]
+    found = [Metric(name, without_ones(bred.core), bred.per)]
     for node in (form, rank_form(form, bred.per)):
         metric = Metric(name, plain(canonical(rounded(node))), bred.per)  # an exponent may have become 1
         try:
@@ -46,6 +46,21 @@ def readable(candidate: Candidate) -> Metric:
 def rounded(root: Node) -> Node:
     """The same graph with every number rounded to four significant digits."""
     return _with_numbers(root, lambda value: float(f"{value:.4g}"))
+
+
+def without_ones(root: Node) -> Node:
+    """The same graph, but for powers of one, and factors and divisors of one, which change no bit."""
+    built: dict[Node, Node] = {}
+    for node in topological(root):
+        args = [built[a] for a in node.args]
+        ones = [a.op == "number" and value_of(a) == 1 for a in args]
+        if node.op in ("pow", "mul", "div") and ones[-1]:
+            built[node] = args[0]
+        elif node.op == "mul" and ones[0]:
+            built[node] = args[-1]
+        else:
+            built[node] = make(node.op, *args, value=node.value)
+    return built[root]
 
 
 def _with_numbers(root: Node, change: Callable[[float], float]) -> Node:

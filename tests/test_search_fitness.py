@@ -185,6 +185,7 @@ def candidate(formula: str, per: str) -> Candidate:
         ("sqr(W) * sqr(X)", "row", "abs(W) * X"),
         ("tanh(abs(W) / (X / X)) * 0.123456789", "row", "abs(W)"),
         ("sqr(W) * sqr(G + 0.123456789)", "model", "abs(W) * (G + 0.1235)"),
+        ("1 * (W ^ 1 + mean(G) ^ 1 / sum(G + W, out) ^ 0.3) / 1", "model", "W + mean(G) / sum(G + W, out) ^ 0.3"),
     ],
 )
 def test_the_readable_form_is_the_shortest(bred: str, per: str, read: str) -> None:
