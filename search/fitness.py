@@ -26,6 +26,7 @@ from pzc.search.predictors import Predictors
 from pzc.search.racing import FREE, Race, Verdict, rungs_of
 from pzc.search.sketch import Sketches
 from pzc.search.space import Genotype
+from pzc.search.spread import spread
 
 SAMPLE, LEAST_VALUES = 4096, 16
 """A score with fewer distinct values than this in a sample of a layer leaves its mask to the order of the weights."""
@@ -135,7 +136,7 @@ class Fitness:
     def _check_ties(self, metric: Metric) -> None:
         """Refuse a score that has few distinct values on a layer of the middle block: its mask would be arbitrary."""
         scores = checked_score(metric.arm(self._sample.name), self.statistics, self._sample)
-        some = scores.flatten()[:: max(1, scores.numel() // SAMPLE)]
+        some = scores.flatten()[torch.from_numpy(spread(scores.numel(), SAMPLE)).to(scores.device)]
         if len(some.unique()) < LEAST_VALUES:
             raise PruningError("most scores are equal")
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from pzc.search.candidate import Candidate
+from pzc.search.spread import spread
 
 BITS = 1024
 """About how many bits of the masks a signature holds."""
@@ -21,13 +22,12 @@ NEAR = 0.01
 
 
 def signature(masks: Mapping[str, Tensor]) -> str:
-    """Bits of masks bool `[out, in]` at even distances, in hexadecimal digits."""
-    size = sum(mask.numel() for mask in masks.values())
-    step, start, bits = max(1, size // BITS), 0, []
-    for name in sorted(masks):
-        flat = masks[name].numpy(force=True).reshape(-1)
-        bits.append(flat[start::step])
-        start = (start - flat.size) % step
+    """Bits of masks bool `[out, in]` from all over the model, in hexadecimal digits."""
+    flat = [masks[name].numpy(force=True).reshape(-1) for name in sorted(masks)]
+    ends = np.cumsum([bits.size for bits in flat])
+    places = spread(int(ends[-1]), BITS)
+    parts = np.split(places, np.searchsorted(places, ends[:-1]))
+    bits = [bits[part - (end - bits.size)] for bits, part, end in zip(flat, parts, ends, strict=True)]
     return np.packbits(np.concatenate(bits)).tobytes().hex()
 
 

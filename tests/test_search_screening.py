@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from pzc.search.algorithms import SEED
 from pzc.search.bar import Bar
 from pzc.search.candidate import Candidate
 from pzc.search.fitness import Fitness
-from pzc.search.niche import NEAR, distance, few_of_a_niche, signature
+from pzc.search.niche import BITS, NEAR, distance, few_of_a_niche, signature
 from pzc.search.plan import Plan
 from pzc.search.predictors import PROVEN, SURROGATE
 from pzc.search.proposals import INSTRUCTIVE, Proposal, proposals
@@ -30,6 +31,7 @@ from pzc.search.settings import Settings
 from pzc.search.settings import given as given_by
 from pzc.search.settle import settle
 from pzc.search.sketch import Sketch, Sketches
+from pzc.search.spread import spread
 from pzc.search.state import State
 from pzc.search.surrogate import APART, NOISE, Surrogate, normal_scores
 from tests.searches import closed, genotype, made, tiny_fitness
@@ -300,13 +302,34 @@ def test_a_signature_is_a_sample_of_bits() -> None:
     generator = torch.Generator().manual_seed(0)
     a = {name: torch.rand(shape, generator=generator) < 0.5 for name, shape in (("x", (70, 50)), ("y", (31, 77)))}
     b = {name: mask ^ (torch.rand(mask.shape, generator=generator) < 0.2) for name, mask in a.items()}
-    size = sum(mask.numel() for mask in a.values())
     flat = [np.concatenate([masks["x"].numpy().ravel(), masks["y"].numpy().ravel()]) for masks in (a, b)]
-    step = size // 1024
-    bits = [f[::step] for f in flat]
+    bits = [f[spread(f.size, BITS)] for f in flat]
     assert signature(a) == np.packbits(bits[0]).tobytes().hex()
     assert distance(signature(a), signature(b)) == pytest.approx(np.mean(bits[0] != bits[1]), abs=0.01)
     assert distance(signature(a), signature(a)) == 0
+
+
+@pytest.mark.parametrize("shapes", [[(576, 576), (1536, 576), (576, 1536)], [(1024, 1024)] * 3, [(64, 32)]])
+def test_a_signature_has_its_share_of_every_column_and_row(shapes: list[tuple[int, int]]) -> None:
+    """Sizes of real layers are multiples of their rows' length: at one distance all bits could be of one input."""
+    some = (0.02, 0.1, 0.5)
+    for axis, share in itertools.product((0, 1), some):
+        masks = {str(i): torch.zeros(shape, dtype=torch.bool) for i, shape in enumerate(shapes)}
+        other = {name: mask.clone() for name, mask in masks.items()}
+        for mask in other.values():
+            mask.narrow(axis, 0, round(share * mask.shape[axis])).fill_(True)
+        true = sum(int(mask.count_nonzero()) for mask in other.values()) / sum(mask.numel() for mask in other.values())
+        assert distance(signature(masks), signature(other)) == pytest.approx(true, abs=0.012), (axis, share)
+
+
+@pytest.mark.parametrize("columns", [576, 1024, 3584, 4096])
+def test_positions_that_are_spread_are_of_all_columns_and_rows(columns: int) -> None:
+    places = spread(columns * columns, 4096)
+    assert len(np.unique(places)) == 4096
+    for line in (places % columns, places // columns):
+        assert len(np.unique(line)) > 0.4 * min(columns, 4096)
+        assert abs(np.mean(line) / columns - 0.5) < 0.01
+    assert list(spread(5, 9)) == [0, 1, 2, 3, 4]
 
 
 def test_a_niche_holds_few() -> None:
