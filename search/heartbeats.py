@@ -19,7 +19,11 @@ from pzc.search.patient import LOST, PATIENCE, unanswered
 BEAT = 15.0
 """Seconds between two heartbeats of a worker; without one for `PATIENCE` it counts as gone."""
 
-_WORKER = "worker:"
+STALE = 3600.0
+"""Seconds after which a heartbeat that is seen once is taken for that of a worker that is gone."""
+
+WORKER = "worker:"
+"""What the names of notes with heartbeats begin with."""
 
 
 class Workers:
@@ -34,6 +38,7 @@ class Workers:
         self._study = study
         self._notes = notes
         self._beats: dict[str, tuple[Any, float]] = {}
+        self._changing: set[str] = set()
 
     @contextmanager
     def beating(self, led: Callable[[], float] = lambda: 0.0, interval: float = BEAT) -> Iterator[None]:
@@ -44,7 +49,7 @@ class Workers:
         done = threading.Event()
 
         def beat(when: float) -> None:
-            self._study.set_user_attr(_WORKER + self.me, {"beat": when, "led": round(led(), 1)})
+            self._study.set_user_attr(WORKER + self.me, {"beat": when, "led": round(led(), 1)})
 
         def keep_beating() -> None:
             arrived = time.monotonic()
@@ -72,16 +77,18 @@ class Workers:
         return sum(float(kept.get("led", 0.0)) for kept in _kept(self._notes()).values())
 
     def at_work(self) -> list[str]:
-        """Their names, from one look at the notes."""
-        known = self._notes()
-        return [name for name in _kept(known) if self.is_at_work(name, known)]
+        """Their names, from one look at the notes. A heartbeat that was not seen to change counts for gone when it is
+        `STALE`."""
+        known, now = self._notes(), time.time()
+        at_work = {name: kept["beat"] for name, kept in _kept(known).items() if self.is_at_work(name, known)}
+        return [name for name, beat in at_work.items() if name in self._changing or now - float(beat) < STALE]
 
     def is_at_work(self, worker: str, known: Mapping[str, Any]) -> bool:
         """Whether a worker is at work, as the notes `known` have it: in sight by its process, elsewhere by its
         heartbeat, whose clock is not trusted: what counts is whether it changes."""
         if worker == self.me:
             return True
-        beat = known.get(_WORKER + worker, {}).get("beat", 0.0)
+        beat = known.get(WORKER + worker, {}).get("beat", 0.0)
         if beat == 0.0:
             return False
         where, pid, _ = worker.rsplit(":", 2)
@@ -90,10 +97,12 @@ class Workers:
         last, since = self._beats.get(worker, (None, 0.0))
         if last != beat:
             self._beats[worker] = (beat, time.monotonic())
+            if last is not None:
+                self._changing.add(worker)
             return True
         return time.monotonic() - since < PATIENCE
 
 
 def _kept(notes: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of each worker, by name."""
-    return {name.removeprefix(_WORKER): kept for name, kept in notes.items() if name.startswith(_WORKER)}
+    return {name.removeprefix(WORKER): kept for name, kept in notes.items() if name.startswith(WORKER)}

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from optuna.storages.journal import BaseJournalBackend
 
 from pzc.search.errors import StoreError
+from pzc.search.heartbeats import WORKER
 
 Line = dict[str, Any]
 
@@ -100,4 +101,4 @@ def _settles(log: Line) -> bool:
     """Whether a line ends a trial or says something of the whole study; heartbeats alone are not worth a wait."""
     if "trial_id" in log:
         return "state" in log
-    return "user_attrs" not in log and not any(isinstance(v, dict) for v in log.get("user_attr", {}).values())
+    return "user_attrs" not in log and not any(name.startswith(WORKER) for name in log.get("user_attr", {}))

@@ -38,8 +38,8 @@ class Standing:
 
     `best` are the best candidates found, each with its metric as people read it; `front` those that no other beats in
     fitness, size as read and cost tier at once, the zoo's among them; `zoo` is the best of the zoo; `history` the best
-    fitness after each generation; `predictors` the rank correlation of each predictor with fitness, over all that was
-    measured in full so far.
+    fitness after each generation; `predictors` the rank correlation of each predictor with fitness, over all that
+    has a fitness so far.
     """
 
     best: tuple[tuple[Candidate, Metric], ...]

@@ -82,8 +82,9 @@ class Store:
         if self._begins and kept is not None:
             raise self._taken()
         self._begins = False
-        if dict(settings) != kept:
-            self._storage.set_study_user_attr(self._id, SETTINGS, json.dumps(settings, sort_keys=True))
+        said = json.dumps(settings, sort_keys=True)
+        if kept is None or said != json.dumps(kept, sort_keys=True):
+            self._storage.set_study_user_attr(self._id, SETTINGS, said)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.set_metric_names([MEASURES[settings.get("objective", "perplexity")]])

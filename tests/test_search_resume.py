@@ -365,6 +365,9 @@ def test_interrupt_and_go_on(tmp_path: Path, started: Callable[..., subprocess.P
     run = tmp_path / "run"
     process = started(*SMALL, "--population", "6", "--time", "1h", "--workers", "2", "--run", str(run))
     wait_for_trials(run, 20, process)
+    helpers = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()]
+    assert helpers
+    assert os.getpgid(process.pid) not in map(os.getpgid, helpers)  # a terminal's ctrl-c does not reach them
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=600)
     assert process.returncode == 130

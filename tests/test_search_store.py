@@ -146,6 +146,12 @@ def test_the_disk_is_waited_for_once_a_candidate(tmp_path: Path, monkeypatch: py
     assert len(waits) == 3
     store.set_settings(asdict(SETTINGS))
     assert len(waits) == 5  # the settings, and what the fitness is called
+    store.set_settings(json.loads(json.dumps(asdict(SETTINGS))))  # the same, as the store gives them
+    assert len(waits) == 5
+    with store.workers.beating():
+        assert len(waits) == 5
+    store.set_outcome({"candidate": 0})
+    assert len(waits) == 6
 
 
 def test_a_store_holds_a_candidate_once(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from optuna.trial import TrialState, create_trial
 from pzc.compiler.load import inline
 from pzc.search.candidate import REFERENCE, Candidate
 from pzc.search.errors import StoreError
+from pzc.search.heartbeats import STALE
 from pzc.search.place import JOURNAL, Place
 from pzc.search.plan import Plan
 from pzc.search.predictors import READS
@@ -220,7 +221,20 @@ def test_a_container_of_the_same_name_is_judged_by_its_heartbeat(store: Store, m
     assert theirs is not None
     assert slots(store) == sorted({0, 1, 2} - {theirs.slot})
     elsewhere(store, f"one/7:{gone}:def")
+    beat(there, time.time())
     assert store.workers.at_work() == [there.workers.me]
+
+
+def test_one_look_takes_a_heartbeat_of_hours_ago_for_gone(store: Store) -> None:
+    """As after a power cut: the process table has another name since, and nobody sees the heartbeat stand still."""
+    there = elsewhere(store)
+    beat(there, time.time() - STALE + 600)
+    assert store.workers.at_work() == [there.workers.me]
+    assert store.workers.at_work() == [there.workers.me]
+    beat(there, time.time() - STALE - 1)
+    assert store.workers.at_work() == [there.workers.me]  # it changes: only its clock is wrong
+    looking = Store(store.place, resume=True)
+    assert [looking.workers.at_work() for _ in range(2)] == [[], []]
 
 
 def test_a_worker_of_this_machine_is_known_by_its_process(store: Store) -> None:
@@ -313,6 +327,8 @@ def test_workers_spread_over_the_slots(store: Store) -> None:
     """What is chosen for a slot that another gets is lost: a few seldom choose for the same."""
     of = [Proposal(replace(p.candidate, slot=slot), p.core) for slot, p in enumerate(PROPOSED * 4)]
     others = [elsewhere(store, f"{name}:1:abc") for name in ("aa", "bb", "cc")]
+    for other in others:
+        beat(other, time.time())
     chosen: list[int] = []
 
     def choose(p: Proposal) -> Proposal:
