@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from pzc.search.place import URL, Place
 from pzc.search.request import HERE
@@ -51,9 +50,10 @@ def helping(
     try:
         for number in range(2, helpers + 2):
             with (place.folder / f"worker-{number}.log").open("wb") as log:
-                streams: Any = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
                 # in a group of its own: a terminal's ctrl-c is for this process alone
-                helper = subprocess.Popen(command, env=seen, **streams, process_group=0)  # noqa: S603
+                helper = subprocess.Popen(  # noqa: S603
+                    command, env=seen, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                )
             running.append(helper)
             threading.Thread(target=_attend, args=(helper, Path(log.name), ended, tell), daemon=True).start()
         yield

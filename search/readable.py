@@ -17,7 +17,7 @@ from pzc.search.candidate import Candidate
 
 
 def forms(candidate: Candidate) -> list[Metric]:
-    """Forms of a candidate's metric, shortest first: as it was bred, and shortened."""
+    """Forms of a candidate's metric, shortest first: as it was bred, but for ones, and shortened."""
     return shortened(candidate.metric("found"))
 
 
