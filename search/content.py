@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from pzc.grammar import printer
+from pzc.compiler.language.spaces import Op
+from pzc.compiler.structure import key
 from pzc.runtime.models.loading import OF_TENSORS, Loaded, hash_tensors
 from pzc.runtime.saving.checkpoint import versions
 from pzc.search.errors import StoreError
-from pzc.search.space import load_space
+from pzc.search.space import load_space, written_out
 
 
 def windows_sha256(*windows: Tensor) -> str:
@@ -29,19 +29,25 @@ def model_sha256(loaded: Loaded, kept: Mapping[str, Any]) -> str:
 
 
 def space_sha256(reference: str) -> str:
-    """A hash of what a space says, whatever its layout."""
+    """A hash of what a space says and what its functions mean, whatever the layout, the comments and the file."""
     spec = load_space(reference)
-    bodies = [printer.expression(op.function.body) for op, _ in spec.ops if op.function]
-    return hashlib.sha256(f"{replace(spec, doc='')} {bodies}".encode()).hexdigest()
+    ops = [(op.name, op.arity, op.core, _meaning(op), weight) for op, weight in (*spec.ops, *spec.reductions)]
+    said = (spec.name, spec.leaves, ops, spec.exponents, spec.depth, spec.size, spec.per)
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
+def _meaning(op: Op) -> list[str]:
+    """Hashes of an operation's function, written out."""
+    return ["" if core is None else key(core).hex() for core in written_out(op.function)] if op.function else []
 
 
 def check_same(kept: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Raise StoreError unless the model, the texts, the windows and the space have the content that the run began
     with."""
-    for key, now in content.items():
-        if kept.get(key) != now:
-            what = key.removesuffix("_sha256").replace("_", " ")
-            hashes = f"{_short(kept[key]) if key in kept else 'not noted'} then, {_short(now)} now"
+    for name, now in content.items():
+        if kept.get(name) != now:
+            what = name.removesuffix("_sha256").replace("_", " ")
+            hashes = f"{_short(kept[name]) if name in kept else 'not noted'} then, {_short(now)} now"
             raise StoreError(
                 f"the {what} is not the one that this search began with: {hashes}", "start a new search for it"
             )

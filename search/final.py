@@ -50,6 +50,8 @@ class Outcome:
     """Its comparison group."""
     error: float | None = None
     """The standard error of its change of held-out perplexity against the published metric."""
+    slots: int | None = None
+    """Settled when it was measured: of a run with more it is no end."""
 
     @property
     def change(self) -> float:

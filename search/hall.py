@@ -51,10 +51,14 @@ def write(members: Sequence[Member], folder: Path, about: str, measure: str) -> 
     search it is, `measure` what its fitness is.
 
     The folder is written beside its name and renamed, so it is never half a hall of fame; of two processes that write
-    one at the same time the later has it. What one left beside it that was killed is taken away.
+    one at the same time the later has it. What one left beside it that was killed is taken away, or put back where
+    nothing has taken its place.
     """
     new, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{which}") for which in ("new", "old"))
-    for left in (new, old, *_left(folder)):
+    for left in (*_left(folder), new, old):
+        if left.suffix == ".old" and not folder.exists():
+            with suppress(OSError):  # it is not there, or another process was quicker
+                left.rename(folder)
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
     names = []

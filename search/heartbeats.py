@@ -14,7 +14,7 @@ import optuna
 
 from pzc.runtime.processes import is_running, process_table
 from pzc.search.errors import StoreError
-from pzc.search.patient import LOST, PATIENCE, unanswered
+from pzc.search.patient import LOST, PATIENCE, Patient, unanswered
 
 BEAT = 15.0
 """Seconds between two heartbeats of a worker; without one for `PATIENCE` it counts as gone."""
@@ -44,12 +44,12 @@ class Workers:
     def beating(self, led: Callable[[], float] = lambda: 0.0, interval: float = BEAT) -> Iterator[None]:
         """Send heartbeats while the context is open, with the seconds that this worker has led the run.
 
-        A heartbeat that fails is made up for by the next.
+        The first is sent until it arrives, for a minute; one that fails later is made up for by the next.
         """
         done = threading.Event()
 
-        def beat(when: float) -> None:
-            self._study.set_user_attr(WORKER + self.me, {"beat": when, "led": round(led(), 1)})
+        def beat(when: float, study: Any = self._study) -> None:
+            study.set_user_attr(WORKER + self.me, {"beat": when, "led": round(led(), 1)})
 
         def keep_beating() -> None:
             arrived = time.monotonic()
@@ -61,7 +61,7 @@ class Workers:
                     if time.monotonic() - arrived >= PATIENCE:
                         self.lost = error if isinstance(error, StoreError) else unanswered(error)
 
-        beat(time.time())
+        beat(time.time(), Patient(self._study))
         thread = threading.Thread(target=keep_beating, daemon=True)
         thread.start()
         try:

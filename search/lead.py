@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,11 +22,10 @@ from pzc.runtime.statistics.leaves import own_leaves
 from pzc.search.errors import Contradiction, StoreError
 from pzc.search.helpers import helping
 from pzc.search.place import STUDY, Place, place_at
-from pzc.search.prepare import Prepared, opened, prepare
-from pzc.search.replay import stored_state
+from pzc.search.prepare import opened, prepare
 from pzc.search.request import How, check_workers, new_settings, resumed_settings
-from pzc.search.run import Budget, Result, finish, keep, search
-from pzc.search.settings import Settings, leaves_for, plan_of
+from pzc.search.run import Budget, Result, finish, kept, search
+from pzc.search.settings import Settings, leaves_for
 from pzc.search.state import Standing, State
 from pzc.search.store import Store
 
@@ -71,8 +69,8 @@ def search_metrics(
 
     The result has the hall of fame, best first, and `best`, the first metric of it. One seed gives the same one with
     any number of workers that have the same `threads` and `fitness_dtype`, where not the time but a number of
-    candidates or generations ends the search. Interrupted while it searches, it writes the best so far into the folder,
-    and loses nothing that is settled. Torch's number of threads and Optuna's verbosity are afterwards what they were.
+    candidates or generations ends the search. Interrupted, it writes the best so far into the folder, and loses nothing
+    that is settled. Torch's number of threads and Optuna's verbosity are afterwards what they were.
     Expressions are not to be built by another thread meanwhile.
 
     Raises PruningError for a model, a text or an option that can't be used, StoreError for a run that can't be opened,
@@ -100,23 +98,13 @@ def search_metrics(
             budget = Budget(settings.limit or math.inf)
             watching = _Watching(prepared.state, budget, on_settled, until)
             try:
-                with _kept(prepared), helping(place, settings, workers - 1, _warn, device, trust_remote_code):
-                    search(prepared, budget, over=watching.over)
-                with store.workers.beating(lambda: budget.session):
-                    return finish(prepared, progress, at_once=workers)
+                with kept(prepared):
+                    with helping(place, settings, workers - 1, _warn, device, trust_remote_code):
+                        search(prepared, budget, over=watching.over)
+                    with store.workers.beating(lambda: budget.session):
+                        return finish(prepared, progress, at_once=workers)
             finally:
                 prepared.fitness.dense.put_back()
-
-
-@contextmanager
-def _kept(run: Prepared) -> Iterator[None]:
-    """Write the best so far of a search that is interrupted. That may be in the middle of anything, but what is stored
-    is whole."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        keep(replace(run, state=stored_state(run.store, plan_of(run.settings))))
-        raise
 
 
 class _Watching:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pzc.runtime.evaluation.evaluate import window_losses
-from pzc.runtime.models.passes import batches, evaluating, logits_of
+from pzc.runtime.evaluation.evaluate import side_by_side, window_losses
+from pzc.runtime.models.passes import batches, evaluating, logits_of, singly
 
 
 class Objective(Protocol):
@@ -35,20 +36,25 @@ class Divergence:
 
     def __init__(self, dense: Any, windows: Tensor) -> None:
         self._windows = windows
-        self._dense = self._predictions(dense, windows, torch.bfloat16)
-
-    def _predictions(self, model: Any, windows: Tensor, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        with torch.no_grad(), evaluating(model):
-            parts = [logits_of(model, ids)[:, :-1].float().log_softmax(-1).to(dtype) for ids in batches(model, windows)]
-        return [window for part in parts for window in part]
+        with evaluating(dense):
+            parts = [_predictions(dense, ids).to(torch.bfloat16) for ids in batches(dense, windows)]
+        self._dense = [window for part in parts for window in part]
 
     def losses(self, model: Any, start: int, stop: int, at_once: int = 1) -> list[float]:
-        found = []
-        for i in range(start, stop):
-            (pruned,) = self._predictions(model, self._windows[i : i + 1])
-            dense = self._dense[i].float()
-            found.append(float((dense.exp() * (dense - pruned)).sum(-1).cpu().double().mean()))
-        return found
+        windows = singly(model, self._windows[start:stop])
+        with evaluating(model), side_by_side(model, at_once) as mapped:
+            return list(mapped(partial(_divergence, model), windows, self._dense[start:stop]))
+
+
+@torch.no_grad()
+def _predictions(model: Any, ids: Tensor) -> Tensor:
+    """Log-probabilities of the next token, `[n, length − 1, vocabulary]`."""
+    return logits_of(model, ids)[:, :-1].float().log_softmax(-1)
+
+
+def _divergence(model: Any, ids: Tensor, dense: Tensor) -> float:
+    dense = dense.float()
+    return float((dense.exp() * (dense - _predictions(model, ids)[0])).sum(-1).cpu().double().mean())
 
 
 OBJECTIVES: dict[str, Callable[[Any, Tensor], Objective]] = {"perplexity": Perplexity, "kl": Divergence}

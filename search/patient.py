@@ -22,7 +22,8 @@ LOST = (StorageInternalError, SQLAlchemyError)
 
 
 class Patient:
-    """A storage that is asked again for a minute when it does not answer, as while a database starts anew."""
+    """A storage, or a study in one, that is asked again for a minute when it does not answer, as while a database
+    starts anew."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage

@@ -31,11 +31,11 @@ from pzc.search.space import random_genotype, space_for
 LIMIT = 600.0
 """Seconds that a search takes when nothing else is said."""
 
-HERE = ("model", "data", "eval_data")
-"""Where things are on this machine, if not where the run was begun."""
+HERE = ("model", "data", "eval_data", "space")
+"""Where things are on this machine, if not where the run was begun. Their content must be the same."""
 
 ANEW = (*HERE, "limit", *BOUNDS)
-"""What may be said again of a run: where the model and the texts are now, and how far to go."""
+"""What may be said again of a run: where the model, the texts and the space are now, and how far to go."""
 
 
 class How(TypedDict, total=False):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from pzc.search.final import ROUNDS, Contender, Final, Outcome, contend, measure
 from pzc.search.hall import HALL
 from pzc.search.objective import MEASURES
 from pzc.search.prepare import Prepared
-from pzc.search.replay import catch_up
+from pzc.search.replay import catch_up, stored_state
+from pzc.search.settings import plan_of
 from pzc.search.state import State
 from pzc.search.worker import work
 
@@ -137,27 +139,38 @@ def finish(run: Prepared, progress: Progress = silent, *, at_once: int = 1) -> R
     result = Result(members, every[len(best) :], dense, _write_hall(run, members), run.state)
     if members:
         run.store.set_winner(members[0].candidate.number)
-        run.store.set_outcome(asdict(_outcome(best[0], result)))
+        run.store.set_outcome(asdict(_outcome(run, best[0], result)))
     exports.write(run.state.every(), len(run.fitness.windows), run.folder)
     run.kept.unlink(missing_ok=True)
     return result
 
 
-def _outcome(contender: Contender, result: Result) -> Outcome:
+def _outcome(run: Prepared, contender: Contender, result: Result) -> Outcome:
     losses, winner, other = contender.losses, result.members[0], result.best_zoo
     return Outcome(
         contender.candidate.number, perplexity(losses), len(losses), winner.held_out, other.metric.name,
         other.held_out, result.dense, other.metric.per, contender.own, winner.metric.formula, winner.metric.per,
-        result.change.error,
+        result.change.error, run.store.slots(),
     )  # fmt: skip
 
 
-def keep(run: Prepared) -> list[Path]:
+@contextmanager
+def kept(run: Prepared, tell: Callable[[State, list[Path]], object] = lambda state, files: None) -> Iterator[None]:
+    """Write the best so far of a run that is interrupted in its search or its final, and `tell` of it. That may be in
+    the middle of anything, but what is stored is whole."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = stored_state(run.store, plan_of(run.settings))
+        tell(state, _keep(run, state))
+        raise
+
+
+def _keep(run: Prepared, state: State) -> list[Path]:
     """Write the hall of fame of a search that was stopped, without measuring anything. One that an earlier final has
     measured stays as it is: then no file is written, unless it lies in another folder, and its winner stays one."""
-    catch_up(run.state, run.store)
-    members = hall.unmeasured(run.state.best(hall.MEMBERS))
-    exports.write(run.state.every(), len(run.fitness.windows), run.folder)
+    members = hall.unmeasured(state.best(hall.MEMBERS))
+    exports.write(state.every(), len(run.fitness.windows), run.folder)
     outcome = run.store.outcome
     measured = outcome is not None and outcome["candidate"] == run.store.winner
     if not members or (measured and (run.folder / HALL).is_dir()):

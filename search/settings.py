@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import product
 from typing import Any
 
 import torch
 
-from pzc.compiler.core import leaf, leaves_of, make, number
-from pzc.compiler.language.lower import write_out
+from pzc.compiler.core import leaves_of
 from pzc.compiler.leaves import ALIASES, LEAVES
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
@@ -20,7 +18,7 @@ from pzc.search.errors import StoreError, of_another_version
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
-from pzc.search.space import Space, load_space, space_for
+from pzc.search.space import Space, load_space, space_for, written_out
 from pzc.search.store import Store
 
 
@@ -31,11 +29,11 @@ class Settings:
     None for a length or a type is the model's own, which a run has instead as soon as its model is loaded.
 
     Only how far it goes (`generations`, `evaluations`, `patience`, `reach`, and the `limit` in seconds) may be another
-    when it is resumed; with `default_limit` the limit is that of a search which is given no bound. The model and the
-    texts may have other names then, but not another content, and the windows must be the same. `seeds` are metrics of
-    the user as `name: formula per group`; `include` and `exclude` choose layers as `find_layers` does. `fitness_dtype`
-    is the type in which candidates are raced, `threads` the CPU threads of a worker: results depend on both in their
-    last bits.
+    when it is resumed; with `default_limit` the limit is that of a search which is given no bound. The model, the
+    texts and the space may have other names then, but not another content, and the windows must be the same. `seeds`
+    are metrics of the user as `name: formula per group`; `include` and `exclude` choose layers as `find_layers` does.
+    `fitness_dtype` is the type in which candidates are raced, `threads` the CPU threads of a worker: results depend on
+    both in their last bits.
     """
 
     model: str = "pocket"
@@ -135,10 +133,6 @@ def _seed(text: str) -> Metric:
     return inline(formula, name, analyse=False)
 
 
-_ANY = (leaf("W"), make("sum", leaf("W"), value="out"), make("sum", leaf("W"), value="in"), number(1))
-"""A value of each choice of axes, for functions that not every value fits."""
-
-
 def leaves_for(settings: Settings) -> frozenset[str]:
     """The statistics that the space, its functions, the template, the user's metrics or the zoo read."""
     start = given(settings)
@@ -146,8 +140,7 @@ def leaves_for(settings: Settings) -> frozenset[str]:
     read = {ALIASES.get(name, name) for name, _ in spec.leaves}
     for op in (*(op for op, _ in spec.ops), start.space.template):
         if op and op.function:
-            written = (write_out(op.function, values) for values in product(_ANY, repeat=op.arity))
-            read |= {name for core in written if core for name in leaves_of(core)}
+            read |= {name for core in written_out(op.function) if core for name in leaves_of(core)}
     read |= {name for m in (*start.published, *start.seeds) for name in m.leaves}
     return frozenset(name for name in read if name in LEAVES)
 

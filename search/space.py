@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ import numpy as np
 from pzc.compiler.core import Node, leaf, make, number, size, topological, value_of
 from pzc.compiler.functions import OVER_AXES
 from pzc.compiler.language.lower import write_out
+from pzc.compiler.language.scope import Function
 from pzc.compiler.language.spaces import Op, SpaceSpec
 from pzc.compiler.leaves import ALIASES
 from pzc.compiler.load import MetricNotFound, file_and_name, read_file
@@ -118,6 +120,15 @@ def load_space(reference: str) -> SpaceSpec:
         has = f"it has {', '.join(s.name for s in found)}" if found else "it declares no space"
         raise MetricNotFound(f"name one space of {file}, as in {file}:{found[0].name if found else 'wide'}; {has}")
     return named[0]
+
+
+_ANY = (leaf("W"), make("sum", leaf("W"), value="out"), make("sum", leaf("W"), value="in"), number(1))
+"""A value of each choice of axes, for functions that not every value fits."""
+
+
+def written_out(function: Function) -> list[Node | None]:
+    """A function of values, written out for each choice of axes that these may have; None for one that does not fit."""
+    return [write_out(function, values) for values in product(_ANY, repeat=len(function.parameters))]
 
 
 LARGEST_NUMBER = 1e6

@@ -87,7 +87,7 @@ class Store:
             self._storage.set_study_user_attr(self._id, SETTINGS, said)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                self.study.set_metric_names([MEASURES[settings.get("objective", "perplexity")]])
+                Patient(self.study).set_metric_names([MEASURES[settings.get("objective", "perplexity")]])
 
     @property
     def winner(self) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from pzc.compiler.load import load, zoo_metric
 from pzc.compiler.metric import Metric
@@ -188,10 +189,12 @@ _KEY = ("model", "text", "target", "metric", "per", *CONDITIONS)
 
 
 def keep(folder: Path, rows: Sequence[Row]) -> Path:
-    """Add rows to those of a run, in the place of what was measured of the same under the same conditions before."""
+    """Add rows to those of a run, in the place of what was measured of the same under the same conditions before. Of
+    several processes one does so at a time."""
     new = {tuple(row[name] for name in _KEY) for row in rows}
-    before = [row for row in kept(folder) if tuple(row[name] for name in _KEY) not in new]
-    return replace_file(folder / KEPT, strict_json([*before, *rows]))
+    with FileLock(folder / f".{KEPT}.lock"):
+        before = [row for row in kept(folder) if tuple(row[name] for name in _KEY) not in new]
+        return replace_file(folder / KEPT, strict_json([*before, *rows]))
 
 
 def kept(folder: Path) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import multiprocessing
 import re
 import shutil
 import subprocess
@@ -483,6 +484,21 @@ def test_what_is_measured_of_one_group_leaves_another(tmp_path: Path) -> None:
     keep(tmp_path, [row])
     keep(tmp_path, [{**row, "per": "layer"}, {**row, "perplexity": 2.0}])
     assert [(r["per"], r["perplexity"]) for r in kept(tmp_path)] == [("layer", None), ("row", 2.0)]
+
+
+def many_kept(folder: Path, name: str) -> None:
+    row = {**dict.fromkeys(COLUMNS), "model": name, "text": "t", "target": "50%", "metric": "01"}
+    for seed in range(20):
+        keep(folder, [{**row, "seed": seed}])
+
+
+def test_two_transfers_of_one_run_lose_nothing(tmp_path: Path) -> None:
+    both = [multiprocessing.get_context("fork").Process(target=many_kept, args=(tmp_path, name)) for name in "ab"]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    assert len(kept(tmp_path)) == 40
 
 
 def test_what_is_measured_otherwise_stands_beside_what_was_measured_before(searched: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ import torch
 import pzc
 from pzc.compiler.load import inline, load
 from pzc.runtime.errors import PruningError
+from pzc.runtime.evaluation.evaluate import compared_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.scoring.masks import Target
 from pzc.search.candidate import Candidate, attributes, from_attributes
 from pzc.search.final import Final, as_written, contend, measure
 from pzc.search.fitness import Fitness
 from pzc.search.niche import signature
-from pzc.search.objective import OBJECTIVES
+from pzc.search.objective import OBJECTIVES, Divergence
 from pzc.search.place import Place
 from pzc.search.prepare import open_store, prepare
 from pzc.search.racing import RUNGS, Race
@@ -307,6 +310,20 @@ def test_the_hall_of_fame_says_what_was_measured(objective: str, tmp_path: Any) 
     published = min(result.zoo, key=lambda m: m.held_out)
     assert (outcome["published"], outcome["published_held_out"]) == (published.metric.name, published.held_out)
     assert (outcome["held_out"], outcome["dense"]) == (winner.held_out, result.dense)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_threads_share_windows_of_divergences(training: bool, tiny: Callable[..., Any]) -> None:
+    """Each is that of a window alone, and the model has its mode again."""
+    model, dense, windows = tiny(seed=1).train(training), tiny(seed=0), some_windows(7, 16)
+    objective = Divergence(dense, windows)
+    threads = threading.active_count()
+    found = objective.losses(model, 1, 7, at_once=3)
+    assert found == objective.losses(model, 1, 7)
+    expected = [compared_losses(model, dense, window).divergences[0] for window in windows[1:7].split(1)]
+    assert found == pytest.approx(expected, rel=0.02)  # the dense model's are kept in bfloat16
+    assert threading.active_count() == threads
+    assert all(module.training == training for module in model.modules())
 
 
 @pytest.mark.parametrize("objective", ["perplexity", "kl"])

@@ -112,6 +112,20 @@ def test_an_interrupt_leaves_the_best_so_far(tmp_path: Path) -> None:
     assert pzc.search_metrics(tmp_path / "run", resume=True, evaluations=6).state.measured >= 6
 
 
+def test_an_interrupt_in_the_final_leaves_the_best_so_far(tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "held-out text":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pzc.search_metrics(tmp_path / "run", evaluations=6, progress=interrupt, **TINY)
+    left = hall(tmp_path / "run")["01.pzm"]
+    assert b"On the search's windows: perplexity" in left
+    assert b"held-out" not in left
+    pzc.search_metrics(tmp_path / "run", resume=True)
+    assert b"on held-out text: perplexity" in hall(tmp_path / "run")["01.pzm"]
+
+
 def test_a_model_in_memory_is_searched_and_dense_again(found: tuple[Path, Any], tmp_path: Path) -> None:
     own = pzc.load_model("pocket")
     before = {name: tensor.clone() for name, tensor in own.model.state_dict().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,15 @@ def test_a_run_that_stands_still_can_be_gone_on_with(
     assert (shown.code, first["event"], last) == (
         0, "best", {"event": "stopped", "run": str(tmp_path / "run"), "study": "search"},
     )  # fmt: skip
+
+
+def test_the_outcome_of_an_earlier_final_ends_no_run_that_went_further(tmp_path: Path, terminal: Terminal) -> None:
+    store = a_run(tmp_path / "run", 3)
+    for slots, ended in ((store.slots() - 1, None), (store.slots(), "3 generations (--generations)")):
+        store.set_outcome(asdict(replace(OUTCOME, slots=slots)))
+        said = terminal("search", "status", str(tmp_path / "run")).out
+        assert ("nobody is at work on it" in said, "the winner: " in said) == (not ended, bool(ended))
+        assert json.loads(terminal("search", "status", str(tmp_path / "run"), "--json").out)["ended"] == ended
 
 
 def test_who_watches_a_run_that_has_ended_is_told_so_once(tmp_path: Path, terminal: Terminal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -501,6 +502,25 @@ def test_what_a_process_left_that_was_killed_between_is_taken_away(tmp_path: Pat
     write(members(2), folder, "a test", "perplexity")
     kept = ["hall_of_fame", f"hall_of_fame.{os.getppid()}.new", "hall_of_fame.mine.old"]
     assert sorted(p.name for p in tmp_path.iterdir()) == kept
+
+
+def test_what_was_moved_aside_is_put_back_where_nothing_took_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that was killed between, and before the disk is full."""
+    gone = 2**22 + 1  # beyond the largest process id of Linux
+    folder = tmp_path / "hall_of_fame"
+    paths = write(members(3), folder, "a test", "perplexity")
+    folder.rename(tmp_path / f"hall_of_fame.{gone}.old")
+
+    def full(path: Path, *given: Any, **more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(members(2), folder, "a test", "perplexity")
+    assert sorted(folder.iterdir()) == paths
+    assert sorted(tmp_path.iterdir()) == [folder]
 
 
 def ended_together(folder: Path, n: int, ready: Any) -> None:

@@ -457,6 +457,16 @@ def test_an_answer_that_was_lost_does_no_harm(store: Store, monkeypatch: pytest.
     assert Store(store.place, resume=True).settled(0) == dict(enumerate(SETTLED))
 
 
+def test_who_begins_while_the_storage_is_away_waits_for_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pzc.search.patient.RETRY", 0.001)
+    for name in ("set_user_attr", "set_metric_names"):
+        monkeypatch.setattr(store.study, name, failing(getattr(store.study, name), 3))
+    with store.workers.beating():
+        assert store.workers.me in Store(store.place, resume=True).workers.at_work()
+    store.set_settings({**(store.settings or {}), "objective": "kl"})
+    assert store.study.metric_names == ["e^KL"]
+
+
 def test_heartbeats_go_on_when_one_has_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And when none arrives for so long that the others take the worker for dead, its next claim says so."""
     away = threading.Event()

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pzc.search.place import Place
     from pzc.search.prepare import Prepared
     from pzc.search.settings import Settings
+    from pzc.search.state import State
     from pzc.search.store import Store
 
 
@@ -32,7 +35,7 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
     from pzc.cli.search.winners import report
     from pzc.search.helpers import helping
     from pzc.search.prepare import opened
-    from pzc.search.run import Budget, finish, search
+    from pzc.search.run import Budget, finish, kept, search
 
     threads = torch.get_num_threads()  # a run sets its own number
     resumed: str | None = given["resume"]
@@ -55,18 +58,18 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
             if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)
         before = store.slots()
-        with (
-            gentle(budget),
-            helping(place, settings, given["workers"] - 1, say, given["device"], given["trust_remote_code"]),
-            watching(run, budget, silent, given["as_json"]),
-        ):
-            search(run, budget)
-        if budget.asked:
-            _keep_so_far(run, given["as_json"])
-            raise KeyboardInterrupt
-        _say_why(run, silent, stood=bool(resumed) and store.slots() == before)
-        with progress(silent) as bar, store.workers.beating(lambda: budget.session):
-            result = finish(run, bar, at_once=given["workers"])
+        with kept(run, partial(_say_best, run, given["as_json"])):
+            with (
+                gentle(budget),
+                helping(place, settings, given["workers"] - 1, say, given["device"], given["trust_remote_code"]),
+                watching(run, budget, silent, given["as_json"]),
+            ):
+                search(run, budget)
+            if budget.asked:
+                raise KeyboardInterrupt
+            _say_why(run, silent, stood=bool(resumed) and store.slots() == before)
+            with progress(silent) as bar, store.workers.beating(lambda: budget.session):
+                result = finish(run, bar, at_once=given["workers"])
         report(run, result, given["as_json"])
 
 
@@ -142,15 +145,13 @@ def say_idle(settings: Settings, here: int) -> None:
         say(f"one worker of this run uses {settings.threads} of {here} threads; --workers {workers} would use all")
 
 
-def _keep_so_far(run: Prepared, as_json: bool) -> None:
-    """Write the best metrics of a run that is stopped, and say which is the best."""
+def _say_best(run: Prepared, as_json: bool, state: State, files: list[Path]) -> None:
+    """Say which is the best of a run that is stopped, and which file of the new hall of fame holds it."""
     from pzc.search.hall import HALL
-    from pzc.search.run import keep
 
-    kept = keep(run)
-    best = run.state.standing().best
+    best = state.standing().best
     if best and not as_json:
-        where = f"→ {kept[0]}" if kept else f"({run.folder / HALL} is as the last final has measured it)"
+        where = f"→ {files[0]}" if files else f"({run.folder / HALL} is as the last final has measured it)"
         say(f"best so far {best[0][0].fitness:.3f}  {best[0][1].formula}  per {best[0][0].per}  {where}")
 
 

@@ -57,9 +57,11 @@ class Seen:
         return self._state.standing()
 
     def through(self) -> tuple[str, Outcome | None]:
-        """Why it has ended, with what its final has measured; nothing while it may go on or the final lacks."""
+        """Why it has ended, with what its final has measured; nothing while it may go on or the final lacks, as of a
+        run that went further since the last."""
         why, outcome = ended(self._state, self.settings, self.spent), outcome_of(self.store)
-        return (why, outcome) if why and (outcome or not self._state.found) else ("", None)
+        measured = outcome is not None and outcome.slots in (None, self.store.slots())
+        return (why, outcome) if why and (measured or not self._state.found) else ("", None)
 
     def note(self) -> str:
         """Who is at work on it or, at its end, who has won."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
@@ -46,7 +46,6 @@ class SpaceSpec:
     depth: tuple[int, int] = (2, 5)
     size: int = 40
     per: tuple[str, ...] = ("row",)
-    definition: SpaceDefinition | None = field(default=None, compare=False)
 
 
 def check_space(definition: SpaceDefinition, lowering: Lowering) -> SpaceSpec | None:
@@ -68,7 +67,7 @@ def check_space(definition: SpaceDefinition, lowering: Lowering) -> SpaceSpec | 
             lowering.report("PZ0603", message, definition.name_span, help=f"add `{example}`")
     if len(lowering.diagnostics) > before:
         return None
-    return SpaceSpec(definition.name, definition.doc, **found, definition=definition)  # type: ignore[arg-type]
+    return SpaceSpec(definition.name, definition.doc, **found)  # type: ignore[arg-type]
 
 
 def _no_such(lowering: Lowering, what: str, item: Item, known: Iterable[str]) -> None:

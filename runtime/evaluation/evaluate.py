@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def window_losses(model: nn.Module, windows: Tensor, progress: Progress = silent
     """
     windows = check_windows(model, windows)
     losses: list[float] = []
-    with evaluating(model), _mapped(at_once if device_of(model).type == "cpu" else 1) as mapped:
+    with evaluating(model), side_by_side(model, at_once) as mapped:
         for found in mapped(partial(_losses, model), batches(model, windows)):
             losses += found
             progress("perplexity", len(losses), len(windows))
@@ -40,9 +41,10 @@ def window_losses(model: nn.Module, windows: Tensor, progress: Progress = silent
 
 
 @contextmanager
-def _mapped(at_once: int) -> Iterator[Callable[..., Iterator[list[float]]]]:
-    """`map`, by so many threads."""
-    if at_once == 1:
+def side_by_side(model: nn.Module, at_once: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """`map`, for passes through a model: on a CPU by `at_once` threads, each with as many of torch's own as one alone
+    would have."""
+    if at_once == 1 or device_of(model).type != "cpu":
         yield map
         return
     pool = ThreadPoolExecutor(at_once)
