@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pzc.compiler.load import zoo_metric
+from pzc.runtime.models.loading import IN_MEMORY
 from pzc.runtime.planning.commands import options_of
 
 _TEXTS = ("model", "data", "eval_data", "windows")
@@ -40,5 +41,10 @@ def _grouped(settings: Mapping[str, Any], published: str, per: str | None) -> st
 def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run by the options of other commands, without what is theirs anyway."""
     s = dict(settings)
-    sparsity = None if s.get("pattern") else s.get("sparsity")
-    return {**s, "eval_windows": s.get("held_out_windows"), "sparsity": sparsity, "seed": s.get("seed") or None}
+    return {
+        **s,
+        "model": "MODEL" if str(s.get("model")).endswith(IN_MEMORY) else s.get("model"),  # wherever it is saved
+        "eval_windows": s.get("held_out_windows"),
+        "sparsity": None if s.get("pattern") else s.get("sparsity"),
+        "seed": s.get("seed") or None,
+    }

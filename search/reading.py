@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ class Run:
     settings: dict[str, Any]
     first: int | None = None
     outcome: Outcome | None = None
+
+    def with_model_at(self, model: str | None) -> Run:
+        """The run with its model at another place than where it began, if one is named."""
+        return self if model is None else replace(self, settings={**self.settings, "model": model})
 
     @property
     def folder(self) -> Path:

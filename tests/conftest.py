@@ -94,6 +94,16 @@ def tokenizer() -> Any:
     return make_tokenizer()
 
 
+def divergence(model: Any, dense: Any, windows: Any) -> float:
+    """The mean KL(dense ‖ model) of the next tokens by torch's own function, in float64."""
+    import torch
+    from torch.nn.functional import kl_div
+
+    with torch.no_grad():
+        q, p = (m(windows).logits[:, :-1].double().log_softmax(-1).flatten(0, 1) for m in (model, dense))
+    return float(kl_div(q, p, reduction="batchmean", log_target=True))
+
+
 def make_tiny(seed: int = 0, dtype: str = "float32", **changes: Any) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

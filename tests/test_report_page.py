@@ -588,6 +588,15 @@ def test_the_page_has_the_command_that_the_search_has(tmp_path: Path) -> None:
     assert compare_command(run.settings, file, "magnitude", "layer") in commands(replace(run, outcome=ended), file)
 
 
+def test_commands_name_the_model_where_it_is_now(tmp_path: Path) -> None:
+    run, file = run_of(family()), tmp_path / "01.pzm"
+    pruning, comparing, _ = commands(run.with_model_at("a folder/model"), file)
+    assert "pzc prune --model 'a folder/model'" in pruning
+    assert "--model 'a folder/model'" in comparing
+    kept = commands(run.with_model_at("LlamaForCausalLM in memory"), file)[:2]
+    assert all("--model MODEL " in command for command in kept)
+
+
 def test_the_best_published_metric_of_the_final_is_measured(tmp_path: Path) -> None:
     """Of several that the final has measured the best on held-out text need not be the best by fitness."""
     ria = candidate(9, 31.0, generation=-1, operator="ria", per="layer")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
 
 from pzc.runtime.errors import PruningError
-from pzc.runtime.evaluation.evaluate import kl_divergence, window_losses
+from pzc.runtime.evaluation.evaluate import compared_losses, window_losses
 from pzc.runtime.evaluation.uncertainty import perplexity
 from pzc.runtime.models.passes import cross_entropy
+from tests.conftest import divergence
 
 
 def test_losses_are_those_of_transformers(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
@@ -38,16 +38,15 @@ def test_evaluation_counts_windows_and_leaves_training_mode_alone(
 
 def test_divergence_is_that_of_torch(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
     pruned, dense = tiny(seed=1), tiny(seed=0)
-    with torch.no_grad():
-        p, q = (model(windows).logits[:, :-1].double().log_softmax(-1) for model in (dense, pruned))
-    expected = functional.kl_div(q.flatten(0, 1), p.flatten(0, 1), reduction="batchmean", log_target=True)
-    assert kl_divergence(pruned, dense, windows) == pytest.approx(float(expected), rel=1e-5)
-    assert kl_divergence(dense, dense, windows) == pytest.approx(0, abs=1e-6)
+    found = compared_losses(pruned, dense, windows)
+    assert found.losses == window_losses(pruned, windows)
+    assert found.divergences == pytest.approx([divergence(pruned, dense, w) for w in windows.split(1)], rel=1e-5)
+    assert compared_losses(dense, dense, windows).divergences == pytest.approx([0] * len(windows), abs=1e-6)
 
 
 def test_divergence_needs_one_vocabulary(tiny: Callable[..., Any], windows: torch.Tensor) -> None:
     with pytest.raises(PruningError, match="different vocabularies"):
-        kl_divergence(tiny(), tiny(vocab_size=40), windows)
+        compared_losses(tiny(), tiny(vocab_size=40), windows)
 
 
 def test_threads_share_windows_without_changing_losses(

@@ -75,34 +75,27 @@ def command(
         there = (Path(name) / JOURNAL).is_file()
         return Place(Path(name), storage, name) if storage and not there else Place(Path(name))
 
-    run, others = read_run(Place(folder, storage, study)), [read_run(another(name)) for name in against]
+    run = read_run(Place(folder, storage, study)).with_model_at(model)
+    others = [read_run(another(name)) for name in against]
     for other in others:
         check_comparable(run, other)
     kept(run.folder)  # a file that is no record of transfers shows before anything is measured
     from pzc.runtime.files import check_writable
+    from pzc.search.report.measure import measure
     from pzc.search.report.write import write
 
     into = output or folder / "report"
     check_writable(into / "report.html")
     silent = quiet or as_json
     with progress(silent) as bar:
-        measured = None if no_model else _measured(run, model, device, trust_remote_code, eval_windows, bar)
-        written = write(
-            run, into, others=others, measured=measured, colour=coloured, progress=bar
-        )  # fmt: skip
+        how: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code, "eval_windows": eval_windows}
+        measured = None if no_model else measure(run, **how, progress=bar)
+        written = write(run, into, others=others, measured=measured, colour=coloured, progress=bar)
     if as_json:
         pictures = {name: [str(path) for path in paths] for name, paths in written.figures.items()}
         print_json({"page": str(written.page), "figures": pictures})
         return
     _show(written.page, len(written.figures))
-
-
-def _measured(run: Any, model: str | None, device: str, trust: bool, eval_windows: int | None, bar: Any) -> Any:
-    from pzc.search.report.measure import measure
-
-    return measure(
-        run, model=model, device=device, trust_remote_code=trust, eval_windows=eval_windows, progress=bar
-    )  # fmt: skip
 
 
 def _show(page: Path, figures: int) -> None:

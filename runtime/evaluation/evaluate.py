@@ -60,16 +60,6 @@ def _losses(model: nn.Module, batch: Tensor) -> list[float]:
     return found
 
 
-def kl_divergence(model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent) -> float:
-    """Mean of KL(against ‖ model) in nats over the tokens that perplexity counts: the next-token
-    distributions of `against`, the dense model, are the truth.
-
-    Raises PruningError when the models' vocabularies differ.
-    """
-    found = compared_losses(model, against, windows, progress).divergences
-    return sum(found) / len(found)
-
-
 @dataclass(frozen=True)
 class ComparedLosses:
     """Of each window, the mean cross-entropy of a model and its mean KL divergence from another, in nats a token."""
@@ -81,7 +71,8 @@ class ComparedLosses:
 def compared_losses(
     model: nn.Module, against: nn.Module, windows: Tensor, progress: Progress = silent
 ) -> ComparedLosses:
-    """What `window_losses` gives, and KL(against ‖ model), from one forward pass of each model over the windows.
+    """What `window_losses` gives, and KL(against ‖ model) in nats over the tokens that these count, the next-token
+    distributions of `against`, the dense model, being the truth: from one forward pass of each over the windows.
 
     Raises PruningError when the models' vocabularies differ.
     """

@@ -19,10 +19,6 @@ class Estimate:
     value: float
     error: float
 
-    def as_json(self) -> dict[str, float]:
-        """The fields of a result in JSON."""
-        return {"value": self.value, "standard_error": self.error}
-
 
 def mean(values: Sequence[float]) -> Estimate:
     """The mean, with s / √n for the sample's standard deviation s."""

@@ -88,20 +88,17 @@ def published_metric(run: Run, name: str) -> Metric:
 def measure(
     run: Run,
     *,
-    model: str | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,
     eval_windows: int | None = None,
     progress: Progress = silent,
 ) -> Measured:
-    """Measure the winner on the model of its run. `model` says where that is now, if it has moved.
+    """Measure the winner on the model of its run.
 
     Raises StoreError for another model or text than the run's, PruningError for one that cannot be used.
     """
     s = run.settings
-    loaded = load_model(
-        model or str(s["model"]), device=device, dtype=s.get("dtype"), trust_remote_code=trust_remote_code
-    )
+    loaded = load_model(str(s["model"]), device=device, dtype=s.get("dtype"), trust_remote_code=trust_remote_code)
     if "model_sha256" in s and s["model_sha256"] != model_sha256(loaded, s):
         raise StoreError(f"{loaded.name} is not the model of this run", "leave the model's part out with --no-model")
     metrics = metrics_of(run)
