@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,11 @@ AXES: tuple[Axis, ...] = ("out", "in")
 
 TIERS: tuple[Tier, ...] = ("weights", "forward", "hessian", "backward")
 """Cost tiers, cheapest first: no pass over the data, a forward pass, one that sums up X·Xᵀ, one with gradients."""
+
+
+def within(names: Iterable[str], tier: Tier | None) -> bool:
+    """Whether leaves, by their full names, all cost at most a tier; None sets no bound."""
+    return tier is None or all(TIERS.index(LEAVES[name].tier) <= TIERS.index(tier) for name in names)
 
 
 class Usual(NamedTuple):

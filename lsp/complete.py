@@ -9,8 +9,8 @@ from typing import Literal
 from pzc.compiler.functions import ELEMENTWISE, FUNCTION_NAMES, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.language.modules import libraries
-from pzc.compiler.language.spaces import ENTRIES
-from pzc.compiler.leaves import AXES, LEAVES, short
+from pzc.compiler.language.spaces import ENTRIES, NESTED
+from pzc.compiler.leaves import AXES, LEAVES, TIERS, short
 from pzc.grammar.syntax import Span
 from pzc.grammar.words import RESERVED
 from pzc.lsp import describe
@@ -159,6 +159,8 @@ def _values(cursor: _Cursor) -> list[Item]:
 
 def _items(cursor: _Cursor) -> list[Item]:
     """What the entry of a space may list."""
+    if _entry(cursor) == "tier":
+        return [Item(tier, "group", describe.COSTS[tier]) for tier in TIERS]
     wanted = _LISTED.get(_entry(cursor))
     return [item for item in map(_as_listed, _values(cursor)) if wanted and wanted(item)]
 
@@ -174,6 +176,7 @@ _ELSEWHERE = {*ELEMENTWISE, *REDUCTIONS} - {name for name, f in ELEMENTWISE.item
 _LISTED: dict[str, Callable[[Item], bool]] = {
     "leaves": lambda item: item.kind == "leaf",
     "ops": lambda item: item.kind in ("function", "library") and item.label not in _ELSEWHERE,
+    "nesting": lambda item: item.kind == "function" and item.label in NESTED,
     "reductions": lambda item: item.label in REDUCTIONS and not REDUCTIONS[item.label].keeps,
 }
 

@@ -43,7 +43,7 @@ WORDS = {
 }
 """The other words of the language."""
 
-_TIERS = {
+COSTS = {
     "weights": "needs no data",
     "forward": "needs a forward pass",
     "hessian": "needs a forward pass that sums up X·Xᵀ",
@@ -63,7 +63,7 @@ def value(node: Node) -> str:
     """Axes, sign and cost of a value."""
     has = ", ".join(a for a in AXES if a in node.axes)
     shape = f"axes `[{has}]`" if has else "a single number"
-    return " · ".join([shape, _SIGNS.get(node.sign, "any sign"), _TIERS[_tier(node)]])
+    return " · ".join([shape, _SIGNS.get(node.sign, "any sign"), COSTS[_tier(node)]])
 
 
 def _tier(*nodes: Node) -> str:
@@ -137,4 +137,4 @@ def exported(document: Document) -> list[Symbol]:
 
 def _metric(m: Checked) -> str:
     tier = _tier(*(arm.core for arm in m.arms))
-    return " · ".join([_TIERS[tier], *dict.fromkeys(GROUPS[arm.per] for arm in m.arms)])
+    return " · ".join([COSTS[tier], *dict.fromkeys(GROUPS[arm.per] for arm in m.arms)])

@@ -144,6 +144,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         racing=False,
         fixed={  # its trees are of its own making
             "template": None,
+            "tier": None,
             "seed_metrics": (),
             "seed_zoo": False,
             "islands": 1,

@@ -32,7 +32,7 @@ def space_sha256(reference: str) -> str:
     """A hash of what a space says and what its functions mean, whatever the layout, the comments and the file."""
     spec = load_space(reference)
     ops = [(op.name, op.arity, op.core, _meaning(op), weight) for op, weight in (*spec.ops, *spec.reductions)]
-    said = (spec.name, spec.leaves, ops, spec.exponents, spec.depth, spec.size, spec.per)
+    said = (spec.name, spec.leaves, ops, spec.exponents, spec.depth, spec.size, spec.nesting, spec.tier, spec.per)
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 

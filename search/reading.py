@@ -28,7 +28,7 @@ COMPARABLE = (
 """The settings that two runs must share for their fitness to mean the same. So many windows with the same tokens have
 the same length."""
 
-SEARCHED = ("space", "template", "per", "seeds", "seed_zoo")
+SEARCHED = ("space", "template", "tier", "per", "seeds", "seed_zoo")
 """The settings that say where a run searches and what it begins with."""
 
 

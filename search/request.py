@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pzc.compiler.groups import read_groups
+from pzc.compiler.leaves import LEAVES, TIERS, within
 from pzc.compiler.limits import LARGEST_SEED
 from pzc.compiler.load import load_all
 from pzc.compiler.metric import Metric
@@ -25,8 +26,8 @@ from pzc.search.algorithms import ALGORITHMS
 from pzc.search.errors import Contradiction
 from pzc.search.objective import OBJECTIVES
 from pzc.search.proposals import rng_for
-from pzc.search.settings import BOUNDS, Settings, default_threads, given
-from pzc.search.space import random_genotype, space_for
+from pzc.search.settings import BOUNDS, Settings, default_threads, given, searched_space
+from pzc.search.space import random_genotype
 
 LIMIT = 600.0
 """Seconds that a search takes when nothing else is said."""
@@ -45,7 +46,8 @@ class How(TypedDict, total=False):
     `data` is the text of calibration and fitness, `eval_data` that of the final; `windows`, `fitness_windows` and
     `held_out_windows` are of `length` tokens. `sparsity`, or a `pattern` N:M instead, is what candidates are pruned to,
     in the comparison groups `per`. `include` and `exclude` choose layers as `find_layers` does. `space` is a name or
-    `FILE.pzm[:NAME]`, `template` what every candidate looks like. `seed_zoo` lets the published metrics into the first
+    `FILE.pzm[:NAME]`, `template` what every candidate looks like, `tier` the dearest statistics that it may read:
+    weights, forward, hessian or backward. `seed_zoo` lets the published metrics into the first
     population, and `seed_metrics` those (metrics, or what `pzc.load` takes). The search ends after `limit` seconds,
     `generations`, `evaluations`, `patience` generations without anything better, or at the fitness `reach`, in all and
     not each time that it is resumed; after ten minutes when nothing is said. Of a run that is resumed those that are
@@ -69,6 +71,7 @@ class How(TypedDict, total=False):
     algorithm: str
     space: str | PathLike[str]
     template: str | None
+    tier: str | None
     objective: str
     population: int
     islands: int
@@ -113,7 +116,7 @@ def new_settings(workers: int = 1, **how: Unpack[How]) -> Settings:
         threads=settings.threads or default_threads(workers),
         seeds=said.get("seed_metrics", ()),
     )
-    space = space_for(settings.space, "row" if settings.pattern else settings.per, settings.template)
+    space = searched_space(settings)
     random_genotype(space, rng_for(settings.seed, 0, 0, 0))  # one that gives no metric is said before anything else
     settings = _ending(settings)
     _check_seeds(settings)
@@ -158,9 +161,15 @@ def _as_it_was(value: Any) -> str:
 
 
 def _check_seeds(settings: Settings) -> None:
-    """Raise Contradiction where the run would end before it has tried the metrics that it is to begin with."""
-    bound = settings.evaluations
-    n = len(given(settings).seeds) if bound is not None else 0
+    """Raise Contradiction where the run would end before it has tried the metrics that it is to begin with, or where
+    these read dearer statistics than it may."""
+    start, bound = given(settings), settings.evaluations
+    for m in start.seeds:
+        if not within(m.leaves, start.space.tier):
+            dearest = max(m.leaves, key=lambda name: TIERS.index(LEAVES[name].tier))
+            reads = f"`{m.name}` reads {dearest}, of the tier {LEAVES[dearest].tier}"
+            raise Contradiction(f"{{seed_metrics}}: {reads}; the search keeps to {start.space.tier}")
+    n = len(start.seeds)
     if bound is not None and n > bound:
         brought = f"{n} candidates, one for each group of the space where it lacks a metric's own"
         raise Contradiction(
@@ -278,6 +287,7 @@ _VALUES: dict[str, Callable[[str, Any], Any]] = {
     "algorithm": _one_of(ALGORITHMS),
     "space": _text,
     "template": _text,
+    "tier": _one_of(TIERS),
     "objective": _one_of(OBJECTIVES),
     "population": _whole(4),
     "islands": _whole(1),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pzc.compiler.core import leaves_of
-from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.leaves import ALIASES, LEAVES, Tier, within
 from pzc.compiler.load import inline, zoo
 from pzc.compiler.metric import Metric
 from pzc.runtime.scoring.masks import Target, parse_pattern
@@ -18,7 +18,7 @@ from pzc.search.errors import StoreError, of_another_version
 from pzc.search.objective import OBJECTIVES
 from pzc.search.plan import Plan
 from pzc.search.proposals import Given
-from pzc.search.space import Space, load_space, space_for, written_out
+from pzc.search.space import Space, space_for, written_out
 from pzc.search.store import Store
 
 
@@ -51,6 +51,7 @@ class Settings:
     algorithm: str = "default"
     space: str = "default"
     template: str | None = None
+    tier: Tier | None = None
     objective: str = "perplexity"
     population: int = 32
     islands: int = 2
@@ -113,10 +114,17 @@ def target_of(settings: Settings) -> Target:
     return Target(None, settings.sparsity, parse_pattern(settings.pattern) if settings.pattern else None)
 
 
+def searched_space(settings: Settings) -> Space:
+    """What a run searches. Raises MetricNotFound and SourceError for what can't be read."""
+    per = "row" if settings.pattern else settings.per
+    return space_for(settings.space, per, settings.template, settings.tier)
+
+
 def given(settings: Settings) -> Given:
-    """What the search starts from. Candidates have one score for all layers, so metrics by role are left out."""
-    space = space_for(settings.space, "row" if settings.pattern else settings.per, settings.template)
-    published = [m for m in zoo().values() if not m.roles]
+    """What the search starts from. Candidates have one score for all layers, so metrics by role are left out, and so
+    are those that read dearer statistics than candidates may."""
+    space = searched_space(settings)
+    published = [m for m in zoo().values() if not m.roles and within(m.leaves, space.tier)]
     seeds = [_seed(text) for text in settings.seeds]
     return Given(_grouped(published, space), _grouped(seeds, space), space)
 
@@ -136,13 +144,13 @@ def _seed(text: str) -> Metric:
 def leaves_for(settings: Settings) -> frozenset[str]:
     """The statistics that the space, its functions, the template, the user's metrics or the zoo read."""
     start = given(settings)
-    spec = load_space(settings.space)
-    read = {ALIASES.get(name, name) for name, _ in spec.leaves}
-    for op in (*(op for op, _ in spec.ops), start.space.template):
+    space = start.space
+    read = {ALIASES.get(name, name) for name, _ in space.leaves}
+    for op in (*(op for op, _ in (*space.unary, *space.binary)), space.template):
         if op and op.function:
             read |= {name for core in written_out(op.function) if core for name in leaves_of(core)}
     read |= {name for m in (*start.published, *start.seeds) for name in m.leaves}
-    return frozenset(name for name in read if name in LEAVES)
+    return frozenset(name for name in read if name in LEAVES and within([name], space.tier))
 
 
 def default_threads(workers: int) -> int:

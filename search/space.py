@@ -7,7 +7,7 @@ gets its magnitude, a reduction over an axis that its argument lacks takes the o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
@@ -16,12 +16,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from pzc.compiler.core import Node, leaf, make, number, size, topological, value_of
+from pzc.compiler.core import Node, leaf, leaves_of, make, number, size, topological, value_of
 from pzc.compiler.functions import OVER_AXES
 from pzc.compiler.language.lower import write_out
 from pzc.compiler.language.scope import Function
 from pzc.compiler.language.spaces import Op, SpaceSpec
-from pzc.compiler.leaves import ALIASES
+from pzc.compiler.leaves import ALIASES, TIERS, Tier, within
 from pzc.compiler.load import MetricNotFound, file_and_name, read_file
 from pzc.compiler.metric import compile_source
 from pzc.compiler.rewriting.rank import ranks_nothing
@@ -47,7 +47,8 @@ class Space:
     """The building blocks of a search, each with the weight by which it is drawn.
 
     `exponents` are what `x ^ e` starts from, `depth` the levels of a new tree, `largest` the most nodes that a
-    candidate may have.
+    candidate may have, `nesting` core operations with how many of them may stand on one way from its root to a leaf,
+    `tier` the dearest statistics that it may read.
     """
 
     name: str
@@ -60,6 +61,8 @@ class Space:
     exponents: tuple[float, ...]
     depth: tuple[int, int] = (2, 5)
     largest: int = 40
+    nesting: tuple[tuple[tuple[str, ...], int], ...] = ()
+    tier: Tier | None = None
     template: Op | None = None
     """A function of one argument: candidates fill its hole."""
 
@@ -93,6 +96,8 @@ def space_of(spec: SpaceSpec) -> Space:
         exponents=spec.exponents,
         depth=spec.depth,
         largest=spec.size,
+        nesting=spec.nesting,
+        tier=spec.tier,
     )
 
 
@@ -138,13 +143,18 @@ TRIES = 1000
 """How many random trees are drawn, at most, for one that a space takes."""
 
 
-def space_for(reference: str, per: str | None = None, template: str | None = None) -> Space:
-    """A space by name or file, with its own comparison groups or those of `per`, such as `row,layer`, and a template
-    such as `abs(W) * <hole>`. Raises MetricNotFound for a space that there is not and a template without a hole,
-    SourceError for a template that is no formula."""
+def space_for(reference: str, per: str | None = None, template: str | None = None, tier: Tier | None = None) -> Space:
+    """A space by name or file, with its own comparison groups or those of `per`, such as `row,layer`, a template such
+    as `abs(W) * <hole>`, and leaves of a `tier` at most. Raises MetricNotFound for a space that there is not, or has no
+    such leaves, and a template without a hole, SourceError for a template that is no formula."""
     space = space_of(load_space(reference))
     groups = tuple(per.split(",")) if per else space.groups
-    return replace(space, groups=groups, template=None if template is None else template_of(template))
+    tier = min((t for t in (tier, space.tier) if t), key=TIERS.index, default=None)
+    leaves = tuple((name, weight) for name, weight in space.leaves if within([ALIASES.get(name, name)], tier))
+    if not leaves:
+        raise MetricNotFound(f"the space `{space.name}` has no leaf of the tier `{tier}`, nor a cheaper one")
+    hole = None if template is None else template_of(template)
+    return replace(space, groups=groups, leaves=leaves, tier=tier, template=hole)
 
 
 HOLE = "<hole>"
@@ -276,6 +286,14 @@ def random_tree(space: Space, rng: Rng, levels: int) -> Node:
     return apply(op, x, y) if op else x
 
 
+def nested(core: Node, ops: Collection[str]) -> int:
+    """How many of some operations stand on one way from the root to a leaf, at most."""
+    found: dict[Node, int] = {}
+    for node in topological(core):
+        found[node] = max((found[a] for a in node.args), default=0) + (node.op in ops)
+    return found[core]
+
+
 def why_not(genotype: Genotype, space: Space) -> str | None:
     """Why a genotype is no candidate of the space, or None when it is one."""
     try:
@@ -288,6 +306,10 @@ def why_not(genotype: Genotype, space: Space) -> str | None:
         return "too deep"
     if any(n.op == "number" and abs(value_of(n)) > LARGEST_NUMBER for n in topological(core)):
         return "number too large"
+    if any(nested(core, ops) > most for ops, most in space.nesting):
+        return "nested too deep"
+    if not within(leaves_of(core), space.tier):
+        return "too dear"
     if ranks_nothing(core, genotype.per):
         return "constant"
     return None

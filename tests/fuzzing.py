@@ -96,7 +96,17 @@ def _meaning(compiled: Compiled) -> list[Any]:
     """What a text defines, without its layout and its names for parts."""
     metrics = [(m.name, m.arms, m.params) for m in compiled.metrics]
     spaces = [
-        (s.name, s.leaves, [(op.name, w) for op, w in (*s.ops, *s.reductions)], s.exponents, s.depth, s.size, s.per)
+        (
+            s.name,
+            s.leaves,
+            [(op.name, w) for op, w in (*s.ops, *s.reductions)],
+            s.exponents,
+            s.depth,
+            s.size,
+            s.nesting,
+            s.tier,
+            s.per,
+        )
         for s in compiled.spaces
     ]
     return [*metrics, *spaces]

@@ -366,6 +366,8 @@ def test_what_is_proposed_and_nothing_else(marked: str, want: list[str]) -> None
         ("use paper space s { ops: ‸", ["paper.*"], ["paper"]),
         ("space s { reductions: ‸", ["mean", "norm", "median"], ["abs", "sqrt", "rank"]),
         ("fn f(x) = x space s { ops: ‸", ["sqrt", "f"], ["W"]),
+        ("fn f(x) = x space s { nesting: ‸", ["sqrt", "mean"], ["W", "f", "clamp", "rank"]),
+        ("space s { tier: ‸", ["weights", "forward", "hessian", "backward"], ["W", "sqrt"]),
         ("let a = W +\nlet b = ‸", ["a", "W"], []),
     ],
 )

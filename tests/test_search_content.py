@@ -57,6 +57,8 @@ def file(tmp_path: Path) -> Path:
         ("exponents: 0.5, 2", "exponents: 0.5", False),
         ("2 .. 4", "2 .. 5", False),
         ("size: 12", "size: 13", False),
+        ("size: 12", "size: 12 nesting: sqrt", False),
+        ("size: 12", "size: 12 tier: forward", False),
         ("per: row", "per: layer", False),
     ],
 )

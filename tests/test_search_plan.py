@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +11,24 @@ from click.testing import CliRunner
 
 from pzc.cli.main import pzc as cli
 from pzc.compiler.core import leaf, number
+from pzc.compiler.leaves import LEAVES
 from pzc.compiler.load import MetricNotFound, inline, zoo
 from pzc.grammar.diagnostics import SourceError
+from pzc.runtime.errors import PruningError
 from pzc.search.algorithms import ALGORITHMS, Draft
 from pzc.search.candidate import MEASURED, Candidate
+from pzc.search.errors import Contradiction
 from pzc.search.place import Place
 from pzc.search.plan import Plan
 from pzc.search.proposals import INSTRUCTIVE, candidate_of, proposals, rng_for
 from pzc.search.replay import stored_state
+from pzc.search.request import How, new_settings, resumed_settings
 from pzc.search.settings import Settings, given, leaves_for
 from pzc.search.space import Genotype, apply, filling, space_for, template_of, why_not
 from pzc.search.state import State
 from pzc.search.store import Store
 from pzc.search.variation import offspring
-from tests.searches import closed, genotype, made, small_search
+from tests.searches import SMALL, closed, genotype, made, small_search, stored
 
 PLAN = Plan(population=6, islands=2, generations=2, seed=1)
 
@@ -104,6 +109,38 @@ def test_what_is_no_template() -> None:
         template_of("abs(W * <hole>")
     with pytest.raises(SourceError):
         template_of("Z * <hole>")
+
+
+# A bound on what statistics cost
+
+
+def test_a_search_within_a_tier_gathers_and_compares_nothing_dearer(tmp_path: Path) -> None:
+    settings = Settings(tier="forward")
+    leaves = leaves_for(settings)
+    assert "X.l2" in leaves
+    assert {LEAVES[name].tier for name in leaves} == {"weights", "forward"}
+    how = ["--tier", "forward", "--generations", "2", "--population", "8", "--run", str(tmp_path)]
+    done = CliRunner().invoke(cli, ["search", *SMALL, *how])
+    assert done.exit_code == 0, done.output
+    left_out = next(line for line in done.stderr.replace("\n  ", " ").splitlines() if "than forward" in line)
+    assert {m.name for m in zoo().values() if "G.l2" in m.leaves} <= set(re.findall(r"\w+", left_out))
+    candidates = stored(tmp_path)
+    assert {c.tier for c in candidates} == {"weights", "forward"}
+    assert {"wanda", "magnitude"} <= {c.operator for c in candidates if c.published}
+    assert all("second-order loss" not in c.predictors for c in candidates)
+
+
+def test_metrics_of_ones_own_keep_to_the_tier() -> None:
+    how = How(seed_metrics=["abs(W) * G.l1"], tier="forward")
+    with pytest.raises(Contradiction, match=r"`inline` reads G\.l1, of the tier backward; .* keeps to forward"):
+        new_settings(**how)
+    assert new_settings(**{**how, "tier": "backward"}).tier == "backward"
+    with pytest.raises(Contradiction, match="`tier` does not go with `algorithm` paper"):
+        new_settings(algorithm="paper", tier="forward")
+    with pytest.raises(PruningError, match="there is no tier `forwards`; there are weights, forward"):
+        new_settings(tier="forwards")
+    with pytest.raises(Contradiction, match="`tier` of a run cannot change; it began without one"):
+        resumed_settings(Settings(), tier="forward")
 
 
 # The user's own metrics

@@ -149,6 +149,40 @@ def test_offspring_follow_the_seed_and_the_place() -> None:
     assert len(set(draws)) == len(places)
 
 
+def test_offspring_keep_to_nesting_and_to_the_tier() -> None:
+    """Each bound refuses some of what would be bred without it, and none of it is bred with it."""
+    free = space_for("default")
+    bound = replace(space_for("default", tier="forward"), nesting=((("pow",), 1), (("mean", "norm"), 1)))
+    assert {name for name, _ in free.leaves} - {name for name, _ in bound.leaves} == {"G.l2", "G.l1"}
+    refused = Counter[str | None]()
+    for space in (free, bound):
+        population = [random_genotype(space, rng_for(0, 0, slot, 0)) for slot in range(12)]
+        for slot in range(200):
+            rng = rng_for(0, 1, slot, 0)
+            child, _ = offspring([population[int(i)] for i in rng.integers(len(population), size=2)], space, rng)
+            population[slot % len(population)] = child
+            if space is free:
+                refused[why_not(child, bound)] += 1
+                continue
+            ways = [(child.core, 0)]
+            while ways:
+                node, powers = ways.pop()
+                powers += node.op == "pow"
+                assert powers <= 1
+                ways += [(a, powers) for a in node.args]
+            assert not {"G.l1", "G.l2"} & leaves_of(child.core)
+    assert min(refused["nested too deep"], refused["too dear"]) > 5
+
+
+def test_the_cheaper_of_two_tiers_holds(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pzm"
+    assert space_for("default", tier="weights").leaves == (("W", 5.0),)
+    path.write_text("pzm 1 space s { leaves: X ops: * tier: forward }", encoding="utf-8")
+    assert space_for(str(path), tier="backward").tier == space_for(str(path)).tier == "forward"
+    with pytest.raises(MetricNotFound, match="the space `s` has no leaf of the tier `weights`, nor a cheaper one"):
+        space_for(str(path), tier="weights")
+
+
 def test_a_space_that_gives_no_metric_is_refused() -> None:
     columns = replace(space_for("elementwise"), leaves=(("X", 1.0),), groups=("col",))
     with pytest.raises(PruningError, match=r"the space `elementwise` gives no metric: of 1,000 .* \(constant: 1,000\)"):

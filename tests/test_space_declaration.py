@@ -42,6 +42,13 @@ def test_what_is_left_out_has_a_default() -> None:
     assert (found.reductions, found.depth, found.size, found.per) == ((), (2, 5), 40, ("row",))
 
 
+def test_bounds_on_nesting_and_on_what_statistics_cost() -> None:
+    found = space("leaves: W, X ops: * nesting: tanh, ^ 2, mean 3, max, ^ 4 tier: forward")
+    assert found.nesting == ((("tanh",), 1), (("pow",), 4), (("mean",), 3), (("max", "amax"), 1))
+    assert found.tier == "forward"
+    assert (space("leaves: W ops: *").nesting, space("leaves: W ops: *").tier) == ((), None)
+
+
 def test_functions_are_operations_and_a_library_is_all_of_its_functions() -> None:
     found = space("leaves: W ops: paper.* 2, half", "use paper fn half(x) = x / 2")
     names = {op.name: op.arity for op, _ in found.ops}
@@ -75,6 +82,19 @@ def test_functions_are_operations_and_a_library_is_all_of_its_functions() -> Non
         ("space s { leaves: W ops: * depth: W }", "PZ0602", "a depth is a range from 1 to 1000, such as `3 .. 5`"),
         ("space s { leaves: W ops: * size: 0 }", "PZ0602", "a size is a whole number from 1 to 1000"),
         ("space s { leaves: W ops: * size: 3.5 }", "PZ0602", "a size is a whole number from 1 to 1000"),
+        ("space s { leaves: W ops: * nesting: tan }", "PZ0602", "there is no operation of the language `tan`"),
+        (
+            "space s { leaves: W ops: * nesting: exp 0 }",
+            "PZ0602",
+            "how often an operation may be nested is a whole number from 1 to 1000",
+        ),
+        ("space s { leaves: W ops: * tier: forwards }", "PZ0602", "there is no tier `forwards`"),
+        ("space s { leaves: W ops: * tier: forward 2 }", "PZ0602", "a space has one tier, such as `forward`"),
+        (
+            "space s { tier: forward leaves: W, G.l1 2 ops: * }",
+            "PZ0602",
+            "`G.l1` is of the tier `backward`, which is dearer than `forward`",
+        ),
         ("space s { leaves: W ops: * per: rows }", "PZ0602", "there is no comparison group `rows`"),
         ("space s { leaves: W ops: * } let s = W", "PZ0204", "`s` is defined twice"),
         ("space s { leaves: W 1e99 ops: * }", "PZ0104", "1e99 is beyond float32"),

@@ -16,6 +16,7 @@ import click
 from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
 from pzc.cli.search.from_options import changed, place_of, settings_of
+from pzc.compiler.leaves import within
 from pzc.compiler.load import zoo
 from pzc.grammar.counting import count
 
@@ -52,8 +53,11 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
         run = _prepared(store, settings, given, silent)
         leading.begun = True
         if not silent:
+            tier = run.given.space.tier
             if by_role := [m.name for m in zoo().values() if m.roles]:
                 say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
+            if dear := [m.name for m in zoo().values() if not m.roles and not within(m.leaves, tier)]:
+                say(f"left out of the zoo: {', '.join(dear)}; they read dearer statistics than {tier}")
             say(_plan(run, given["workers"]))
             if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)

@@ -12,6 +12,7 @@ from pzc.cli import completion, options
 from pzc.cli.search import status, transfer
 from pzc.cli.search.join import join
 from pzc.cli.search.lead import lead
+from pzc.compiler.leaves import TIERS
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -53,6 +54,12 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "pruner_zero for the other algorithms]",
 )
 @click.option("--template", metavar="TEMPLATE", help="What every candidate looks like, such as 'abs(W) * <hole>'.")
+@click.option(
+    "--tier",
+    type=click.Choice(TIERS),
+    help="The dearest statistics that a candidate may read; with forward no gradients are gathered. [default: the "
+    "space's]",
+)
 @click.option(
     "--objective",
     type=click.Choice(["perplexity", "kl"]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from pzc.compiler.functions import ELEMENTWISE, OPERATORS, REDUCTIONS
 from pzc.compiler.groups import GROUPS
 from pzc.compiler.language.lower import Lowering
 from pzc.compiler.language.modules import libraries
 from pzc.compiler.language.scope import Function
-from pzc.compiler.leaves import ALIASES, LEAVES
+from pzc.compiler.leaves import ALIASES, LEAVES, TIERS, Tier, within
 from pzc.grammar.diagnostics import did_you_mean, some
 from pzc.grammar.syntax import Entry, Item, SpaceDefinition
 
@@ -34,7 +35,8 @@ class SpaceSpec:
     """A checked `space`. Leaves (full names), operations and reductions come with the weights by which they are drawn.
 
     `exponents` are the numbers that `x ^ e` starts from, `depth` the least and most levels of a new tree, `size` the
-    most nodes that a candidate may have, `per` the comparison groups.
+    most nodes that a candidate may have, `nesting` core operations with how many of them may stand on one way from the
+    root to a leaf together, `tier` the dearest statistics that it may read, `per` the comparison groups.
     """
 
     name: str
@@ -45,6 +47,8 @@ class SpaceSpec:
     exponents: tuple[float, ...] = (0.5, 2.0)
     depth: tuple[int, int] = (2, 5)
     size: int = 40
+    nesting: tuple[tuple[tuple[str, ...], int], ...] = ()
+    tier: Tier | None = None
     per: tuple[str, ...] = ("row",)
 
 
@@ -60,6 +64,7 @@ def check_space(definition: SpaceDefinition, lowering: Lowering) -> SpaceSpec | 
             lowering.report("PZ0601", f"`{entry.name}` stands twice in this space", entry.name_span)
         else:
             found[entry.name] = ENTRIES[entry.name](entry, lowering)
+    _check_tier(definition, found, lowering)
     for name in ("leaves", "ops"):
         if name not in {e.name for e in definition.entries}:
             example = {"leaves": "leaves: W, X, G", "ops": "ops: *, /, sqrt"}[name]
@@ -68,6 +73,16 @@ def check_space(definition: SpaceDefinition, lowering: Lowering) -> SpaceSpec | 
     if len(lowering.diagnostics) > before:
         return None
     return SpaceSpec(definition.name, definition.doc, **found)  # type: ignore[arg-type]
+
+
+def _check_tier(definition: SpaceDefinition, found: Mapping[str, object], lowering: Lowering) -> None:
+    """Leaves that the tier of their space leaves out must not be listed."""
+    tier = cast("Tier | None", found.get("tier"))
+    for item in (i for entry in definition.entries if entry.name == "leaves" for i in entry.items):
+        full = ALIASES.get(item.text, item.text)
+        if full in LEAVES and not within([full], tier):
+            message = f"`{item.text}` is of the tier `{LEAVES[full].tier}`, which is dearer than `{tier}`"
+            lowering.report("PZ0602", message, item.span, help="leave it out, or raise the `tier`")
 
 
 def _no_such(lowering: Lowering, what: str, item: Item, known: Iterable[str]) -> None:
@@ -208,6 +223,37 @@ def _size(entry: Entry, lowering: Lowering) -> int:
     return size or 1
 
 
+def _nesting(entry: Entry, lowering: Lowering) -> tuple[tuple[tuple[str, ...], int], ...]:
+    found: dict[tuple[str, ...], int] = {}
+    for item in entry.items:
+        most = _whole(item.more or "1")
+        if item.text not in NESTED:
+            _no_such(lowering, "operation of the language", item, NESTED)
+        elif most is None:
+            message = f"how often an operation may be nested is a whole number from 1 to {LARGEST}"
+            lowering.report("PZ0602", message, item.span)
+        else:
+            found[NESTED[item.text]] = most
+    return tuple(found.items())
+
+
+_REDUCING = {name: f.op for name, f in REDUCTIONS.items() if not f.keeps}
+NESTED: dict[str, tuple[str, ...]] = {
+    name: tuple(ops[name] for ops in ({n: op.core for n, op in _CORE.items()}, _REDUCING) if name in ops)
+    for name in {**_CORE, **_REDUCING}
+}
+"""What may be bounded in its nesting, with its core operations: `max` is one of two values and a reduction."""
+
+
+def _tier(entry: Entry, lowering: Lowering) -> Tier | None:
+    item = entry.items[0]
+    if len(entry.items) > 1 or item.more:
+        lowering.report("PZ0602", "a space has one tier, such as `forward`", entry.span)
+    elif item.text not in TIERS:
+        _no_such(lowering, "tier", item, TIERS)
+    return next((tier for tier in TIERS if tier == item.text), None)
+
+
 def _groups(entry: Entry, lowering: Lowering) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for item in entry.items:
@@ -227,6 +273,8 @@ ENTRIES: Mapping[str, Callable[[Entry, Lowering], object]] = {
     "exponents": _numbers,
     "depth": _depth,
     "size": _size,
+    "nesting": _nesting,
+    "tier": _tier,
     "per": _groups,
 }
 """What a space may say, and how it is read."""

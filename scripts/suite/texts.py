@@ -157,6 +157,11 @@ EDGES: list[tuple[str, str, tuple[str, ...]]] = [
     ("a space with a tail as a reduction", E + "space s { leaves: W ops: * reductions: tail }", ("PZ0602",)),
     ("a space with a rank as a reduction", E + "space s { leaves: W ops: * reductions: rank }", ("PZ0602",)),
     ("a space with a name as an exponent", E + "space s { leaves: W ops: * exponents: two }", ("PZ0602",)),
+    ("a space with a bound on what is no operation", E + "space s { leaves: W ops: * nesting: tan 2 }", ("PZ0602",)),
+    ("a space with no nesting at all", E + "space s { leaves: W ops: * nesting: exp 0 }", ("PZ0602",)),
+    ("a space with a tier that does not exist", E + "space s { leaves: W ops: * tier: forwards }", ("PZ0602",)),
+    ("a space with two tiers", E + "space s { leaves: W ops: * tier: forward, backward }", ("PZ0602",)),
+    ("a space with a leaf above its tier", E + "space s { leaves: W, G ops: * tier: forward }", ("PZ0602",)),
     ("a space with a group that does not exist", E + "space s { leaves: W ops: * per: rows }", ("PZ0602",)),
     ("a letter that is not of ASCII", E + "let é = X metric m = W * é", ("PZ0102", "PZ0102")),
     ("a byte order mark after the start", E + "\ufeffmetric m = W", ("PZ0102",)),
@@ -269,7 +274,7 @@ WARNINGS = [
     (
         "a space with every entry",
         E + "space s { leaves: W 5, X ops: *, / 2, sqrt reductions: mean 3, norm exponents: 0.5, -1 depth: 2 .. 5 "
-        "size: 40 per: row, layer }",
+        "size: 40 nesting: tanh, ^ 2, max tier: forward per: row, layer }",
         (),
     ),
     ("nothing to warn of", E + "let a = X metric m = abs(W) * a", ()),
