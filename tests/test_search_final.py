@@ -17,7 +17,7 @@ from pzc.search.hall import HALL
 from pzc.search.place import Place
 from pzc.search.prepare import Prepared, open_store, prepare
 from pzc.search.proposals import proposals
-from pzc.search.run import Budget, finish, keep, search
+from pzc.search.run import Budget, finish, kept, search
 from pzc.search.settings import Settings
 from pzc.search.store import Store
 
@@ -42,6 +42,14 @@ def helped(run: Prepared, loss: float) -> Candidate:
     settled = replace(claim.proposal.candidate, status="evaluated", **made)
     other.tell(claim, settled)
     return settled
+
+
+def keep(run: Prepared) -> list[Path]:
+    """What is written of a run that is interrupted."""
+    written: list[Path] = []
+    with pytest.raises(KeyboardInterrupt), kept(run, lambda state, files: written.extend(files)):
+        raise KeyboardInterrupt
+    return written
 
 
 def test_what_a_helper_settled_last_is_in_the_final(run: Prepared) -> None:
