@@ -52,6 +52,11 @@ class Budget:
         self._until = time.monotonic() if self._until is None else self._until
 
     @property
+    def stopped(self) -> bool:
+        """Whether the search is through, and what follows it has begun."""
+        return self._until is not None
+
+    @property
     def session(self) -> float:
         """Seconds of searching in this session."""
         now = time.monotonic() if self._until is None else self._until

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pzc.cli.search.watch import gentle
 from pzc.search import helpers
 from pzc.search.candidate import Candidate
 from pzc.search.hall import HALL
@@ -93,6 +95,23 @@ def test_a_hall_that_is_gone_is_written_anew_and_the_winner_stays(run: Prepared)
     better = helped(run, 0.5).number
     assert f"Candidate {better}: " in keep(run)[0].read_text(encoding="utf-8")
     assert run.store.winner == result.members[0].candidate.number != better
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_final_interrupts_it_at_once(number: signal.Signals) -> None:
+    """While the search goes on the first asks it to stop, and the second interrupts it."""
+    through, going = Budget(), Budget()
+    through.stop()
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), gentle(through):
+        signal.raise_signal(number)
+    assert not through.asked
+    with gentle(going):
+        signal.raise_signal(number)
+        assert going.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 # Helpers

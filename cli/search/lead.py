@@ -62,9 +62,8 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
             if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)
         before = store.slots()
-        with kept(run, partial(_say_best, run, given["as_json"])):
+        with kept(run, partial(_say_best, run, given["as_json"])), gentle(budget):
             with (
-                gentle(budget),
                 helping(place, settings, given["workers"] - 1, say, given["device"], given["trust_remote_code"]),
                 watching(run, budget, silent, given["as_json"]),
             ):

@@ -25,10 +25,11 @@ QUIET = 15.0
 
 @contextmanager
 def gentle(budget: Budget) -> Iterator[None]:
-    """The first ctrl-c lets the candidate at work finish, the second interrupts it."""
+    """The first ctrl-c lets the candidate at work finish, the second interrupts it. When the search is through, the
+    first interrupts what follows."""
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if budget.asked:
+        if budget.asked or budget.stopped:
             raise KeyboardInterrupt
         budget.asked = True
 
