@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pzc.runtime.models.loading import devices_of
 from pzc.search.place import URL, Place
 from pzc.search.request import HERE
 from pzc.search.settings import Settings
@@ -35,9 +36,10 @@ def helping(
     trust_remote_code: bool = False,
 ) -> Iterator[None]:
     """Have so many processes join the run while the context is open, and `tell` of one that ends before it. What goes
-    wrong there is in `worker-N.log` of the run's folder; this process is worker 1."""
+    wrong there is in `worker-N.log` of the run's folder; this process is worker 1. Of several accelerators each process
+    takes another."""
     command = [sys.executable, "-m", "pzc", "search", "--join", place.name, "--study", place.study]
-    command += ["--attached", str(os.getpid()), "--device", device, "--quiet"]
+    command += ["--attached", str(os.getpid()), "--quiet"]
     command += ["--trust-remote-code"] if trust_remote_code else []
     for name in HERE:
         if getattr(settings, name) is not None:
@@ -48,11 +50,16 @@ def helping(
     place.folder.mkdir(parents=True, exist_ok=True)
     grace = HURRY
     try:
-        for number in range(2, helpers + 2):
+        for number, own in enumerate(devices_of(device, helpers + 1)[1:], 2):
             with (place.folder / f"worker-{number}.log").open("wb") as log:
                 # in a group of its own: a terminal's ctrl-c is for this process alone
                 helper = subprocess.Popen(  # noqa: S603
-                    command, env=seen, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                    [*command, "--device", own],
+                    env=seen,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,
                 )
             running.append(helper)
             threading.Thread(target=_attend, args=(helper, Path(log.name), ended, tell), daemon=True).start()

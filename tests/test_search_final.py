@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pzc.cli.search.watch import gentle
 from pzc.search import helpers
@@ -120,7 +121,8 @@ def test_a_signal_in_the_final_interrupts_it_at_once(number: signal.Signals) -> 
 class Helper:
     """A process that ends when it is killed."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.command = command
         self.patience: list[float | None] = []
         self.killed = False
         HELPERS.append(self)
@@ -162,6 +164,31 @@ def test_helpers_may_finish_their_candidates(tmp_path: Path) -> None:
         pass
     assert helpers.HURRY < max(waited()) <= helpers.GRACE
     assert [helper.killed for helper in HELPERS] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "expected"),
+    [
+        ("auto", 3, ["cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda", 2, ["cuda:1", "cuda:0", "cuda:1"]),
+        ("cuda:1", 2, ["cuda:1"] * 3),
+        ("auto", 1, ["auto"] * 3),
+        ("map", 2, ["map"] * 3),
+        ("cpu", 2, ["cpu"] * 3),
+        ("auto", 0, ["auto"] * 3),
+    ],
+)
+@pytest.mark.usefixtures("stubborn")
+def test_helpers_take_turns_on_the_accelerators(
+    device: str, there: int, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process is on the first."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: there)
+    with helpers.helping(Place(tmp_path), SETTINGS, 3, print, device):
+        pass
+    assert [helper.command[helper.command.index("--device") + 1] for helper in HELPERS] == expected
 
 
 @pytest.mark.usefixtures("stubborn")

@@ -160,6 +160,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def devices_of(name: str, processes: int) -> list[str]:
+    """The device of each of several processes. Where a name means any accelerator, as `auto` and `cuda` do, they take
+    the next each, and begin again when there are fewer."""
+    device = resolve_device(name) if name != SPREAD else None
+    if device is None or device.type == "cpu" or device.index is not None:
+        return [name] * processes
+    there = torch.accelerator.device_count()
+    return [f"{device.type}:{number % there}" for number in range(processes)] if there > 1 else [name] * processes
+
+
 def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     """The torch type of a name; None, for the stored type, stays None."""
     if dtype is None or isinstance(dtype, torch.dtype):
