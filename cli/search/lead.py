@@ -16,7 +16,7 @@ import click
 from pzc.cli import options
 from pzc.cli.console import print_json, progress, say
 from pzc.cli.search.from_options import changed, place_of, settings_of
-from pzc.compiler.leaves import within
+from pzc.compiler.leaves import Tier, within
 from pzc.compiler.load import zoo
 from pzc.grammar.counting import count
 
@@ -53,11 +53,7 @@ def lead(ctx: click.Context, given: dict[str, Any]) -> None:
         run = _prepared(store, settings, given, silent)
         leading.begun = True
         if not silent:
-            tier = run.given.space.tier
-            if by_role := [m.name for m in zoo().values() if m.roles]:
-                say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
-            if dear := [m.name for m in zoo().values() if not m.roles and not within(m.leaves, tier)]:
-                say(f"left out of the zoo: {', '.join(dear)}; they read dearer statistics than {tier}")
+            _say_left_out(run.given.space.tier)
             say(_plan(run, given["workers"]))
             if resumed and not options.is_typed(ctx, "workers"):
                 say_idle(run.settings, threads)
@@ -123,6 +119,14 @@ def _prepared(store: Store, settings: Settings, given: dict[str, Any], silent: b
             trust_remote_code=given["trust_remote_code"],
             progress=bar,
         )
+
+
+def _say_left_out(tier: Tier | None) -> None:
+    """Which published metrics a search is not compared with."""
+    if by_role := [m.name for m in zoo().values() if m.roles]:
+        say(f"left out of the zoo: {', '.join(by_role)}; the search knows no metrics by role")
+    if dear := [m for m in zoo().values() if not m.roles and not within(m.leaves, tier)]:
+        say(f"left out of the zoo: {count(len(dear), 'metric')} with dearer statistics than {tier}")
 
 
 def _plan(run: Prepared, workers: int) -> str:
