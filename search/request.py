@@ -183,13 +183,19 @@ def _check_seeds(settings: Settings) -> None:
 def _read(how: Mapping[str, Any], unsaid: Collection[str] = ()) -> dict[str, Any]:
     """Options as settings have them; None says nothing, but of those that may be `unsaid` again."""
     if unknown := how.keys() - _VALUES.keys():
-        there_are = f"there are {', '.join(sorted(_VALUES))}"
-        raise TypeError(f"there is no option `{min(unknown)}`; {did_you_mean(min(unknown), _VALUES) or there_are}")
+        name, there_are = min(unknown), f"there are {', '.join(sorted(_VALUES))}"
+        raise TypeError(
+            f"there is no option `{name}`; {_OF_THE_COMMAND.get(name) or did_you_mean(name, _VALUES) or there_are}"
+        )
     return {
         name: None if value is None else _VALUES[name](name, value)
         for name, value in how.items()
         if value is not None or name in unsaid
     }
+
+
+_OF_THE_COMMAND = {"time": "`--time` is `limit`, in seconds"}
+"""What an option of `pzc search` is called in Python, if it isn't called so."""
 
 
 def _text(name: str, value: str | PathLike[str]) -> str:

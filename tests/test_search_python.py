@@ -282,8 +282,10 @@ def test_values_that_are_none(how: dict[str, Any], message: str) -> None:
 
 
 def test_an_option_or_a_space_that_is_not_there() -> None:
-    with pytest.raises(TypeError, match="there is no option `time`; there are algorithm, "):
+    with pytest.raises(TypeError, match="there is no option `time`; `--time` is `limit`, in seconds"):
         new_settings(time=5)  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(TypeError, match="there is no option `zzzzzz`; there are algorithm, "):
+        new_settings(zzzzzz=5)  # type: ignore[typeddict-unknown-key]
     with pytest.raises(TypeError, match=r"there is no option `evaluation`; did you mean `evaluations`\?"):
         new_settings(evaluation=5)  # type: ignore[typeddict-unknown-key]
     with pytest.raises(MetricNotFound):
