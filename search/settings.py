@@ -32,8 +32,8 @@ class Settings:
     when it is resumed; with `default_limit` the limit is that of a search which is given no bound. The model, the
     texts and the space may have other names then, but not another content, and the windows must be the same. `seeds`
     are metrics of the user as `name: formula per group`; `include` and `exclude` choose layers as `find_layers` does.
-    `fitness_dtype` is the type in which candidates are raced, `threads` the CPU threads of a worker: results depend on
-    both in their last bits.
+    `tier` is the dearest statistics that candidates may read, None what their space says. `fitness_dtype` is the type
+    in which candidates are raced, `threads` the CPU threads of a worker: results depend on both in their last bits.
     """
 
     model: str = "pocket"
